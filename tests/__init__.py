@@ -1,0 +1,1 @@
+"""Tests. `tests.prerequisites` is importable from every folder below."""

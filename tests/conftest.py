@@ -1,0 +1,53 @@
+"""What holds for every test: Hypothesis profiles, and the scale of the run in pytest's header."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck, Phase
+from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+from tests.prerequisites import running_in_ci
+from wws.testing.scale import scale, scale_factor
+
+FULL_EXAMPLES = 1_000
+"""Examples a property gets at scale 1."""
+
+LEAST_EXAMPLES = 20
+
+
+def _cache_directory() -> Path:
+    """Outside the checkout: a failing example is kept for the next run, never committed by accident."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "wws" / "hypothesis"
+
+
+def _load_hypothesis_profile() -> str:
+    home = _cache_directory()
+    set_hypothesis_home_dir(home)
+    common = hypothesis.settings(
+        max_examples=scale(FULL_EXAMPLES, least=LEAST_EXAMPLES),
+        deadline=None,  # a busy machine is no failure
+        suppress_health_check=[HealthCheck.too_slow],
+        print_blob=True,
+    )
+    examples = DirectoryBasedExampleDatabase(home / "examples")
+    hypothesis.settings.register_profile("dev", common, database=examples)
+    # The same examples on every run: red in CI means the change, not the dice.
+    hypothesis.settings.register_profile("ci", common, database=None, derandomize=True)
+    hypothesis.settings.register_profile("full", common, database=examples, phases=list(Phase))
+    chosen = os.environ.get("HYPOTHESIS_PROFILE") or (
+        "ci" if running_in_ci() else "full" if scale_factor() >= 1 else "dev"
+    )
+    hypothesis.settings.load_profile(chosen)
+    return chosen
+
+
+_PROFILE = _load_hypothesis_profile()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    examples = hypothesis.settings.get_profile(_PROFILE).max_examples
+    return f"scale: {scale_factor():g} (WWS_TEST_SCALE), hypothesis profile {_PROFILE}, {examples} examples"
