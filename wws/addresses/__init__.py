@@ -1,0 +1,1 @@
+"""Where a node can be reached: multiaddrs, and the scope that an address has."""
