@@ -27,6 +27,16 @@ class LocalProtocolError(WwsError):
     code = "local_protocol_error"
 
 
+class LocalError(WwsError):
+    """Something at this end keeps the program from going on: files, settings, ports, keys.
+
+    Carries the exit code of the programs (contract, section 2), so that they need no table for it.
+    """
+
+    code = "local_error"
+    exit_code: ClassVar[int] = 1
+
+
 class RemoteProtocolError(WwsError):
     """A peer broke the protocol. The connection or stream it did so on is closed; nothing else is."""
 

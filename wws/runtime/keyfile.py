@@ -1,0 +1,334 @@
+"""The key file: where it lies, reading it, making it, and one node a key (contract section 3).
+
+A key file holds the raw 32-byte Ed25519 seed and nothing else, mode 0600. It is made whole or not at all,
+and nothing here ever replaces one: a key that is loose, cut short or oddly linked is refused with an error
+that says how to mend it, because replacing it would change who the node is.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wws.errors import LocalError
+from wws.identity.keys import SEED_LENGTH, Identity
+from wws.identity.peer_id import PeerId
+from wws.runtime.homes import Home, expand, make_folder, runtime_folder
+from wws.runtime.machine_errors import MachineError, reading_failed, writing_failed
+
+MAX_LINKS = 16
+"""Symlinks followed on the way to a key file."""
+
+
+class NoIdentity(LocalError):
+    """There is no key file at that path."""
+
+    code = "no_identity"
+    exit_code = 4
+
+
+class KeyExists(LocalError):
+    """There is a key file already, and a key file is never replaced."""
+
+    code = "key_exists"
+    exit_code = 7
+
+
+class KeyFileRefused(LocalError):
+    """A key file that must not be used as it stands. It is left untouched."""
+
+    code = "key_file_refused"
+    exit_code = 8
+
+
+class KeyFileLoose(KeyFileRefused):
+    """Others can read the key file, so others may hold the key."""
+
+    code = "key_file_loose"
+
+
+class KeyFileSize(KeyFileRefused):
+    """The key file does not have the size of a key, or is no file at all."""
+
+    code = "key_file_size"
+
+
+class KeyFileSymlink(KeyFileRefused):
+    """The key file is a symlink into a folder where anyone can put another file in its place."""
+
+    code = "key_file_symlink"
+
+
+class IdentityInUse(LocalError):
+    """Another node on this machine runs with the same key."""
+
+    code = "identity_in_use"
+    exit_code = 7
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityPath:
+    """Where the key lies, and which rule said so."""
+
+    path: Path
+    source: str
+
+
+def choose_identity_path(
+    env: Mapping[str, str], flag: str | None, configured: str | None, name: str | None, home: Home
+) -> IdentityPath:
+    """The path of the key file, by the first rule that applies (contract section 3, the seed's order).
+
+    Pure. `flag` is `--identity-path`, `configured` is `[identity] path`, `name` is `--name` or
+    `$WWS_AGENT_NAME`.
+    Raises `BadNodeName` for a name that cannot be part of a path.
+    """
+    from_environment = env.get("WWS_IDENTITY_PATH")
+    if from_environment:
+        return IdentityPath(expand(from_environment, env), "environment WWS_IDENTITY_PATH")
+    if flag:
+        return IdentityPath(expand(flag, env), "flag --identity-path")
+    if configured:
+        return IdentityPath(expand(configured, env), "config.toml [identity] path")
+    if home.is_fallback:
+        return IdentityPath(home.identity_key, "default (no home folder)")
+    if name:
+        return IdentityPath(home.named_key(name), "--name")
+    return IdentityPath(home.identity_key, "default")
+
+
+def load(path: Path, env: Mapping[str, str]) -> Identity:
+    """The identity in the key file at `path`.
+
+    `env` says where `$CREDENTIALS_DIRECTORY` is (systemd): files below it are given with group bits that mean
+    nothing, so there only the "other" bits count. Raises `NoIdentity`, `KeyFileRefused`, `MachineError`.
+    """
+    descriptor = _open_checked(path, env)
+    try:
+        return Identity(os.read(descriptor, SEED_LENGTH))
+    finally:
+        os.close(descriptor)
+
+
+def create(path: Path) -> Identity:
+    """Make a new identity and its key file. Never replaces: raises `KeyExists`, `MachineError`.
+
+    When this returns, the key is on the disk, folder entry included. Killed at any moment it leaves no key
+    file or a whole one.
+    """
+    identity = Identity.generate()
+    store(identity, path)
+    return identity
+
+
+def load_or_create(path: Path, env: Mapping[str, str]) -> tuple[Identity, bool]:
+    """The identity at `path`, made when there is none yet, and whether it was made now.
+
+    Of several processes that do this at once one makes the key and all return it.
+    """
+    try:
+        return load(path, env), False
+    except NoIdentity:
+        pass
+    try:
+        return create(path), True
+    except KeyExists:
+        return load(path, env), False
+
+
+def store(identity: Identity, path: Path) -> None:
+    """Write the key file of `identity`; as `create`, for a key that exists already."""
+    if os.path.lexists(path):
+        raise _key_exists(path)
+    folder = make_folder(path.parent)
+    _sweep(folder, path.name)
+    temporary = folder / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.new"
+    try:
+        _write_new(temporary, identity.seed)
+        try:
+            _move_without_replacing(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(folder)
+    except FileExistsError:
+        raise _key_exists(path) from None
+    except OSError as error:
+        raise writing_failed(path, error) from error
+
+
+class KeyLock:
+    """The right to run a node with a key; the kernel takes it back when the process dies, however it dies.
+
+    Two locks are held: on the key file itself (the same file, whatever the environment says, also on a
+    read-only disk), and on a file in the runtime folder called after the PeerId (a copy of the key
+    elsewhere).
+    """
+
+    def __init__(self, path: Path, peer_id: PeerId, env: Mapping[str, str]) -> None:
+        """Take the locks at once. Raises `IdentityInUse` when another process holds one."""
+        self._descriptors: list[int] = []
+        try:
+            self._take(path, os.O_RDONLY, peer_id)
+            try:
+                beside = runtime_folder(env) / f"{peer_id}.lock"
+            except MachineError:
+                return  # no place for it: the lock on the key file remains
+            self._take(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, peer_id)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the locks back. Doing it twice is harmless."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def _take(self, path: Path, flags: int, peer_id: PeerId) -> None:
+        try:
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise reading_failed(path, error) from error
+        self._descriptors.append(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise IdentityInUse(
+                f"Another node on this machine runs with the key of {peer_id}.",
+                hint="Stop it (wws leave), or run this node with a key of its own: --name NAME",
+            ) from None
+        except OSError as error:
+            # File systems without locks (some network mounts) say so in these words; the other lock remains.
+            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+                raise reading_failed(path, error) from error
+
+
+def _open_checked(path: Path, env: Mapping[str, str]) -> int:
+    _check_links(path)
+    try:
+        # Not blocking, so that a FIFO in the key's place cannot hold the start up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoIdentity(
+            f"There is no key file at {path}.", hint="Make one with: wws id new (or join, which makes it)."
+        ) from None
+    except OSError as error:
+        raise reading_failed(path, error) from error
+    try:
+        _check_opened(path, os.fstat(descriptor), env)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_opened(path: Path, found: os.stat_result, env: Mapping[str, str]) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise KeyFileSize(f"{path} is not a file.", hint="Move it away, or use --identity-path P.")
+    forbidden = 0o007 if _below_credentials(path, env) else 0o077
+    if found.st_mode & forbidden:
+        raise KeyFileLoose(
+            f"Others can use the key file {path} (mode {stat.S_IMODE(found.st_mode):04o}).",
+            hint=f"If nobody has read it: chmod 600 {path}. If someone may have, make a new key elsewhere.",
+        )
+    if found.st_size != SEED_LENGTH:
+        raise KeyFileSize(
+            f"The key file {path} has {found.st_size} bytes; a key has {SEED_LENGTH}.",
+            hint=f"Restore it (wws id import), or move it away to get a new key: mv {path} {path}.bad",
+        )
+
+
+def _check_links(path: Path) -> None:
+    """Refuse when a symlink on the way leads into a folder that anyone can write to."""
+    step = path.absolute()
+    for _ in range(MAX_LINKS):
+        if not step.is_symlink():
+            break
+        step = Path(os.path.normpath(step.parent.resolve() / os.readlink(step)))
+        _check_folder(path, step.parent)
+    else:
+        raise KeyFileSymlink(f"{path} leads through more than {MAX_LINKS} symlinks.")
+    real = Path(os.path.realpath(path))
+    if real != Path(os.path.normpath(path.absolute())):
+        _check_folder(path, real.parent)
+
+
+def _check_folder(path: Path, folder: Path) -> None:
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return  # a dangling link: opening it will say that there is no key
+    if mode & stat.S_IWOTH:
+        raise KeyFileSymlink(
+            f"The key file {path} is a symlink into {folder}, where anyone can write.",
+            hint=f"Put the key itself at {path}, mode 0600.",
+        )
+
+
+def _below_credentials(path: Path, env: Mapping[str, str]) -> bool:
+    folder = env.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(str(folder)))
+
+
+def _key_exists(path: Path) -> KeyExists:
+    return KeyExists(
+        f"There is a key file at {path} already; it is never replaced.",
+        hint="Choose another place (--identity-path P), or move that key away yourself.",
+    )
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _move_without_replacing(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # A file system without hard links: look and rename, with the folder locked against our own kind.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, "exists", str(path)) from None
+            os.rename(temporary, path)
+        finally:
+            os.close(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Remove what processes that died while making this key have left: half keys under a temporary name."""
+    for leftover in folder.glob(f".{name}.*.new"):
+        pid = leftover.name.removeprefix(f".{name}.").split(".")[0]
+        if pid.isdecimal() and not _exists(int(pid)):
+            leftover.unlink(missing_ok=True)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
