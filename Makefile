@@ -63,7 +63,7 @@ types: $(READY)
 
 .PHONY: imports
 imports: $(READY)
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 # The foreign peers are built where their tools are; elsewhere their tests skip and say why.
 # In CI that would hide them, so there it is a failure.
