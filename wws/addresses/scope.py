@@ -49,7 +49,7 @@ _NAT64 = int(IPv6Network("64:ff9b::/96").network_address) >> 32
 
 
 def unwrap(text: str) -> IpAddress:
-    """The address that `text` stands for, without IPv4-mapped, NAT64 or 6to4 wrapping. Raises `ParseError`."""
+    """The address that `text` stands for: IPv4-mapped, NAT64 and 6to4 are unwrapped. Raises `ParseError`."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -65,7 +65,10 @@ def unwrap(text: str) -> IpAddress:
 
 
 def scope_of_ip(text: str) -> Scope:
-    """The scope of an IP address. Raises `AddressRefused` for 0/8, `::`, multicast and 240/4, `ParseError` for no address."""
+    """The scope of an IP address.
+
+    Raises `AddressRefused` for 0/8, `::`, multicast and 240/4, `ParseError` for what is no address.
+    """
     address = unwrap(text)
     number = int(address)
     if address.version == 4:

@@ -22,7 +22,7 @@ def encode(data: bytes) -> str:
 
 
 def decode(text: str) -> bytes:
-    """The bytes of a base58btc text. Raises `ParseError` on a character outside the alphabet or over 256 of them."""
+    """The bytes of a base58btc text. Raises `ParseError` on a strange character, or over 256 of them."""
     if len(text) > _MAX_TEXT:
         raise ParseError(f"base58 text of {len(text)} characters is too long")
     number = 0

@@ -1,4 +1,4 @@
-"""base64 in the two forms of the wire formats: standard and padded, URL-safe and unpadded. Spare bits are zero."""
+"""base64 as the wire formats have it: standard and padded, or URL-safe and unpadded; spare bits are zero."""
 
 from __future__ import annotations
 

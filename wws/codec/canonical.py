@@ -14,7 +14,7 @@ import rfc8785
 
 from wws.errors import ParseError, TooLarge
 
-JsonValue: TypeAlias = "None | bool | int | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 MAX_INTEGER = 2**53 - 1

@@ -57,7 +57,7 @@ class Identity:
 
 
 def verify(public_key: bytes, data: bytes, signature: bytes) -> bool:
-    """Whether `signature` is a valid Ed25519 signature of `data` by `public_key`. Never raises for bad input."""
+    """Whether `signature` is a valid signature of `data` by `public_key`. Never raises for bad input."""
     if len(public_key) != 32 or len(signature) != SIGNATURE_LENGTH:
         return False
     try:

@@ -44,7 +44,7 @@ class PeerId:
 
     @classmethod
     def from_protobuf(cls, data: bytes) -> PeerId:
-        """From the `PublicKey` protobuf as peers send it. Raises `ParseError` unless it is a plain Ed25519 key."""
+        """From the `PublicKey` protobuf, as sent. Raises `ParseError` unless it is an Ed25519 key."""
         if len(data) != 36 or data[:4] != _KEY_PREFIX:
             raise ParseError("not the protobuf of an Ed25519 public key")
         return cls(data[4:])

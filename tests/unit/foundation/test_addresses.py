@@ -28,9 +28,11 @@ GOOD = [
     "/ip4/0.0.0.0/tcp/0",
 ]
 BAD = [
-    "", "/", "ip4/1.2.3.4/tcp/1", "/ip4/1.2.3.4", "/ip4/1.2.3.4/tcp", "/ip4/1.2.3.4/tcp/", "/ip4/1.2.3.4/tcp/65536",
+    "", "/", "ip4/1.2.3.4/tcp/1", "/ip4/1.2.3.4", "/ip4/1.2.3.4/tcp", "/ip4/1.2.3.4/tcp/", 
+    "/ip4/1.2.3.4/tcp/65536",
     "/ip4/1.2.3.4/tcp/-1", "/ip4/1.2.3.4/tcp/٣", "/ip4/1.2.3.4/tcp/01", "/ip4/1.2.3/tcp/1", "/ip4/::1/tcp/1",
-    "/ip6/1.2.3.4/tcp/1", "/ip6/fe80::1%eth0/tcp/1", "/ip4/1.2.3.4/udp/1", "/ip4/1.2.3.4/udp/1/quic", "/tcp/1",
+    "/ip6/1.2.3.4/tcp/1", "/ip6/fe80::1%eth0/tcp/1", "/ip4/1.2.3.4/udp/1", "/ip4/1.2.3.4/udp/1/quic",
+    "/tcp/1",
     "/ip4/1.2.3.4/tcp/1/ws", "/ip4/1.2.3.4/tcp/1/", "/dns4/a..b/tcp/1", "/dns4/-a/tcp/1", "/dns4/a b/tcp/1",
     "/dns4/" + "a" * 64 + "/tcp/1", "/ip4/1.2.3.4/tcp/1/p2p/QmNotAnEd25519Key", f"/p2p/{ALICE}",
     f"/ip4/1.2.3.4/tcp/1/p2p/{ALICE}/p2p/{BOB}", f"/ip4/1.2.3.4/tcp/1/p2p/{ALICE}/p2p-circuit/p2p-circuit",
@@ -51,7 +53,10 @@ def test_refused(text: str) -> None:
         Multiaddr.parse(text)
 
 
-@given(st.text(max_size=60) | st.sampled_from(GOOD).flatmap(lambda good: st.integers(0, len(good)).map(lambda n: good[:n])))
+@given(
+    st.text(max_size=60)
+    | st.sampled_from(GOOD).flatmap(lambda good: st.integers(0, len(good)).map(lambda n: good[:n]))
+)
 def test_any_text_is_an_address_or_a_parse_error(text: str) -> None:
     try:
         address = Multiaddr.parse(text)
@@ -60,8 +65,12 @@ def test_any_text_is_an_address_or_a_parse_error(text: str) -> None:
     assert Multiaddr.parse(str(address)) == address
 
 
-@given(st.binary(max_size=80) | st.sampled_from(GOOD).flatmap(lambda good: st.binary(min_size=1, max_size=3).map(
-    lambda noise: Multiaddr.parse(good).to_bytes() + noise)))  # fmt: skip
+NOISY = st.sampled_from(GOOD).flatmap(
+    lambda good: st.binary(min_size=1, max_size=3).map(lambda noise: Multiaddr.parse(good).to_bytes() + noise)
+)
+
+
+@given(st.binary(max_size=80) | NOISY)
 def test_any_bytes_are_an_address_or_a_parse_error(data: bytes) -> None:
     try:
         address = Multiaddr.from_bytes(data)
@@ -84,7 +93,7 @@ def test_upper_case_names_and_long_ipv6_are_folded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ip", "scope"),
+    "ip, scope",
     [
         ("127.0.0.1", Scope.LOOPBACK),
         ("127.255.255.255", Scope.LOOPBACK),
@@ -118,7 +127,8 @@ def test_scope(ip: str, scope: Scope) -> None:
 
 
 @pytest.mark.parametrize(
-    "ip", ["0.0.0.0", "0.1.2.3", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "ff02::1", "::ffff:0.0.0.0"]
+    "ip",
+    ["0.0.0.0", "0.1.2.3", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "ff02::1", "::ffff:0.0.0.0"],
 )
 def test_addresses_of_no_host(ip: str) -> None:
     with pytest.raises(AddressRefused):

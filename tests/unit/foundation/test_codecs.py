@@ -23,7 +23,7 @@ def test_varint_round_trip_at_any_offset(value: int, before: bytes, after: bytes
 
 
 @pytest.mark.parametrize(
-    ("data", "error"),
+    "data, error",
     [
         (b"", Truncated),
         (b"\x80", Truncated),
@@ -52,10 +52,16 @@ def test_varint_of_anything_is_a_value_or_a_parse_error(data: bytes) -> None:
     assert varint.encode(value) == data[:end]
 
 
-@given(st.lists(st.tuples(st.integers(1, 2**29 - 1), st.integers(0, 2**64 - 1) | st.binary(max_size=40)), max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 2**29 - 1), st.integers(0, 2**64 - 1) | st.binary(max_size=40)), max_size=8
+    )
+)
 def test_protobuf_round_trip(fields: list[tuple[int, int | bytes]]) -> None:
     data = b"".join(
-        protobuf.encode_varint(number, value) if isinstance(value, int) else protobuf.encode_bytes(number, value)
+        protobuf.encode_varint(number, value)
+        if isinstance(value, int)
+        else protobuf.encode_bytes(number, value)
         for number, value in fields
     )
     assert [tuple(field) for field in protobuf.parse(data)] == fields

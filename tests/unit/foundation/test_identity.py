@@ -36,7 +36,10 @@ def test_vector(case: dict[str, str]) -> None:
     assert PeerId.from_protobuf(peer_id.public_key_protobuf) == peer_id
 
 
-@given(st.text(max_size=80) | st.sampled_from([str(ALICE.peer_id), ALICE.peer_id.cid]).map(lambda text: text[:-1] + "1"))
+@given(
+    st.text(max_size=80)
+    | st.sampled_from([str(ALICE.peer_id), ALICE.peer_id.cid]).map(lambda text: text[:-1] + "1")
+)
 def test_peer_id_of_any_text(text: str) -> None:
     try:
         peer_id = PeerId.parse(text)

@@ -1,0 +1,130 @@
+"""Who may connect: O(1) admission of inbound connections, before a byte of theirs is read.
+
+Bounds on connections in total, from one prefix (IPv4 /24, IPv6 /56), and on accepts a second, in total and
+from one prefix. Addresses of loopback, link and private scope count in the total but not in their prefix:
+there a prefix is not one party (wire.md section 2). Whoever is admitted holds one slot until `release`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+
+from wws.addresses.scope import Scope, prefix_of, scope_of_ip
+from wws.errors import LocalProtocolError, ParseError
+
+
+class Refusal(StrEnum):
+    """Why a connection was turned away; the `reason` label of `wws_refused_total`."""
+
+    TOTAL = "connections_total"
+    PREFIX = "connections_prefix"
+    RATE = "accept_rate"
+    PREFIX_RATE = "accept_rate_prefix"
+    ADDRESS = "address_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionConfig:
+    max_connections: int = 320
+    """Inbound and outbound connections together."""
+    max_per_prefix: int = 32
+    """Connections from one /24 or /56."""
+    accepts_per_second: float = 100.0
+    """Sustained accepts; as many again may come in one burst."""
+    accepts_per_second_prefix: float = 10.0
+    """The same from one prefix."""
+    prefix_exempt: bool = True
+    """Loopback, link and private addresses are exempt from the prefix limits."""
+    max_tracked_prefixes: int = 4096
+    """Prefixes whose accept rate is remembered; the longest idle are forgotten first."""
+
+
+class Bucket:
+    """A token bucket: `rate` tokens a second, at most `burst` saved up."""
+
+    __slots__ = ("_burst", "_last", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._last = now
+
+    def take(self, now: float) -> bool:
+        """Take one token if there is one."""
+        self._tokens = min(self._burst, self._tokens + (now - self._last) * self._rate)
+        self._last = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Admission:
+    """Counts the slots. Every `admit` that returned `None` is answered by exactly one `release`."""
+
+    def __init__(self, config: AdmissionConfig, now: float) -> None:
+        self._config = config
+        self._total = 0
+        self._per_prefix: Counter[str] = Counter()
+        self._rate = Bucket(config.accepts_per_second, max(1.0, config.accepts_per_second), now)
+        self._prefix_rates: dict[str, Bucket] = {}
+
+    @property
+    def total(self) -> int:
+        """Slots held now."""
+        return self._total
+
+    def held(self, ip: str) -> int:
+        """Slots held now by the prefix of `ip`."""
+        prefix = self._prefix(ip)
+        return 0 if prefix is None else self._per_prefix[prefix]
+
+    def admit(self, ip: str, now: float, *, outbound: bool = False) -> Refusal | None:
+        """Take a slot for a connection with `ip`, or say why not. Outbound ones are not rated."""
+        try:
+            prefix = self._prefix(ip)
+        except ParseError:
+            return Refusal.ADDRESS
+        if self._total >= self._config.max_connections:
+            return Refusal.TOTAL
+        if prefix is not None and self._per_prefix[prefix] >= self._config.max_per_prefix:
+            return Refusal.PREFIX
+        if not outbound:
+            # The prefix first: one crowded prefix must not use up the rate of all others.
+            if prefix is not None and not self._prefix_bucket(prefix, now).take(now):
+                return Refusal.PREFIX_RATE
+            if not self._rate.take(now):
+                return Refusal.RATE
+        self._total += 1
+        if prefix is not None:
+            self._per_prefix[prefix] += 1
+        return None
+
+    def release(self, ip: str) -> None:
+        """Give the slot back."""
+        if self._total <= 0:
+            raise LocalProtocolError("a connection slot was given back twice")
+        self._total -= 1
+        prefix = self._prefix(ip)
+        if prefix is not None:
+            self._per_prefix[prefix] -= 1
+            if self._per_prefix[prefix] <= 0:
+                del self._per_prefix[prefix]
+
+    def _prefix(self, ip: str) -> str | None:
+        if scope_of_ip(ip) < Scope.PUBLIC and self._config.prefix_exempt:
+            return None
+        return prefix_of(ip)
+
+    def _prefix_bucket(self, prefix: str, now: float) -> Bucket:
+        bucket = self._prefix_rates.pop(prefix, None)
+        if bucket is None:
+            rate = self._config.accepts_per_second_prefix
+            bucket = Bucket(rate, max(1.0, rate), now)
+            if len(self._prefix_rates) >= self._config.max_tracked_prefixes:
+                del self._prefix_rates[next(iter(self._prefix_rates))]
+        self._prefix_rates[prefix] = bucket  # moved to the end: the dictionary is in order of last use
+        return bucket

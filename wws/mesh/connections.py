@@ -1,0 +1,208 @@
+"""Which connections are kept: one useful connection a peer, the useful peers first when room is short.
+
+The table knows every established connection. It decides, and the driver closes:
+
+- *Duplicates.* Of several connections to one peer the oldest that answers is kept. When both sides dial at
+  once each sees its own as the older one; so the side with the larger PeerId decides, and the other only
+  when nothing has happened for a while (a foreign implementation may not care). A new connection may also
+  mean that the peer has restarted and the old one is dead: so the old one is probed before the new one goes.
+- *A bound per peer*, at once.
+- *Trimming.* Above `high_water` connections the least useful go, down to `low_water`: never protected peers
+  (entry points, relays, close neighbours of the DHT), never young ones, and those with open streams last.
+
+    established --'opened'--> KEPT ----------------------------------.
+                    '--> DUPLICATE --ProbeAnswered--> close the newer |--'closed'--> gone
+                              '-----ProbeFailed----> close the older -'
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wws.errors import LocalProtocolError
+from wws.identity.peer_id import PeerId
+from wws.machine import Command
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTableConfig:
+    max_per_peer: int = 4
+    """Connections of one peer at any time; the newest over it is closed at once."""
+    high_water: int = 256
+    """Trimming begins above this many connections."""
+    low_water: int = 224
+    """Trimming ends at this many."""
+    grace: float = 30.0
+    """Seconds during which a new connection is not trimmed."""
+    trim_interval: float = 1.0
+    """Seconds between two rounds of trimming: one round looks at every connection."""
+    settle: float = 1.0
+    """Seconds after which the deciding side settles a duplicate."""
+    settle_other: float = 30.0
+    """Seconds after which the other side settles it, if it is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Command):
+    """Close a connection; `reason` is a label for logs and counters."""
+
+    connection: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(Command):
+    """Find out whether a connection is alive, and report `probe_answered` or close it."""
+
+    connection: int
+
+
+@dataclass(slots=True)
+class Entry:
+    """One established connection."""
+
+    connection: int
+    peer: PeerId
+    outbound: bool
+    opened_at: float
+    streams: int = 0
+    last_useful: float = 0.0
+    probing: bool = False
+
+
+@dataclass(slots=True)
+class _Peer:
+    entries: list[Entry] = field(default_factory=list)  # oldest first
+    protections: set[str] = field(default_factory=set)
+    settle_at: float | None = None
+
+
+class ConnectionTable:
+    """All established connections of one node. Pure: `now` comes in, commands go out."""
+
+    def __init__(self, local: PeerId, config: ConnectionTableConfig) -> None:
+        self._local = local
+        self._config = config
+        self._entries: dict[int, Entry] = {}
+        self._peers: dict[PeerId, _Peer] = {}
+        self._protected: dict[PeerId, set[str]] = {}
+        self._duplicates: set[PeerId] = set()
+        self._trim_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def peer_count(self) -> int:
+        return len(self._peers)
+
+    def peers(self) -> list[PeerId]:
+        """Every connected peer, in the order of first connection."""
+        return list(self._peers)
+
+    def entries(self) -> list[Entry]:
+        return list(self._entries.values())
+
+    def of_peer(self, peer: PeerId) -> list[int]:
+        """The connections of a peer, the one to use first: the oldest."""
+        known = self._peers.get(peer)
+        return [entry.connection for entry in known.entries] if known else []
+
+    def opened(self, connection: int, peer: PeerId, now: float, *, outbound: bool) -> list[Command]:
+        """A connection was established and authenticated."""
+        if connection in self._entries:
+            raise LocalProtocolError(f"connection {connection} was opened twice")
+        known = self._peers.setdefault(peer, _Peer())
+        entry = Entry(connection, peer, outbound, now, last_useful=now)
+        self._entries[connection] = entry
+        known.entries.append(entry)
+        commands: list[Command] = []
+        if len(known.entries) > self._config.max_per_peer:
+            commands.append(Close(connection, "connections_per_peer"))
+        elif len(known.entries) > 1:
+            self._duplicates.add(peer)
+            wait = self._config.settle if self._local > peer else self._config.settle_other
+            known.settle_at = now + wait
+        return commands + self._trim(now)
+
+    def closed(self, connection: int) -> PeerId | None:
+        """A connection is gone, for whatever reason. The peer, when it was its last one."""
+        entry = self._entries.pop(connection, None)
+        if entry is None:
+            return None
+        known = self._peers[entry.peer]
+        known.entries.remove(entry)
+        if len(known.entries) < 2:
+            known.settle_at = None
+            self._duplicates.discard(entry.peer)
+        if known.entries:
+            return None
+        del self._peers[entry.peer]
+        return entry.peer
+
+    def streams_changed(self, connection: int, streams: int, now: float) -> None:
+        """How many streams a connection carries now; carrying some is being useful."""
+        entry = self._entries.get(connection)
+        if entry is not None:
+            entry.streams = streams
+            entry.last_useful = now
+
+    def protect(self, peer: PeerId, tag: str) -> None:
+        """Keep this peer when trimming, until every tag is taken away. May be called before it connects."""
+        self._protected.setdefault(peer, set()).add(tag)
+
+    def unprotect(self, peer: PeerId, tag: str) -> None:
+        tags = self._protected.get(peer)
+        if tags is not None:
+            tags.discard(tag)
+            if not tags:
+                del self._protected[peer]
+
+    def is_protected(self, peer: PeerId) -> bool:
+        return peer in self._protected
+
+    def next_wakeup(self) -> float | None:
+        """When `timer_fired` is wanted: the earliest duplicate to settle."""
+        times = [time for peer in self._duplicates if (time := self._peers[peer].settle_at) is not None]
+        return min(times, default=None)
+
+    def timer_fired(self, now: float) -> list[Command]:
+        """Settle the duplicates that are due: probe the oldest connection of each."""
+        commands: list[Command] = []
+        for peer in list(self._duplicates):
+            known = self._peers[peer]
+            if known.settle_at is not None and known.settle_at <= now:
+                known.settle_at = None
+                oldest = known.entries[0]
+                oldest.probing = True
+                commands.append(Probe(oldest.connection))
+        return commands
+
+    def probe_answered(self, connection: int, now: float) -> list[Command]:
+        """The oldest connection of a peer is alive: its duplicates go, the busy ones when they are done."""
+        entry = self._entries.get(connection)
+        if entry is None or not entry.probing:
+            return []
+        entry.probing = False
+        known = self._peers[entry.peer]
+        commands: list[Command] = []
+        for other in known.entries[1:]:
+            if other.streams:
+                known.settle_at = now + self._config.settle_other
+            else:
+                commands.append(Close(other.connection, "duplicate"))
+        return commands
+
+    def _trim(self, now: float) -> list[Command]:
+        excess = len(self._entries) - self._config.high_water
+        if excess <= 0 or now < self._trim_at:
+            return []
+        self._trim_at = now + self._config.trim_interval
+        excess += self._config.high_water - self._config.low_water
+        candidates = [
+            entry
+            for entry in self._entries.values()
+            if entry.peer not in self._protected and now - entry.opened_at >= self._config.grace
+        ]
+        candidates.sort(key=lambda entry: (entry.streams > 0, entry.last_useful))
+        return [Close(entry.connection, "trimmed") for entry in candidates[:excess]]
