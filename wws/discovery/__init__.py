@@ -1,0 +1,1 @@
+"""How a node finds its network: networks, signed bundles, DNS hints, entry points, the race between them."""
