@@ -1,0 +1,261 @@
+"""The settings of a node: every member of `config.toml`, its kind, its default and what it is for.
+
+The records are frozen. They are filled by `wws.config.loading`; the layers never see them, the runtime hands
+each layer the record of its own that it makes from these. `BOOTSTRAP_DEFAULTS` are the defaults that a
+bootstrap node has instead (contract sections 4 and 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from wws.config.kinds import (
+    Addresses,
+    Count,
+    DnsServers,
+    Domain,
+    Endpoint,
+    MeshName,
+    Number,
+    Prefixes,
+    Publishers,
+    Rate,
+    Seconds,
+    Size,
+    Texts,
+    Urls,
+)
+
+DEFAULT_PORT = 9000
+"""Port of the mesh on a bootstrap node and in a container, TCP and UDP (contract section 8)."""
+DEFAULT_RPC = "127.0.0.1:9370"
+DEFAULT_HTTP = "127.0.0.1:9371"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """`[identity]`"""
+
+    path: str | None = None
+    """The key file. The environment beats the flag here (contract section 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """`[network]`"""
+
+    name: str | None = None
+    """Name of a saved network, or of the one that `domain` and `publishers` describe."""
+    domain: Domain | None = None
+    """Domain under which the network's records are published."""
+    publishers: Publishers = ()
+    """Public keys that may sign the list of entry points."""
+    bootstrap_peers: Texts = ()
+    """Pinned entry points. A malformed one is skipped with a warning and never stops the start."""
+    listen: Addresses = ()
+    """Where to listen; empty: every interface, at the port kept from the first start."""
+    announce: Addresses = ()
+    """Addresses to announce instead of those found out."""
+    enable_tcp: bool = True
+    enable_quic: bool = True
+    enable_mdns: bool = True
+    enable_relay_client: bool = True
+    enable_relay_server: bool = True
+    enable_autonat: bool = True
+    enable_dcutr: bool = True
+    relay_only: bool = False
+    """Announce relayed addresses only: records then do not show where the node is."""
+    auto_discover_bootstrap: bool = True
+    """Look entry points up in DNS."""
+    bootstrap_mode: bool = False
+    """Serve as a bootstrap, relay and witness node, and never take part as an agent."""
+    max_peers: Count = 256
+    """Connections in total (10,000 in bootstrap mode)."""
+    dns_servers: DnsServers = ()
+    """`IP[:PORT]` of the servers to ask; empty: the system's."""
+    doh_servers: Urls = ()
+    """Servers for DNS over HTTPS when the others fail; not used when `dns_servers` is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """`[agent]`"""
+
+    wws_name: MeshName | None = None
+    """Name to claim and keep."""
+    swarm: MeshName = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class RpcSettings:
+    """`[rpc]`"""
+
+    socket: str | None = None
+    """Path of the unix socket; default: in the node's run folder."""
+    tcp: Endpoint = DEFAULT_RPC
+    """`IP:PORT` of the RPC server on TCP; empty: off."""
+    http: Endpoint = DEFAULT_HTTP
+    """`IP:PORT` of health, metrics and status page; empty: off."""
+    http_hosts: Texts = ()
+    """Values of the `Host` header to accept beside the names of the loopback."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """`[limits]`: every bound of the node."""
+
+    # Connections
+    accepts_per_s: Rate = 100.0
+    """Inbound connections accepted a second (1,000 in bootstrap mode); over it they are reset at once."""
+    accepts_per_s_per_prefix: Rate = 10.0
+    """The same from one IPv4 /24 or IPv6 /56; a tenth of `accepts_per_s` unless set."""
+    connections_per_prefix: Count = 32
+    """Connections with one IPv4 /24 or IPv6 /56 (512 in bootstrap mode)."""
+    connections_per_peer: Count = 4
+    prefix_exempt: Prefixes = (
+        "127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10",
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
+    )  # fmt: skip
+    """Networks to which no limit by prefix applies: loopback, link and private ones."""
+    handshakes: Count = 256
+    """Inbound connections that are still negotiating, in total (2,048 in bootstrap mode)."""
+    phase_timeout: Seconds = 10.0
+    """Longest phase of a handshake: a silent socket is gone by then."""
+    dials: Count = 32
+    """Outbound attempts at a time."""
+    dial_timeout: Seconds = 10.0
+    keepalive_interval: Seconds = 30.0
+    """Silence on a connection after which it is pinged."""
+    keepalive_timeout: Seconds = 20.0
+    """Wait for the answer to that ping, after which the connection is given up."""
+    streams_per_connection: Count = 512
+    stream_window: Size = 16 * 1024 * 1024
+    """Bytes that a stream may have in flight towards us, once its window has grown."""
+    connection_window: Size = 32 * 1024 * 1024
+    """The same for all streams of a connection."""
+    send_buffer: Size = 1024 * 1024
+    """Bytes that wait to be sent on one connection before writers are made to wait."""
+    known_peers: Count = 4096
+    addresses_per_peer: Count = 32
+    cached_peers: Count = 256
+    """Peers that worked, remembered over restarts."""
+    stream_requests_per_s: Rate = 50.0
+    """Inbound requests of one peer a second, on each protocol of the mesh."""
+    requests_per_s_per_prefix: Rate = 200.0
+    """The same from one IPv4 /24 or IPv6 /56."""
+
+    # DHT
+    dht_records: Count = 16_384
+    """Records held for others."""
+    dht_records_per_publisher: Count = 64
+    dht_record_bytes: Size = 64 * 1024 * 1024
+    """Bytes of all records held."""
+    dht_provider_keys: Count = 16_384
+    dht_providers_per_key: Count = 20
+    dht_provider_keys_per_peer: Count = 256
+    dht_operations: Count = 64
+    """Look-ups of our own at a time; more wait."""
+    dht_query_timeout: Seconds = 10.0
+    dht_inbound_requests: Count = 256
+    """Requests of others being answered at a time."""
+
+    # Discovery
+    dns_timeout: Seconds = 5.0
+    dns_records: Count = 64
+    """Records of one answer that are looked at."""
+    mdns_peers: Count = 256
+    join_peer_timeout: Seconds = 10.0
+    """Time that one entry point gets at the join."""
+    retry_first: Seconds = 60.0
+    """Wait before the next try when no way in was found; doubles with jitter."""
+    retry_longest: Seconds = 900.0
+
+    # Local interfaces
+    rpc_clients: Count = 256
+    rpc_line: Size = 2 * 1024 * 1024
+    rpc_batch: Count = 100
+    rpc_depth: Count = 64
+    """Nesting of one JSON value."""
+    rpc_idle_timeout: Seconds = 600.0
+    rpc_pending: Count = 64
+    """Requests of one client being worked on at a time."""
+    new_names_per_day: Count = 5
+    """New names an agent may claim a day."""
+    registrations_per_hour: Count = 1
+    """Calls of `register_agent` an agent may make an hour."""
+    http_clients: Count = 64
+    http_request: Size = 8192
+    """Bytes of an HTTP request's head."""
+    http_timeout: Seconds = 10.0
+
+    # Shutdown
+    drain_timeout: Seconds = 10.0
+    """Time that work in progress gets after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """`[log]`"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    file_bytes: Size = 5 * 1024 * 1024
+    """Size at which the log file is rotated."""
+    files: Number = 3
+    """Rotated files kept beside the current one."""
+
+
+SECTIONS: Mapping[str, type] = {
+    "identity": IdentitySettings,
+    "network": NetworkSettings,
+    "agent": AgentSettings,
+    "rpc": RpcSettings,
+    "limits": LimitSettings,
+    "log": LogSettings,
+}
+
+BOOTSTRAP_DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "network": {
+        "listen": (f"/ip4/0.0.0.0/tcp/{DEFAULT_PORT}", f"/ip6/::/tcp/{DEFAULT_PORT}"),
+        "max_peers": 10_000,
+    },
+    "limits": {
+        "accepts_per_s": 1000.0,
+        "connections_per_prefix": 512,
+        "handshakes": 2048,
+        "dht_records": 131_072,
+        "known_peers": 32_768,
+        "dht_inbound_requests": 2048,
+        "stream_window": 4 * 1024 * 1024,
+        "connection_window": 8 * 1024 * 1024,
+    },
+}
+"""Defaults of a bootstrap node where they differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """All settings of one node, and where each came from."""
+
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    rpc: RpcSettings = field(default_factory=RpcSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    name: str | None = None
+    """`--name` or `$WWS_AGENT_NAME`: chooses the key file, and calls the node unless `--node` does."""
+    file: Path | None = None
+    """The configuration file that was read, if there was one."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each setting came from, by its dotted name: `flag --listen`, `environment WWS_…`,
+    `<file>:<line>`, `default`."""
+    warnings: tuple[str, ...] = ()
+    """What to tell the user once logging works, such as unknown variables."""
+
+    def is_explicit(self, setting: str) -> bool:
+        """Whether someone chose the value of `setting` (dotted, as `rpc.tcp`); defaults are not chosen."""
+        return not self.sources.get(setting, "default").startswith("default")
