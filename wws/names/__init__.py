@@ -1,0 +1,1 @@
+"""Names: records that their owners sign, leases that keep them, pins that remember whose they were."""
