@@ -68,15 +68,18 @@ imports: $(READY)
 # The foreign peers are built where their tools are; elsewhere their tests skip and say why.
 # In CI that would hide them, so there it is a failure.
 .PHONY: interop-peers
-interop-peers: $(READY)
+interop-peers:
 	@test -x tests/interop/build.sh || exit 0; \
-	if command -v npm >/dev/null && command -v go >/dev/null; then \
-		tests/interop/build.sh && exit 0; \
-		echo "tests/interop/build.sh failed" >&2; \
-	else \
-		echo "no npm or no go here: the tests against foreign peers will skip" >&2; \
-	fi; \
-	test "$${CI:-false}" != true
+	failed=; \
+	for pair in js:npm go:go; do \
+		peer=$${pair%:*}; tool=$${pair#*:}; \
+		if ! command -v $$tool >/dev/null; then \
+			echo "no $$tool here: the tests against the $$peer peer will skip" >&2; failed=$$peer; \
+		elif ! tests/interop/build.sh $$peer; then \
+			echo "the $$peer peer was not built: its tests will skip" >&2; failed=$$peer; \
+		fi; \
+	done; \
+	test -z "$$failed" || test "$${CI:-false}" != true
 
 .PHONY: lock
 lock: ## renew requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
@@ -93,7 +96,7 @@ SUBSET = --constraints requirements/dev.txt --no-annotate $(if $(UPGRADE),--upgr
 .PHONY: clean
 clean: ## remove .venv and everything that was built
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf tests/interop/node_modules tests/interop/build
+	rm -rf tests/interop/peers/.build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- .venv ----------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ import pytest
 _REQUIREMENT = re.compile(r"(?P<tool>[A-Za-z0-9_.+-]+?)(?:>=(?P<version>\d+(?:\.\d+)*))?")
 _VERSION = re.compile(r"\d+(?:\.\d+)+|\d+")
 
-_INTEROP_BINARIES = Path(__file__).parent / "interop" / "node_modules" / ".bin"
-"""Where the npm package `node` puts a node newer than the system's."""
+_INTEROP_BINARIES = Path(__file__).parent / "interop" / "peers" / ".build" / "js"
+"""Where tests/interop/build.sh puts a node newer than the system's."""
 
 _VERSION_ARGUMENTS = {"go": ["version"], "ip": ["-V"]}
 
