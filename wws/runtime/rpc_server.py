@@ -1,0 +1,289 @@
+"""The RPC server: JSON-RPC 2.0 on a unix socket and on loopback TCP (contract, section 6).
+
+`RpcServer(node, access, …)` listens; each connection is an `_RpcConnection` (rpc_connection.py) that
+reads lines, asks `Access`, calls the `NodeApi` and writes answers. What is refused is counted in
+`RpcServer.refused` by reason, for the metrics.
+
+The unix socket is 0600 in a folder of 0700 and replaced only when nobody listens on it. TCP follows
+`rpc_ports`: the default port moves aside for another node of the same user and is given up to a
+stranger; a port that was asked for must be free, or the start fails (`port_taken`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from wws.rpc.access import Access
+from wws.rpc.api import NodeApi, Warned
+from wws.rpc.wire import WireConfig
+from wws.runtime.homes import NodePaths, make_folder
+from wws.runtime.machine_errors import PortTaken, writing_failed
+from wws.runtime.rpc_connection import CHUNK, ConnectionConfig, RpcConnection
+from wws.runtime.rpc_ports import DEFAULT_PORT, STEP, PortClaims
+
+COOKIE_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RpcServerConfig:
+    """Where the server listens, and its bounds."""
+
+    host: str = "127.0.0.1"
+    port: int | None = DEFAULT_PORT
+    """None: no TCP."""
+    port_is_default: bool = True
+    """Whether nobody asked for this port: then it may move aside or be given up."""
+    pairs: int = 32
+    """Port pairs tried, one after the other, when nodes of this user hold the ones before."""
+    max_clients: int = 256
+    max_pending: int = 64 * 1024 * 1024
+    """Bytes of unfinished lines over all clients; who goes over it is cut."""
+    connection: ConnectionConfig = field(default_factory=ConnectionConfig)
+    wire: WireConfig = field(default_factory=WireConfig)
+
+
+class RpcServer:
+    """Listens for one node. `start` opens the listeners, `close` ends them and every connection.
+
+    After `start`: `socket_path` says where the unix socket is, `tcp_address` the `IP:PORT` or None,
+    `cookie_path` the file with the cookie, `warnings` what the user should know.
+    """
+
+    def __init__(
+        self,
+        node: NodeApi,
+        paths: NodePaths,
+        config: RpcServerConfig,
+        *,
+        env: Mapping[str, str],
+        on_refused: Callable[[str], None] | None = None,
+    ) -> None:
+        self._node = node
+        self._paths = paths
+        self._config = config
+        self._env = env
+        self._on_refused = on_refused
+        self._claims: PortClaims | None = None
+        self._claimed: int | None = None
+        self._listeners: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[RpcConnection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._access = Access(os.getuid(), None)
+        self._closing = False
+        self.refused: Counter[str] = Counter()
+        self.warnings: list[Warned] = []
+        self.socket_path: Path | None = None
+        self.tcp_address: str | None = None
+
+    @property
+    def cookie_path(self) -> Path:
+        return self._paths.cookie
+
+    @property
+    def port_shift(self) -> int:
+        """By how much the port moved from the asked one; the HTTP port of the pair moves as far."""
+        if self.tcp_address is None or self._config.port is None:
+            return 0
+        return int(self.tcp_address.rpartition(":")[2]) - self._config.port
+
+    @property
+    def clients(self) -> int:
+        return len(self._connections)
+
+    async def start(self) -> None:
+        """Open the listeners. Raises `MachineError` (`port_taken`, `cannot_write`, …); then none is open."""
+        try:
+            listener = self._listen_tcp()
+            cookie = secrets.token_urlsafe(COOKIE_BYTES)
+            _write_private(self.cookie_path, cookie + "\n")
+            self._access = Access(os.getuid(), cookie)
+            unix = self._listen_unix()
+            self._servers.append(await asyncio.start_unix_server(self._serve, sock=unix, limit=CHUNK))
+            if listener is not None:
+                self._servers.append(await asyncio.start_server(self._serve, sock=listener, limit=CHUNK))
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop listening, let calls under way finish for `drain_timeout`, cut the rest. Twice is fine."""
+        self._closing = True
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for listener in self._listeners:
+            listener.close()  # a second time, unless the start failed between the bind and the server
+        self._listeners.clear()
+        for connection in list(self._connections):
+            connection.drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._config.connection.drain_timeout)
+        for connection in list(self._connections):
+            connection.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._config.connection.drain_timeout)
+        if self.socket_path is not None:
+            self.socket_path.unlink(missing_ok=True)
+            self.socket_path = None
+            self.cookie_path.unlink(missing_ok=True)
+        if self._claims is not None and self._claimed is not None:
+            self._claims.release(self._claimed)
+            self._claimed = None
+
+    def refuse(self, reason: str) -> None:
+        """Count a refusal by its reason."""
+        self.refused[reason] += 1
+        if self._on_refused is not None:
+            self._on_refused(reason)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        connection = RpcConnection(
+            reader,
+            writer,
+            node=self._node,
+            access=self._access,
+            config=self._config.connection,
+            wire=self._config.wire,
+            refuse=self.refuse,
+            may_hold=self._may_hold,
+        )
+        full = self._closing or len(self._connections) >= self._config.max_clients
+        self._connections.add(connection)
+        try:
+            if full:
+                await connection.turn_away(f"this node serves {self._config.max_clients} clients at a time")
+            else:
+                await connection.run()
+        finally:
+            self._connections.discard(connection)
+            self._tasks.discard(task)
+
+    def _may_hold(self) -> bool:
+        """Whether the unfinished lines of all clients fit their common bound."""
+        return sum(connection.pending for connection in self._connections) <= self._config.max_pending
+
+    def _listen_unix(self) -> socket.socket:
+        path = self._paths.socket(self._env)
+        make_folder(path.parent)
+        if path.exists() or path.is_symlink():
+            if _answers(path):
+                raise PortTaken(
+                    f"Another process listens on {path}.", hint="Stop it first: wws leave, or wws status."
+                )
+            path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # The mask holds for the whole process, so it is narrowed for the bind alone: no other moment exists
+        # at which somebody could connect before the mode is right.
+        mask = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+            listener.listen(self._config.max_clients)
+        except OSError as error:
+            listener.close()
+            raise writing_failed(path, error) from error
+        finally:
+            os.umask(mask)
+        listener.setblocking(False)
+        self._listeners.append(listener)
+        self.socket_path = path
+        return listener
+
+    def _listen_tcp(self) -> socket.socket | None:
+        port, host = self._config.port, self._config.host
+        if port is None:
+            return None
+        if not self._config.port_is_default:
+            try:
+                return self._bound(host, port)
+            except OSError as error:
+                raise _port_taken(host, port, error) from error
+        self._claims = PortClaims(self._paths.home, self._env)
+        for pair in range(self._config.pairs):
+            candidate = port + pair * STEP
+            self._claims.claim(candidate)
+            try:
+                listener = self._bound(host, candidate)
+            except OSError as error:
+                self._claims.release(candidate)
+                if error.errno == errno.EADDRINUSE and self._claims.is_ours(candidate):
+                    continue
+                self._warn_without_tcp(host, candidate, error)
+                return None
+            self._claimed = candidate
+            return listener
+        self._warn_without_tcp(host, port, OSError(errno.EADDRINUSE, "every pair of ports is taken"))
+        return None
+
+    def _bound(self, host: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(self._config.max_clients)
+        except BaseException:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        self._listeners.append(listener)
+        bound_port = listener.getsockname()[1]
+        self.tcp_address = f"[{host}]:{bound_port}" if ":" in host else f"{host}:{bound_port}"
+        return listener
+
+    def _warn_without_tcp(self, host: str, port: int, error: OSError) -> None:
+        self.warnings.append(
+            Warned(
+                "rpc_tcp_off",
+                f"No RPC on TCP: {host}:{port} cannot be used ({error.strerror or error}). "
+                "The unix socket works; --rpc IP:PORT chooses another port.",
+            )
+        )
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens on the unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError as error:
+            # A full backlog or no permission means that somebody is there; no socket, that nobody is.
+            return error.errno not in (errno.ENOTSOCK, errno.EPROTOTYPE, errno.ELOOP, errno.ENOENT)
+    return True
+
+
+def _port_taken(host: str, port: int, error: OSError) -> PortTaken:
+    reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror or error}"
+    return PortTaken(
+        f"The RPC address {host}:{port} {reason}.",
+        hint="Give another one (--rpc IP:PORT), or stop the program that holds it (ss -ltnp).",
+    )
+
+
+def _write_private(path: Path, content: str) -> None:
+    """Write the file whole, 0600, never through a link that somebody put there."""
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(content)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise writing_failed(path, error) from error
