@@ -1,6 +1,6 @@
 """What SIGHUP changes in a running node, and what waits for its next start (contract section 1).
 
-Networks and limits are taken over at once; identity, listeners and the local servers stay as they are, and the
+Networks and limits are taken over at once; identity, listeners and local servers stay as they are, and the
 names of those that differ are given back so that the log can say so.
 """
 

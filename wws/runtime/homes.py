@@ -22,18 +22,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wws.errors import LocalError, WwsError
-from wws.runtime.machine_errors import CannotWrite, writing_failed
+from wws.runtime.machine_errors import CannotWrite
+from wws.runtime.whole_files import make_folder as make_folder  # part of what this module offers
+from wws.runtime.whole_files import write_whole
 
 MAX_SOCKET_PATH = 100
 """Longest path of a unix socket, in bytes: the kernels' limit is 104 (BSD) or 108 (Linux), with its zero."""
 MAX_STATUS_FILE = 64 * 1024
 """Largest `ready.json` or `error.json` that is read."""
 
+MAX_NETWORK_NAME = 200
+"""Longest name of a network: it may be a domain, and becomes the name of a file."""
+
 _NODE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
+_NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 
 
 class BadNodeName(LocalError):
-    """The name cannot be the name of a node: it becomes part of paths."""
+    """The name cannot be that of a node or a saved network: it becomes part of paths."""
 
     code = "bad_node_name"
     exit_code = 2
@@ -115,10 +121,10 @@ class Home:
         return self.root / "networks"
 
     def network_file(self, name: str) -> Path:
-        return self.networks / f"{parse_node_name(name)}.json"
+        return self.networks / f"{_network_name(name)}.json"
 
     def network_state(self, name: str) -> Path:
-        return self.networks / f"{parse_node_name(name)}.state"
+        return self.networks / f"{_network_name(name)}.state"
 
     def node(self, name: str) -> NodePaths:
         """The paths of one node. Raises `BadNodeName`."""
@@ -272,23 +278,6 @@ def expand(text: str, env: Mapping[str, str]) -> Path:
     return Path(text)
 
 
-def make_folder(path: Path) -> Path:
-    """Make `path` and what is missing above it, 0700, and return it. Raises `MachineError`."""
-    missing: list[Path] = []
-    step = path
-    try:
-        while not step.exists() and step.parent != step:
-            missing.append(step)
-            step = step.parent
-        for folder in reversed(missing):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        if not path.is_dir():
-            raise CannotWrite(f"{path} is not a folder.", hint="Move it away, or use --home DIR.")
-    except OSError as error:
-        raise writing_failed(path, error) from error
-    return path
-
-
 def runtime_folder(env: Mapping[str, str]) -> Path:
     """A folder of this user's for sockets and locks, made when missing. Raises `MachineError`.
 
@@ -327,6 +316,13 @@ def process_start(pid: int) -> int | None:
         return None
 
 
+def _network_name(text: str) -> str:
+    name = text.lower()
+    if not _NETWORK_NAME.match(name) or len(name) > MAX_NETWORK_NAME or ".." in name:
+        raise BadNodeName(f"{text[:80]!r} cannot be the name of a saved network.")
+    return name
+
+
 def _is_alive(ready: Ready) -> bool:
     if ready.pid <= 0:
         return False
@@ -357,18 +353,7 @@ def _read_object(path: Path) -> dict[str, object] | None:
 
 
 def _write_object(path: Path, members: Mapping[str, object]) -> None:
-    make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    data = json.dumps(members, indent=1).encode() + b"\n"
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(temporary, flags, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-        os.rename(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise writing_failed(path, error) from error
+    write_whole(path, json.dumps(members, indent=1).encode() + b"\n", durable=False)
 
 
 def _ready_from(members: dict[str, object]) -> Ready:

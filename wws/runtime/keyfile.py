@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from pathlib import Path
 from wws.errors import LocalError
 from wws.identity.keys import SEED_LENGTH, Identity
 from wws.identity.peer_id import PeerId
-from wws.runtime.homes import Home, expand, make_folder, runtime_folder
-from wws.runtime.machine_errors import MachineError, reading_failed, writing_failed
+from wws.runtime.homes import Home, expand, runtime_folder
+from wws.runtime.machine_errors import MachineError, reading_failed
+from wws.runtime.whole_files import create_whole, sweep
 
 MAX_LINKS = 16
 """Symlinks followed on the way to a key file."""
@@ -146,20 +146,11 @@ def store(identity: Identity, path: Path) -> None:
     """Write the key file of `identity`; as `create`, for a key that exists already."""
     if os.path.lexists(path):
         raise _key_exists(path)
-    folder = make_folder(path.parent)
-    _sweep(folder, path.name)
-    temporary = folder / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.new"
+    sweep(path.parent)
     try:
-        _write_new(temporary, identity.seed)
-        try:
-            _move_without_replacing(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(folder)
+        create_whole(path, identity.seed)
     except FileExistsError:
         raise _key_exists(path) from None
-    except OSError as error:
-        raise writing_failed(path, error) from error
 
 
 class KeyLock:
@@ -280,55 +271,3 @@ def _key_exists(path: Path) -> KeyExists:
         f"There is a key file at {path} already; it is never replaced.",
         hint="Choose another place (--identity-path P), or move that key away yourself.",
     )
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _move_without_replacing(temporary: Path, path: Path) -> None:
-    try:
-        os.link(temporary, path, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-            raise
-        # A file system without hard links: look and rename, with the folder locked against our own kind.
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            if os.path.lexists(path):
-                raise FileExistsError(errno.EEXIST, "exists", str(path)) from None
-            os.rename(temporary, path)
-        finally:
-            os.close(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sweep(folder: Path, name: str) -> None:
-    """Remove what processes that died while making this key have left: half keys under a temporary name."""
-    for leftover in folder.glob(f".{name}.*.new"):
-        pid = leftover.name.removeprefix(f".{name}.").split(".")[0]
-        if pid.isdecimal() and not _exists(int(pid)):
-            leftover.unlink(missing_ok=True)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
