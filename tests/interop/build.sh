@@ -42,14 +42,18 @@ digest() {
 
 build_js() {
     need npm "Install Node.js with npm; the peer's own node comes from the registry."
-    rm -rf "$build/js"
-    mkdir -p "$build/js"
-    cp "$peers/js/package.json" "$peers/js/package-lock.json" "$peers/js/peer.mjs" "$build/js/"
-    (cd "$build/js" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) >&2
+    if ! cmp -s "$peers/js/package-lock.json" "$build/js/node_modules/.installed"; then
+        rm -rf "$build/js"
+        mkdir -p "$build/js"
+        cp "$peers/js/package.json" "$peers/js/package-lock.json" "$build/js/"
+        (cd "$build/js" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) >&2
+        cp "$peers/js/package-lock.json" "$build/js/node_modules/.installed"
+    fi
+    cp "$peers/js/peer.mjs" "$build/js/"
     if [ -x "$build/js/node_modules/.bin/node" ]; then
-        ln -s node_modules/.bin/node "$build/js/node"
+        ln -sf node_modules/.bin/node "$build/js/node"
     elif command -v node >/dev/null && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 22 ]; then
-        ln -s "$(command -v node)" "$build/js/node"
+        ln -sf "$(command -v node)" "$build/js/node"
     else
         echo "js peer: the registry has no node for this platform; install Node.js 22 or newer" >&2
         exit 3

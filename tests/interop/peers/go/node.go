@@ -115,12 +115,12 @@ func newNode(config Config) (*Node, error) {
 		if config.DHTMode == "client" {
 			mode = dht.ModeClient
 		}
-		node.dht, err = dht.New(
-			host,
-			dht.Mode(mode),
-			dht.V1ProtocolOverride(protocol.ID(*config.DHTProtocol)),
-			dht.Validator(record.NamespacedValidator{"wws": refuseBad{}}),
-		)
+		prefix := strings.TrimSuffix(*config.DHTProtocol, "/kad/1.0.0")
+		options := []dht.Option{dht.Mode(mode), dht.ProtocolPrefix(protocol.ID(prefix))}
+		if prefix != "/ipfs" { // there go insists on the validators of the public network
+			options = append(options, dht.Validator(record.NamespacedValidator{"wws": refuseBad{}}))
+		}
+		node.dht, err = dht.New(host, options...)
 		if err != nil {
 			return nil, err
 		}

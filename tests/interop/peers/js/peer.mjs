@@ -33,14 +33,17 @@ const unbase64 = text => new Uint8Array(Buffer.from(text, 'base64'))
 
 // ---- streams ---------------------------------------------------------------
 
-/** Every chunk until the other side's end of stream. Unlike the stream's own iterator it survives pause(),
- * and an end that came before we looked. */
+/** Every chunk until the other side's end of stream.
+ *
+ * Unlike the stream's own iterator it survives pause(), and an end that came while the protocol was negotiated: then
+ * the stream says it ended while bytes behind the negotiation are still to come. */
 async function * chunks (stream) {
   const queue = []
-  let ended = stream.readableEnded
+  const atEnd = () => stream.readableEnded && stream.readBufferLength === 0
+  let ended = atEnd()
   let failure
   let wake = () => {}
-  stream.addEventListener('message', event => { queue.push(event.data.subarray()); wake() })
+  stream.addEventListener('message', event => { queue.push(event.data.subarray()); ended ||= atEnd(); wake() })
   stream.addEventListener('end', () => { ended = true; wake() })
   stream.addEventListener('close', event => { failure = event.error; ended = true; wake() })
   while (true) {
