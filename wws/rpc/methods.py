@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from wws.rpc import api
@@ -100,9 +101,14 @@ def _row(
 
 
 async def _discover(node: NodeApi, _: NoParams) -> Json:
-    from wws.rpc.openrpc import document
+    return _document((await node.status()).version)
 
-    return document(METHODS.values(), version=(await node.status()).version)
+
+@cache
+def _document(version: str) -> Json:
+    from wws.rpc.openrpc import document  # it reads this module
+
+    return document(METHODS.values(), version=version)
 
 
 _TABLE: Final = (

@@ -233,6 +233,7 @@ class RpcConnection:
             await answer(value)
         except (ConnectionError, TimeoutError):
             self._refuse("connection_lost")
+            self.drain()
             self._writer.transport.abort()
 
     async def _outcome(self, request: Request) -> Json:

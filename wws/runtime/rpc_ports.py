@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from wws.runtime.homes import Home, process_start, runtime_folder
-from wws.runtime.machine_errors import writing_failed
+from wws.runtime.whole_files import write_whole
 
 DEFAULT_PORT: Final = 9370
 STEP: Final = 10
@@ -36,14 +36,8 @@ class PortClaims:
 
     def claim(self, port: int) -> None:
         """Say that this process is about to take the port. Raises `MachineError`."""
-        path = self._path(port, os.getpid())
         record = {"pid": os.getpid(), "started": process_start(os.getpid())}
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with open(descriptor, "w", encoding="ascii") as file:
-                json.dump(record, file)
-        except OSError as error:
-            raise writing_failed(path, error) from error
+        write_whole(self._path(port, os.getpid()), json.dumps(record).encode(), durable=False)
 
     def release(self, port: int) -> None:
         """Take the claim of this process back; none is fine."""

@@ -25,10 +25,11 @@ from typing import Final
 from wws.rpc.access import Access
 from wws.rpc.api import NodeApi, Warned
 from wws.rpc.wire import WireConfig
-from wws.runtime.homes import NodePaths, make_folder
+from wws.runtime.homes import NodePaths
 from wws.runtime.machine_errors import PortTaken, writing_failed
 from wws.runtime.rpc_connection import CHUNK, ConnectionConfig, RpcConnection
 from wws.runtime.rpc_ports import DEFAULT_PORT, STEP, PortClaims
+from wws.runtime.whole_files import make_folder, write_whole
 
 COOKIE_BYTES: Final = 32
 
@@ -105,7 +106,7 @@ class RpcServer:
         try:
             listener = self._listen_tcp()
             cookie = secrets.token_urlsafe(COOKIE_BYTES)
-            _write_private(self.cookie_path, cookie + "\n")
+            write_whole(self.cookie_path, cookie.encode() + b"\n", durable=False)
             self._access = Access(os.getuid(), cookie)
             unix = self._listen_unix()
             self._servers.append(await asyncio.start_unix_server(self._serve, sock=unix, limit=CHUNK))
@@ -273,17 +274,3 @@ def _port_taken(host: str, port: int, error: OSError) -> PortTaken:
         f"The RPC address {host}:{port} {reason}.",
         hint="Give another one (--rpc IP:PORT), or stop the program that holds it (ss -ltnp).",
     )
-
-
-def _write_private(path: Path, content: str) -> None:
-    """Write the file whole, 0600, never through a link that somebody put there."""
-    make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(content)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise writing_failed(path, error) from error
