@@ -165,7 +165,7 @@ class BundleState:
             needed = min(2, len(set(self.keys)))
             if len(signers) < needed:
                 raise BundleRotationRefused(
-                    f"the bundle changes the publisher keys: {needed} of the old ones have to sign, {len(signers)} did"
+                    f"the bundle changes the publisher keys: {needed} old ones must sign, {len(signers)} did"
                 )
 
     @classmethod

@@ -111,7 +111,7 @@ class Network:
         return network_protocol_id(self.domain) if self.domain else None
 
     def witnesses(self, bundle: Bundle | None) -> frozenset[PeerId]:
-        """The witness set W: the peers of the bundle in force; without publishers those of the network file."""
+        """The witness set W: the peers of the bundle in force; without publishers the pinned ones."""
         if self.publishers:
             return frozenset() if bundle is None else bundle.peers
         if self.is_ad_hoc:
