@@ -3,34 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
-	"runtime/debug"
 	"strconv"
-	"strings"
-	"sync"
-	"syscall"
 	"time"
 
-	"github.com/ipfs/go-cid"
-	"github.com/libp2p/go-libp2p"
-	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/libp2p/go-libp2p/core/routing"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/multiformats/go-multiaddr"
-	"github.com/multiformats/go-multihash"
 )
 
 type object = map[string]any
@@ -143,6 +130,14 @@ func identify(ctx context.Context, node *Node, arguments Arguments) (any, error)
 func handle(_ context.Context, node *Node, arguments Arguments) (any, error) {
 	node.host.SetStreamHandler(protocol.ID(arguments.Protocol), serve(echo))
 	return true, nil
+}
+
+func texts(addresses []multiaddr.Multiaddr) []string {
+	all := make([]string, len(addresses))
+	for i, address := range addresses {
+		all[i] = address.String()
+	}
+	return all
 }
 
 // ---- streams ----
@@ -306,225 +301,4 @@ func pingService(ctx context.Context, node *Node, arguments Arguments) (any, err
 		}
 	}
 	return nil, ctx.Err()
-}
-
-// ---- the DHT ----
-
-var errNoDHT = errors.New("this peer runs no DHT")
-
-// follow runs one DHT operation and collects the peers of its events of one type, and the errors.
-func follow(ctx context.Context, wanted routing.QueryEventType, operation func(context.Context) error) ([]string, []string, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	ctx, events := routing.RegisterForQueryEvents(ctx)
-	peers, problems := []string{}, []string{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for event := range events {
-			switch event.Type {
-			case wanted:
-				peers = append(peers, event.ID.String())
-			case routing.QueryError:
-				problems = append(problems, fmt.Sprintf("%s: %s", event.ID, event.Extra))
-			}
-		}
-	}()
-	err := operation(ctx)
-	cancel()
-	<-done
-	return peers, problems, err
-}
-
-// put: `stored` are the peers that were sent the value; go does not say who took it.
-func put(ctx context.Context, node *Node, arguments Arguments) (any, error) {
-	if node.dht == nil {
-		return nil, errNoDHT
-	}
-	value, err := base64.StdEncoding.DecodeString(arguments.Value)
-	if err != nil {
-		return nil, err
-	}
-	stored, problems, err := follow(ctx, routing.Value, func(ctx context.Context) error {
-		return node.dht.PutValue(ctx, arguments.Key, value)
-	})
-	return object{"stored": stored, "errors": problems}, err
-}
-
-func get(ctx context.Context, node *Node, arguments Arguments) (any, error) {
-	if node.dht == nil {
-		return nil, errNoDHT
-	}
-	var value []byte
-	answered, problems, err := follow(ctx, routing.PeerResponse, func(ctx context.Context) (err error) {
-		value, err = node.dht.GetValue(ctx, arguments.Key)
-		return err
-	})
-	if errors.Is(err, routing.ErrNotFound) {
-		return object{"value_b64": nil, "answered": answered, "errors": problems}, nil
-	}
-	return object{"value_b64": base64.StdEncoding.EncodeToString(value), "answered": answered, "errors": problems}, err
-}
-
-func providerKey(arguments Arguments) (cid.Cid, error) {
-	if arguments.CID != "" {
-		return cid.Decode(arguments.CID)
-	}
-	key, err := base64.StdEncoding.DecodeString(arguments.ProviderKey)
-	if err != nil {
-		return cid.Undef, err
-	}
-	hash, err := multihash.Cast(key)
-	return cid.NewCidV1(cid.Raw, hash), err
-}
-
-func provide(ctx context.Context, node *Node, arguments Arguments) (any, error) {
-	if node.dht == nil {
-		return nil, errNoDHT
-	}
-	key, err := providerKey(arguments)
-	if err != nil {
-		return nil, err
-	}
-	return object{"errors": []string{}}, node.dht.Provide(ctx, key, true)
-}
-
-func findProviders(ctx context.Context, node *Node, arguments Arguments) (any, error) {
-	if node.dht == nil {
-		return nil, errNoDHT
-	}
-	key, err := providerKey(arguments)
-	if err != nil {
-		return nil, err
-	}
-	found := []object{}
-	for provider := range node.dht.FindProvidersAsync(ctx, key, 20) {
-		found = append(found, wirePeer(provider))
-	}
-	return object{"providers": found, "errors": []string{}}, ctx.Err()
-}
-
-func findPeer(ctx context.Context, node *Node, arguments Arguments) (any, error) {
-	if node.dht == nil {
-		return nil, errNoDHT
-	}
-	id, err := peer.Decode(arguments.Peer)
-	if err != nil {
-		return nil, err
-	}
-	found, err := node.dht.FindPeer(ctx, id)
-	if errors.Is(err, routing.ErrNotFound) {
-		return object{"peer": nil, "errors": []string{}}, nil
-	}
-	return object{"peer": wirePeer(found), "errors": []string{}}, err
-}
-
-func routingTable(_ context.Context, node *Node, _ Arguments) (any, error) {
-	if node.dht == nil {
-		return nil, errNoDHT
-	}
-	peers := []string{}
-	for _, id := range node.dht.RoutingTable().ListPeers() {
-		peers = append(peers, id.String())
-	}
-	return peers, nil
-}
-
-func wirePeer(info peer.AddrInfo) object {
-	return object{"peer_id": info.ID.String(), "addresses": texts(info.Addrs)}
-}
-
-func texts(addresses []multiaddr.Multiaddr) []string {
-	all := make([]string, len(addresses))
-	for i, address := range addresses {
-		all[i] = address.String()
-	}
-	return all
-}
-
-// ---- measuring ----
-
-// dialbench dials `addr` with n fresh identities; only the dialling is timed (it includes identify, as go's Connect
-// waits for it). With `keep` the connections stay open.
-func dialbench(ctx context.Context, node *Node, arguments Arguments) (any, error) {
-	target, err := peer.AddrInfoFromString(arguments.Addr)
-	if err != nil {
-		return nil, err
-	}
-	dialers := make(chan host.Host, arguments.N)
-	for range arguments.N {
-		key, _, err := crypto.GenerateEd25519Key(rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		dialer, err := libp2p.New(append(transportOptions(Config{}, key), libp2p.NoListenAddrs)...)
-		if err != nil {
-			return nil, err
-		}
-		dialers <- dialer
-	}
-	close(dialers)
-	problems := map[string]int{}
-	connected := 0
-	used := []host.Host{}
-	var lock sync.Mutex
-	var workers sync.WaitGroup
-	start := time.Now()
-	for range max(arguments.Concurrency, 1) {
-		workers.Go(func() {
-			for dialer := range dialers {
-				err := dialer.Connect(ctx, *target)
-				lock.Lock()
-				used = append(used, dialer)
-				if err == nil {
-					connected++
-				} else {
-					problems[err.Error()]++
-				}
-				lock.Unlock()
-			}
-		})
-	}
-	workers.Wait()
-	elapsed := milliseconds(start)
-	node.keptLock.Lock()
-	node.kept = append(node.kept, used...)
-	node.keptLock.Unlock()
-	if !arguments.Keep {
-		_, _ = release(ctx, node, arguments)
-	}
-	return object{"connected": connected, "errors": problems, "ms": elapsed, "rate": float64(connected) / elapsed * 1000}, nil
-}
-
-// release closes what dialbench kept.
-func release(_ context.Context, node *Node, _ Arguments) (any, error) {
-	node.keptLock.Lock()
-	kept := node.kept
-	node.kept = nil
-	node.keptLock.Unlock()
-	for _, dialer := range kept {
-		_ = dialer.Close()
-	}
-	return len(kept), nil
-}
-
-func mem(context.Context, *Node, Arguments) (any, error) {
-	debug.FreeOSMemory()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	rss := uint64(0)
-	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
-		if pages, err := strconv.ParseUint(strings.Fields(string(statm))[1], 10, 64); err == nil {
-			rss = pages * uint64(os.Getpagesize())
-		}
-	}
-	return object{"rss": rss, "heap": stats.HeapAlloc}, nil
-}
-
-func cpu(context.Context, *Node, Arguments) (any, error) {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return nil, err
-	}
-	seconds := func(value syscall.Timeval) float64 { return time.Duration(value.Nano()).Seconds() }
-	return object{"user": seconds(usage.Utime), "system": seconds(usage.Stime)}, nil
 }
