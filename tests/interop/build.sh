@@ -50,8 +50,10 @@ build_js() {
         cp "$peers/js/package-lock.json" "$build/js/node_modules/.installed"
     fi
     cp "$peers/js/peer.mjs" "$build/js/"
-    if [ -x "$build/js/node_modules/.bin/node" ]; then
-        ln -sf node_modules/.bin/node "$build/js/node"
+    # Not .bin/node: npm 9, which Debian 12 has, leaves that link out.
+    own=$(cd "$build/js" && find node_modules/node-*/bin -name node 2>/dev/null | head -n 1)
+    if [ -n "$own" ]; then
+        ln -sf "$own" "$build/js/node"
     elif command -v node >/dev/null && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 22 ]; then
         ln -sf "$(command -v node)" "$build/js/node"
     else
