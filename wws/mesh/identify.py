@@ -22,6 +22,7 @@ NETWORK_PREFIX = "/wws/net/"
 MAX_BYTES = 64 * 1024
 """All messages of one identify together, in bytes."""
 MAX_MESSAGES = 16
+_CLOCK_FIELD = 901
 MAX_ADDRESSES = 32
 MAX_PROTOCOLS = 256
 MAX_TEXT = 256
@@ -39,6 +40,8 @@ class Identification:
     observed: Multiaddr | None = None
     protocols: tuple[str, ...] | None = None
     record: SignedPeerRecord | None = None
+    clock: int | None = None
+    """The peer's Unix time when it answered: field 901, ours alone; other implementations skip it."""
 
     def encode(self) -> bytes:
         """One length-prefixed message."""
@@ -57,13 +60,15 @@ class Identification:
             message += protobuf.encode_bytes(6, self.agent_version)
         if self.record is not None:
             message += protobuf.encode_bytes(8, self.record.envelope)
+        if self.clock is not None:
+            message += protobuf.encode_varint(_CLOCK_FIELD, self.clock)
         return varint.frame(message)
 
     def updated_by(self, push: Identification) -> Identification:
         """This, with everything that `push` says anew."""
         changes = {
             name: value
-            for name in ("protocol_version", "agent_version", "addresses", "observed", "protocols", "record")
+            for name in ("protocol_version", "agent_version", "addresses", "observed", "protocols", "record", "clock")
             if (value := getattr(push, name)) is not None
         }
         return replace(self, **changes)
@@ -124,6 +129,8 @@ def _merge(fields: list[protobuf.Field], sender: PeerId) -> Identification:
                 result["agent_version"] = _clean(field.as_text())
             case 8:
                 result["record"] = _record(field.as_bytes(), sender)
+            case number if number == _CLOCK_FIELD:
+                result["clock"] = min(field.as_int(), 2**53)
     return Identification(
         **result,  # type: ignore[arg-type]
         addresses=None if addresses is None else tuple(dict.fromkeys(addresses)),

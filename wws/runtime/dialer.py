@@ -1,0 +1,264 @@
+"""Dialling: from a PeerId and what is known of its addresses to one authenticated connection.
+
+Names are resolved, addresses that make no sense in this mesh are left out, and the rest is tried with a
+stagger (RFC 8305, Happy Eyeballs): the next attempt starts after 250 ms or as soon as one has failed, and the
+first that proves to be the peer wins. Dials to one peer that run at the same time are one dial.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.errors import RemoteProtocolError, WwsError
+from wws.identity.peer_id import PeerId
+from wws.mesh.reach import reaches
+from wws.runtime.connection import Connection, HandshakeFailed
+from wws.runtime.host import Host
+from wws.runtime.streams import Stream
+
+Resolver: TypeAlias = Callable[[Multiaddr], Awaitable[Sequence[Multiaddr]]]
+"""From an address with a name to the addresses it stands for; raises a `WwsError` when there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialerConfig:
+    timeout: float = 10.0
+    """Seconds for a whole dial."""
+    stagger: float = 0.25
+    """Seconds between the starts of two attempts."""
+    max_addresses: int = 8
+    """Addresses tried in one dial, after resolution."""
+    max_concurrent: int = 64
+    """Dials under way at once; further ones wait."""
+    retries: int = 2
+    """Further attempts at an address that reset us at once: a peer over its accept rate does that."""
+    retry_wait: tuple[float, float] = (0.2, 1.0)
+    """Seconds to wait before such an attempt, drawn evenly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One address that was tried, and why it did not do."""
+
+    address: Multiaddr
+    code: str
+    message: str
+
+
+class DialFailed(WwsError):
+    """No address of the peer led to it."""
+
+    code = "peer_unreachable"
+
+    def __init__(self, peer: PeerId, attempts: Sequence[Attempt]) -> None:
+        self.peer = peer
+        self.attempts = tuple(attempts)
+        tried = "; ".join(f"{attempt.address.without_peer()}: {attempt.message}" for attempt in attempts)
+        super().__init__(f"cannot reach {peer}: {tried or 'no address of it is known'}")
+
+
+class Dialer:
+    """Opens connections for a host."""
+
+    def __init__(self, host: Host, resolver: Resolver, config: DialerConfig) -> None:
+        self._host = host
+        self._resolver = resolver
+        self._config = config
+        self._under_way: dict[PeerId, asyncio.Task[Connection]] = {}
+        self._room = asyncio.Semaphore(config.max_concurrent)
+        self.succeeded = 0
+        self.failed = 0
+
+    async def connect(
+        self,
+        peer: PeerId,
+        addresses: Sequence[Multiaddr] = (),
+        *,
+        any_scope: bool = False,
+        timeout: float | None = None,
+    ) -> Connection:
+        """An established connection to `peer`: the one there is, or a new one.
+
+        Tries `addresses` first, then those remembered. `any_scope` is for addresses that the user or a signed
+        bundle named. Raises `DialFailed` with every attempt. A cancelled caller leaves the dial to the others
+        that wait for it.
+        """
+        connection = self._host.connection_to(peer)
+        if connection is not None:
+            return connection
+        task = self._under_way.get(peer)
+        if task is None:
+            known = tuple(dict.fromkeys((*addresses, *self._host.peers.addresses(peer))))
+            task = asyncio.get_running_loop().create_task(
+                self._dial(peer, known, any_scope, timeout or self._config.timeout), name=f"dial {peer}"
+            )
+            self._under_way[peer] = task
+            task.add_done_callback(lambda done: self._done(peer, done))
+        return await asyncio.shield(task)
+
+    async def open_stream(self, peer: PeerId, *protocols: str, addresses: Sequence[Multiaddr] = ()) -> Stream:
+        """A stream to `peer`, connecting first where needed. Raises `DialFailed`, `StreamRefused`."""
+        connection = await self.connect(peer, addresses)
+        return connection.open_stream(*protocols)
+
+    async def close(self) -> None:
+        """End every dial that is under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, peer: PeerId, task: asyncio.Task[Connection]) -> None:
+        self._under_way.pop(peer, None)
+        if not task.cancelled() and task.exception() is None:
+            self.succeeded += 1
+        else:
+            self.failed += 1
+
+    async def _dial(
+        self, peer: PeerId, addresses: Sequence[Multiaddr], any_scope: bool, timeout: float
+    ) -> Connection:
+        attempts: list[Attempt] = []
+        if peer == self._host.identity.peer_id:
+            raise DialFailed(
+                peer, [Attempt(address, "self", "that is ourselves") for address in addresses[:1]]
+            )
+        try:
+            async with asyncio.timeout(timeout), self._room:
+                targets = await self._targets(peer, addresses, any_scope, attempts)
+                return await self._race(peer, targets, attempts)
+        except TimeoutError:
+            untried = [address for address in addresses if all(a.address != address for a in attempts)]
+            attempts += [
+                Attempt(address, "timeout", f"no answer within {timeout:g} s") for address in untried[:1]
+            ]
+            raise DialFailed(peer, attempts) from None
+
+    async def _targets(
+        self, peer: PeerId, addresses: Sequence[Multiaddr], any_scope: bool, attempts: list[Attempt]
+    ) -> list[Multiaddr]:
+        """The IP addresses to try, in order; what is left out goes to `attempts` with the reason."""
+        targets: dict[Multiaddr, None] = {}
+        for address in addresses:
+            if address.peer_id not in (None, peer):
+                attempts.append(Attempt(address, "other_peer", f"the address is one of {address.peer_id}"))
+                continue
+            try:
+                resolved = [address] if address.is_ip else await self._resolver(address)
+            except WwsError as error:
+                attempts.append(Attempt(address, error.code, str(error)))
+                continue
+            for target in resolved:
+                if target.transport != "tcp" or target.is_circuit:
+                    attempts.append(Attempt(target, "transport_unavailable", "this node does not speak it"))
+                elif not any_scope and not reaches(target, self._host.scope):
+                    attempts.append(Attempt(target, "scope", "reaches less far than this mesh"))
+                elif target.port == 0:
+                    attempts.append(Attempt(target, "no_port", "has no port"))
+                elif target.without_peer() in map(Multiaddr.without_peer, self._host.listen_addresses):
+                    attempts.append(Attempt(target, "self", "that is ourselves"))
+                else:
+                    targets[target.without_peer()] = None
+        return _alternate_families(list(targets))[: self._config.max_addresses]
+
+    async def _race(self, peer: PeerId, targets: list[Multiaddr], attempts: list[Attempt]) -> Connection:
+        waiting: dict[asyncio.Task[Connection], Multiaddr] = {}
+        rest = list(targets)
+        try:
+            while rest or waiting:
+                if rest:
+                    target = rest.pop(0)
+                    waiting[asyncio.create_task(self._attempt(peer, target))] = target
+                done, _ = await asyncio.wait(
+                    waiting,
+                    timeout=self._config.stagger if rest else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    target = waiting.pop(task)
+                    error = task.exception()
+                    if error is None:
+                        return task.result()
+                    if not isinstance(error, WwsError):
+                        raise error
+                    attempts.append(Attempt(target, error.code, str(error)))
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        raise DialFailed(peer, attempts)
+
+    async def _attempt(self, peer: PeerId, target: Multiaddr) -> Connection:
+        for retry in range(self._config.retries + 1):
+            if retry:
+                await asyncio.sleep(self._host.rng.uniform(*self._config.retry_wait))
+            try:
+                return await self._attempt_once(peer, target)
+            except HandshakeFailed:
+                if retry == self._config.retries:
+                    raise
+        raise AssertionError("the loop above returns or raises")
+
+    async def _attempt_once(self, peer: PeerId, target: Multiaddr) -> Connection:
+        connection = self._host.new_outbound(peer)
+        try:
+            async with asyncio.timeout(self._host.config.phase_timeout):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection, target.host, target.port or 0
+                )
+                await connection.established()
+        except TimeoutError:
+            connection.abort(TimedOut(f"no answer within {self._host.config.phase_timeout:g} s"))
+            raise TimedOut(f"no answer within {self._host.config.phase_timeout:g} s") from None
+        except OSError as error:
+            raise _refused(error) from None
+        except asyncio.CancelledError:
+            connection.abort(HandshakeFailed("another attempt was faster"))
+            raise
+        return connection
+
+
+class TimedOut(WwsError):
+    """The peer did not answer in time."""
+
+    code = "timeout"
+
+
+class ConnectionRefused(WwsError):
+    """Nobody listens at the address."""
+
+    code = "connection_refused"
+
+
+class Unroutable(WwsError):
+    """This machine has no way to the address."""
+
+    code = "network_unreachable"
+
+
+def _refused(error: OSError) -> WwsError:
+    if error.errno == errno.ECONNREFUSED:
+        return ConnectionRefused("connection refused: nobody listens there")
+    if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL):
+        return Unroutable(f"no way there from this machine: {error.strerror}")
+    if error.errno in (errno.ECONNRESET, errno.EPIPE):
+        return HandshakeFailed("the peer reset the connection")
+    return RemoteProtocolError(f"cannot connect: {error.strerror or error}")
+
+
+def _alternate_families(targets: list[Multiaddr]) -> list[Multiaddr]:
+    """IPv6 and IPv4 in turn, each in its own order, beginning with the family that came first."""
+    first = [target for target in targets if target.host_kind == targets[0].host_kind]
+    second = [target for target in targets if target.host_kind != targets[0].host_kind]
+    mixed: list[Multiaddr] = []
+    while first or second:
+        if first:
+            mixed.append(first.pop(0))
+        if second:
+            mixed.append(second.pop(0))
+    return mixed

@@ -1,0 +1,409 @@
+"""The host: sockets that listen, connections, streams handed to their handlers, time-outs.
+
+Everything that has a slot gets it here and gives it back in one place, `connection_gone`:
+
+    accept ─► admission (rate, prefix, total) ─► half-open (10 s, oldest goes first) ─► established
+                                                                    │
+              table (duplicates, trimming) ◄────────────────────────┤
+              identify, listeners                                   ▼
+                                             inbound streams ─► handler tasks, bounded a protocol and peer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.scope import Scope
+from wws.errors import WwsError
+from wws.identity.keys import Identity
+from wws.identity.peer_id import PeerId
+from wws.machine import Command
+from wws.mesh.admission import Admission, AdmissionConfig
+from wws.mesh.connections import Close, ConnectionTable, ConnectionTableConfig, Probe
+from wws.mesh.peers import PeerStore, PeerStoreConfig
+from wws.mesh.reach import mesh_scope
+from wws.runtime.clock import Clock
+from wws.runtime.connection import Connection, ConnectionLost
+from wws.runtime.streams import Stream
+from wws.transport.connection import ConnectionConfig, SecureConnection
+from wws.transport.multistream import Negotiator
+from wws.transport.noise import NoiseStatic
+
+StreamHandler: TypeAlias = Callable[[Stream], Awaitable[None]]
+
+_TICK = 0.5
+"""Seconds between two looks at what is due: no time-out here needs to be finer."""
+
+
+_CLOSE_TIMEOUT = 2.0
+"""Seconds that peers get to take our last words when the host closes."""
+
+
+class ListenFailed(WwsError):
+    """A listen address cannot be used on this machine."""
+
+    code = "cannot_listen"
+
+
+class PhaseTimeout(WwsError):
+    """The peer was silent for too long in a phase of the handshake."""
+
+    code = "phase_timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    table: ConnectionTableConfig = field(default_factory=ConnectionTableConfig)
+    peers: PeerStoreConfig = field(default_factory=PeerStoreConfig)
+    connection: ConnectionConfig = field(default_factory=ConnectionConfig)
+    phase_timeout: float = 10.0
+    """Seconds that a handshake, or the negotiation of a stream, may take."""
+    max_half_open: int = 128
+    """Inbound connections that have not proven who they are; over it the oldest of them is reset."""
+    max_streams_per_handler: int = 128
+    """Inbound streams of one protocol that one peer may have open."""
+    backlog: int = 1024
+    """Connections that the kernel queues before we accept them."""
+
+
+@dataclass(slots=True)
+class Listeners:
+    """Whom the host tells. Called in order, synchronously; they must not block."""
+
+    peer_connected: list[Callable[[PeerId], None]] = field(default_factory=list)
+    """The first connection of a peer is established."""
+    peer_identified: list[Callable[[Connection], None]] = field(default_factory=list)
+    """Identify has ended, or a push has changed what the peer says; `connection.identification` has it."""
+    peer_disconnected: list[Callable[[PeerId], None]] = field(default_factory=list)
+    """The last connection of a peer is gone."""
+    connection_established: list[Callable[[Connection], None]] = field(default_factory=list)
+    """Any connection is established."""
+
+
+class Host:
+    """The sockets and connections of one node. Made and used inside one running event loop."""
+
+    def __init__(self, identity: Identity, config: HostConfig, *, clock: Clock, rng: random.Random) -> None:
+        self.identity = identity
+        self.config = config
+        self.clock = clock
+        self.rng = rng
+        self.listeners = Listeners()
+        self.peers = PeerStore(config.peers)
+        self.table = ConnectionTable(identity.peer_id, config.table)
+        self.admission = Admission(config.admission, clock.monotonic())
+        self.refusals: Counter[tuple[str, str]] = Counter()
+        """What was refused, by protocol and reason."""
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.handshakes = 0
+        """Handshakes completed since the start, both directions."""
+        self.entry_points: set[PeerId] = set()
+        """Peers whose address decides the scope of the mesh."""
+        self.listen_addresses: list[Multiaddr] = []
+        """Where our sockets are, with the ports that were really bound."""
+        self._static = NoiseStatic(identity)
+        self._ids = itertools.count(1)
+        self._connections: dict[int, Connection] = {}
+        self._admitted: dict[int, str] = {}
+        self._half_open: OrderedDict[int, float] = OrderedDict()
+        self._negotiating: deque[tuple[float, Stream]] = deque()
+        self._timers: list[tuple[float, int]] = []
+        self._handlers: dict[str, StreamHandler] = {}
+        self._handler_streams: Counter[tuple[PeerId, str]] = Counter()
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._closing = False
+        self._emptied = asyncio.Event()
+        self._scope: Scope | None = None
+        self._scope_dirty = True
+
+    # Life
+
+    async def start(self) -> None:
+        self._housekeeping = asyncio.create_task(self._keep_house())
+
+    async def listen(self, address: Multiaddr) -> Multiaddr:
+        """Accept connections on a TCP address; the address with the port that was bound.
+
+        Raises `ListenFailed`, naming the reason of the operating system.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(
+                lambda: self._new_connection(None, outbound=False),
+                address.host,
+                address.port,
+                backlog=self.config.backlog,
+                reuse_address=True,
+            )
+        except OSError as error:
+            raise ListenFailed(f"cannot listen on {address}: {error.strerror or error}") from error
+        self._servers.append(server)
+        bound = address.with_port(server.sockets[0].getsockname()[1])
+        self.listen_addresses.append(bound)
+        return bound
+
+    def stop_listening(self) -> None:
+        """Take no new connections; those that are open go on."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def close(self) -> None:
+        """Say goodbye to every peer, close every socket, end every task: nothing is left afterwards."""
+        self._closing = True
+        self.stop_listening()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        for connection in list(self._connections.values()):
+            if connection.is_established:
+                connection.close("this node is stopping")
+            else:
+                connection.abort(ConnectionLost("this node is stopping"))
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._connections:
+            try:
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
+                    await self._emptied.wait()
+            except TimeoutError:
+                for connection in list(self._connections.values()):
+                    connection.abort(ConnectionLost("this node is stopping"))
+
+    # Protocols
+
+    def serve(self, protocol: str, handler: StreamHandler) -> None:
+        """Hand inbound streams of `protocol` to `handler`.
+
+        Register before listening: rust remembers that a peer once answered `na`.
+        """
+        self._handlers[protocol] = handler
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The stream protocols that are served."""
+        return tuple(self._handlers)
+
+    # Connections
+
+    def connection_to(self, peer: PeerId) -> Connection | None:
+        """The connection to use for a peer, if there is one."""
+        for connection_id in self.table.of_peer(peer):
+            connection = self._connections.get(connection_id)
+            if connection is not None and connection.is_established:
+                return connection
+        return None
+
+    def connections(self) -> list[Connection]:
+        """All established connections."""
+        return [connection for connection in self._connections.values() if connection.is_established]
+
+    def new_outbound(self, expected: PeerId) -> Connection:
+        """The protocol object for a connection that is about to be dialled."""
+        return self._new_connection(expected, outbound=True)
+
+    @property
+    def scope(self) -> Scope | None:
+        """The scope of the mesh as it is seen now."""
+        if self._scope_dirty:
+            self._scope_dirty = False
+            entry_ips = [
+                connection.remote_ip
+                for peer in self.entry_points
+                if (connection := self.connection_to(peer)) is not None
+            ]
+            all_ips = () if entry_ips else [connection.remote_ip for connection in self.connections()]
+            self._scope = mesh_scope(entry_ips, all_ips)
+        return self._scope
+
+    def set_entry_points(self, peers: set[PeerId]) -> None:
+        """Name the peers that decide the scope of the mesh; they are protected from trimming."""
+        for peer in self.entry_points - peers:
+            self.table.unprotect(peer, "entry_point")
+        for peer in peers - self.entry_points:
+            self.table.protect(peer, "entry_point")
+        self.entry_points = set(peers)
+        self._scope_dirty = True
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run a piece of work that ends with the host. What it raises is a bug, and is logged as one."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    # ConnectionHost: what connections call
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic()
+
+    def connection_made(self, connection: Connection) -> bool:
+        now = self.clock.monotonic()
+        self._connections[connection.connection_id] = connection
+        refusal = self.admission.admit(connection.remote_ip, now, outbound=connection.outbound)
+        if refusal is not None or self._closing:
+            self.count_refusal("connection", refusal.value if refusal else "stopping")
+            connection.turn_away()
+            return False
+        self._admitted[connection.connection_id] = connection.remote_ip
+        if not connection.outbound:  # who dials has a time-out of its own
+            self._half_open[connection.connection_id] = now + self.config.phase_timeout
+            if len(self._half_open) > self.config.max_half_open:
+                oldest, _ = self._half_open.popitem(last=False)
+                self.count_refusal("connection", "half_open")
+                self._connections[oldest].turn_away()
+        return True
+
+    def connection_established(self, connection: Connection, peer: PeerId) -> None:
+        self._half_open.pop(connection.connection_id, None)
+        if peer == self.identity.peer_id:
+            connection.abort(ConnectionLost("that is ourselves"))
+            return
+        now = self.clock.monotonic()
+        self.handshakes += 1
+        first = not self.table.of_peer(peer)
+        commands = self.table.opened(connection.connection_id, peer, now, outbound=connection.outbound)
+        self._scope_dirty = True
+        self.peers.set_connected(peer, True)
+        self._schedule(connection)
+        for listener in self.listeners.connection_established:
+            listener(connection)
+        if first:
+            for peer_listener in self.listeners.peer_connected:
+                peer_listener(peer)
+        self._carry_out(commands)
+
+    def connection_gone(self, connection: Connection, error: WwsError) -> None:
+        connection_id = connection.connection_id
+        self._connections.pop(connection_id, None)
+        if self._half_open.pop(connection_id, None) is not None:
+            self.count_refusal("connection", "handshake_incomplete")
+        ip = self._admitted.pop(connection_id, None)
+        if ip is not None:
+            self.admission.release(ip)
+        if self._closing and not self._connections:
+            self._emptied.set()
+        peer = self.table.closed(connection_id)
+        self._scope_dirty = True
+        if peer is not None:
+            self.peers.set_connected(peer, False)
+            for listener in self.listeners.peer_disconnected:
+                listener(peer)
+
+    def streams_changed(self, connection: Connection) -> None:
+        self.table.streams_changed(connection.connection_id, len(connection.streams), self.clock.monotonic())
+
+    def negotiator_for_inbound(self) -> Negotiator:
+        return Negotiator.answer(self._handlers)
+
+    def stream_opening(self, stream: Stream) -> None:
+        self._negotiating.append((stream.opened_at + self.config.phase_timeout, stream))
+
+    def stream_ready(self, stream: Stream) -> None:
+        key = (stream.connection.peer_id, stream.protocol)
+        if self._handler_streams[key] >= self.config.max_streams_per_handler:
+            self.count_refusal(stream.protocol, "streams_per_peer")
+            stream.reset()
+            return
+        self._handler_streams[key] += 1
+        self.spawn(self._run_handler(stream, key), f"handle {stream.protocol}")
+
+    def count_refusal(self, protocol: str, reason: str) -> None:
+        self.refusals[protocol, reason] += 1
+
+    def count_traffic(self, received: int, sent: int) -> None:
+        self.received_bytes += received
+        self.sent_bytes += sent
+
+    def pong(self, connection: Connection) -> None:
+        self._carry_out(self.table.probe_answered(connection.connection_id, self.clock.monotonic()))
+
+    # Inside
+
+    def _new_connection(self, expected: PeerId | None, *, outbound: bool) -> Connection:
+        machine = SecureConnection(
+            is_initiator=outbound,
+            static=self._static,
+            expected_peer=expected,
+            config=self.config.connection,
+            now=self.clock.monotonic(),
+        )
+        return Connection(self, machine, next(self._ids), outbound=outbound)
+
+    async def _run_handler(self, stream: Stream, key: tuple[PeerId, str]) -> None:
+        try:
+            await self._handlers[stream.protocol](stream)
+        except WwsError as error:
+            self.count_refusal(stream.protocol, error.code)
+        except TimeoutError:
+            self.count_refusal(stream.protocol, "timeout")
+        finally:
+            if not stream.closed:
+                stream.reset()
+            self._handler_streams[key] -= 1
+            if not self._handler_streams[key]:
+                del self._handler_streams[key]
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"bug in {task.get_name()}", "exception": error, "task": task}
+            )
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case Close(connection=connection_id, reason=reason):
+                    if (connection := self._connections.get(connection_id)) is not None:
+                        self.count_refusal("connection", reason)
+                        connection.close(reason)
+                case Probe(connection=connection_id):
+                    if (connection := self._connections.get(connection_id)) is not None:
+                        connection.ping()
+
+    def _schedule(self, connection: Connection) -> None:
+        wakeup = connection.machine.next_wakeup()
+        if wakeup is not None:
+            heapq.heappush(self._timers, (wakeup, connection.connection_id))
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            self._tick(self.clock.monotonic())
+
+    def _tick(self, now: float) -> None:
+        while self._half_open:
+            connection_id, deadline = next(iter(self._half_open.items()))
+            if deadline > now:
+                break
+            del self._half_open[connection_id]
+            self.count_refusal("connection", PhaseTimeout.code)
+            timeout = self.config.phase_timeout
+            self._connections[connection_id].abort(PhaseTimeout(f"no handshake within {timeout:g} s"))
+        while self._negotiating and (self._negotiating[0][0] <= now or self._negotiating[0][1].negotiated):
+            _, stream = self._negotiating.popleft()
+            if not stream.negotiated and not stream.closed:
+                self.count_refusal("multistream", PhaseTimeout.code)
+                stream.reset()
+        while self._timers and self._timers[0][0] <= now:
+            _, connection_id = heapq.heappop(self._timers)
+            timed = self._connections.get(connection_id)
+            if timed is not None and timed.is_established:
+                wakeup = timed.handle_timer(now)
+                if wakeup is not None:
+                    heapq.heappush(self._timers, (max(wakeup, now + _TICK), connection_id))
+        if (settle_at := self.table.next_wakeup()) is not None and settle_at <= now:
+            self._carry_out(self.table.timer_fired(now))

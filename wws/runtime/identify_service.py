@@ -1,0 +1,140 @@
+"""Identify on every connection, and identify push when we change (libp2p "identify").
+
+Both sides ask as soon as a connection is established. What a peer says goes to its connection and to the
+peer store, its addresses from the signed record when there is one that verifies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from wws import __version__
+from wws.addresses.multiaddr import Multiaddr
+from wws.errors import WwsError
+from wws.mesh import identify
+from wws.mesh.envelope import SignedPeerRecord, seal
+from wws.mesh.identify import Identification
+from wws.mesh.reach import reaches
+from wws.runtime.connection import Connection
+from wws.runtime.host import Host
+from wws.runtime.streams import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifyConfig:
+    timeout: float = 10.0
+    """Seconds for one exchange."""
+    agent_suffix: str = ""
+    """Behind the agent version: ` bootstrap` on a bootstrap node."""
+    max_pushes_at_once: int = 16
+    """Peers that are told of a change at the same time."""
+
+
+class IdentifyService:
+    """Asks, answers, pushes."""
+
+    def __init__(
+        self, host: Host, config: IdentifyConfig, announced: Callable[[], tuple[Multiaddr, ...]]
+    ) -> None:
+        self._host = host
+        self._config = config
+        self._announced = announced
+        self._extra_protocols: tuple[str, ...] = ()
+        self._record: SignedPeerRecord | None = None
+        self._seq = 0
+        host.serve(identify.PROTOCOL, self._answer)
+        host.serve(identify.PUSH_PROTOCOL, self._receive_push)
+        host.listeners.connection_established.append(self._ask_soon)
+
+    def set_network(self, protocol: str | None) -> None:
+        """Advertise the network's `/wws/net/…` protocol, or none (an ad hoc network)."""
+        self._extra_protocols = () if protocol is None else (protocol,)
+
+    def ours(self, connection: Connection) -> Identification:
+        """What we say of ourselves on a connection."""
+        addresses = self._announced()
+        if self._record is None or self._record.addresses != addresses:
+            # From the Unix time in milliseconds, so that it is higher after every restart.
+            self._seq = max(self._seq + 1, self._host.clock.unix() * 1000)
+            self._record = seal(self._host.identity, self._seq, addresses)
+        return Identification(
+            protocol_version=identify.PROTOCOL_VERSION,
+            agent_version=f"wws/{__version__}{self._config.agent_suffix}",
+            peer_id=self._host.identity.peer_id,
+            addresses=addresses,
+            observed=connection.remote_address.without_peer(),
+            protocols=(*self._host.protocols, *self._extra_protocols),
+            record=self._record,
+            clock=self._host.clock.unix(),
+        )
+
+    async def push_all(self) -> None:
+        """Tell every peer that speaks push what we say of ourselves now."""
+        room = asyncio.Semaphore(self._config.max_pushes_at_once)
+
+        async def push(connection: Connection) -> None:
+            async with room:
+                try:
+                    async with asyncio.timeout(self._config.timeout):
+                        async with connection.open_stream(identify.PUSH_PROTOCOL) as stream:
+                            await stream.write(self.ours(connection).encode())
+                            stream.close_write()
+                            await stream.read_to_end(1)
+                except (WwsError, TimeoutError):
+                    self._host.count_refusal(identify.PUSH_PROTOCOL, "push_failed")
+
+        knowing = [
+            connection
+            for connection in self._host.connections()
+            if connection.identification is not None
+            and identify.PUSH_PROTOCOL in (connection.identification.protocols or ())
+        ]
+        await asyncio.gather(*map(push, knowing))
+
+    def _ask_soon(self, connection: Connection) -> None:
+        self._host.spawn(self._ask(connection), f"identify {connection.peer_id}")
+
+    async def _ask(self, connection: Connection) -> None:
+        said: Identification | None = None
+        try:
+            async with asyncio.timeout(self._config.timeout):
+                async with connection.open_stream(identify.PROTOCOL) as stream:
+                    stream.close_write()
+                    said = identify.parse(await stream.read_to_end(identify.MAX_BYTES), connection.peer_id)
+        except WwsError as error:
+            self._host.count_refusal(identify.PROTOCOL, error.code)
+        except TimeoutError:
+            self._host.count_refusal(identify.PROTOCOL, "timeout")
+        finally:
+            if not connection.identify_done:
+                connection.set_identified(said)
+        if said is not None:
+            self._learn(connection, said)
+
+    async def _answer(self, stream: Stream) -> None:
+        async with asyncio.timeout(self._config.timeout):
+            await stream.write(self.ours(stream.connection).encode())
+            stream.close_write()
+            await stream.read_to_end(1)
+
+    async def _receive_push(self, stream: Stream) -> None:
+        async with asyncio.timeout(self._config.timeout):
+            data = await stream.read_to_end(identify.MAX_BYTES)
+        stream.close_write()
+        connection = stream.connection
+        pushed = identify.parse(data, connection.peer_id)
+        said = (connection.identification or Identification()).updated_by(pushed)
+        connection.set_identified(said)
+        self._learn(connection, said)
+
+    def _learn(self, connection: Connection, said: Identification) -> None:
+        addresses = said.record.addresses if said.record is not None else said.addresses or ()
+        useful = tuple(address for address in addresses if reaches(address, self._host.scope))
+        # The store keeps its own copy without what only this connection needs.
+        self._host.peers.identified(connection.peer_id, replace(said, record=None, observed=None))
+        if useful:
+            self._host.peers.learn(connection.peer_id, useful)
+        for listener in self._host.listeners.peer_identified:
+            listener(connection)
