@@ -1,0 +1,154 @@
+"""Counters and gauges of the node, for `/metrics` (contract section 7) and `swarm.get_network_stats`.
+
+Names are `wws_<area>_<what>_<unit>` and do not change. The registry is our own, one a node, so that several
+nodes in one process count apart. What is counted on hot paths is bound to its labels once, up front; labels
+come from closed sets of ours, never from what peers send, so the number of series is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from wws import __version__
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MAX_REFUSAL_SERIES = 512
+"""Most pairs of protocol and reason that are told apart; further ones count as `other`."""
+
+
+class Metrics:
+    """All that one node counts."""
+
+    def __init__(self, *, process: bool = True) -> None:
+        """With `process`, CPU, memory and file descriptors of this process are given, too."""
+        # A start time for each series would double the answer, and the process has one.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        self.connections = Gauge("wws_connections", "Connections now open.", registry=registry)
+        self.connections_opened = Counter(
+            "wws_connections_opened",
+            "Connections established.",
+            ["direction", "transport"],
+            registry=registry,
+        )
+        self.peers = Gauge("wws_peers", "Peers connected, each counted once.", registry=registry)
+        self.relay_reservations = Gauge(
+            "wws_relay_reservations", "Reservations that peers hold with this relay.", registry=registry
+        )
+        self.relay_circuits = Gauge("wws_relay_circuits", "Circuits through this relay.", registry=registry)
+        self.dht_records = Gauge("wws_dht_records", "Records held.", registry=registry)
+        self.dht_providers = Gauge("wws_dht_providers", "Provider entries held.", registry=registry)
+        self.dht_routing_peers = Gauge(
+            "wws_dht_routing_peers", "Peers in the routing table.", registry=registry
+        )
+        self.dht_operations = Counter(
+            "wws_dht_operations",
+            "Look-ups of our own, by outcome.",
+            ["operation", "result"],
+            registry=registry,
+        )
+        self.dht_operation_seconds = Histogram(
+            "wws_dht_operation_seconds",
+            "Time that look-ups of our own took.",
+            ["operation"],
+            buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 1, 1.5, 3, 5, 10, 30),
+            registry=registry,
+        )
+        self.dht_requests = Counter(
+            "wws_dht_requests", "Requests of others that were answered.", ["kind"], registry=registry
+        )
+        self.handshakes = Counter(
+            "wws_handshakes", "Handshakes, by outcome.", ["direction", "result"], registry=registry
+        )
+        self.handshake_seconds = Histogram(
+            "wws_handshake_seconds",
+            "Time from the open socket to the established connection.",
+            ["direction"],
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=registry,
+        )
+        self.dials = Counter("wws_dials", "Outbound attempts, by outcome.", ["result"], registry=registry)
+        self.received_bytes = Counter(
+            "wws_transport_received_bytes", "Bytes read from sockets of the mesh.", registry=registry
+        )
+        self.sent_bytes = Counter(
+            "wws_transport_sent_bytes", "Bytes written to sockets of the mesh.", registry=registry
+        )
+        self.streams_opened = Counter(
+            "wws_streams_opened",
+            "Streams, by protocol of ours and direction.",
+            ["protocol", "direction"],
+            registry=registry,
+        )
+        self.refused_total = Counter(
+            "wws_refused",
+            "What was refused, by protocol and reason.",
+            ["protocol", "reason"],
+            registry=registry,
+        )
+        self.discovery_results = Counter(
+            "wws_discovery_results",
+            "Results of discovery, by source.",
+            ["source", "result"],
+            registry=registry,
+        )
+        self.names_held = Gauge("wws_names_held", "Names that this node holds.", registry=registry)
+        self.name_renewals = Counter(
+            "wws_name_renewals", "Renewals of names, by outcome.", ["result"], registry=registry
+        )
+        self.rpc_requests = Counter(
+            "wws_rpc_requests",
+            "RPC requests, by method and outcome.",
+            ["method", "result"],
+            registry=registry,
+        )
+        self.rpc_clients = Gauge("wws_rpc_clients", "RPC clients connected.", registry=registry)
+        self.swarm_size = Gauge(
+            "wws_swarm_size_peers", "Estimated number of peers in the swarm.", registry=registry
+        )
+        self.bundle_expires = Gauge(
+            "wws_discovery_bundle_expires_timestamp_seconds",
+            "When the signed list of entry points in force expires.",
+            registry=registry,
+        )
+        info = Gauge("wws_build_info", "The version that runs.", ["version"], registry=registry)
+        info.labels(__version__).set(1)
+        self._refused: dict[tuple[str, str], Counter] = {}
+        self._totals: dict[tuple[str, str], int] = {}
+        if process:
+            ProcessCollector(registry=registry)
+            PlatformCollector(registry=registry)
+
+    def refused(self, protocol: str, reason: str, count: int = 1) -> None:
+        """Count a refusal. `protocol` is the part that refused (`tcp`, `kad`, `rpc`, `http`, …)."""
+        key = protocol, reason
+        counter = self._refused.get(key)
+        if counter is None:
+            if len(self._refused) >= MAX_REFUSAL_SERIES:
+                key = "other", "other"
+            counter = self._refused[key] = self.refused_total.labels(*key)
+        counter.inc(count)
+        self._totals[key] = self._totals.get(key, 0) + count
+
+    def refusals(self) -> dict[tuple[str, str], int]:
+        """How often each reason of each protocol has refused something."""
+        return dict(self._totals)
+
+    def follow(self, gauge: Gauge, value: Callable[[], float]) -> None:
+        """Let a gauge without labels ask for its value when it is read, instead of being told each change."""
+        gauge.set_function(value)
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)
