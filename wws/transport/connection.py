@@ -25,8 +25,9 @@ from wws.transport.multistream import (
 )
 from wws.transport.muxed import ConnectionClosed, ConnectionEvent, Established, Phase, StreamClosed
 from wws.transport.noise import YAMUX, NoiseHandshake, NoiseStatic
-from wws.transport.noise_frames import CipherPair, NoiseDecryptionFailed
-from wws.transport.yamux import Yamux, YamuxConfig
+from wws.transport.noise_frames import CipherPair, NoiseDecryptionFailed, NonceExhausted
+from wws.transport.yamux import Yamux
+from wws.transport.yamux_limits import YamuxConfig
 
 
 class HandshakeTimeout(RemoteProtocolError):
@@ -61,6 +62,7 @@ CONNECTION_ERROR_CODES: Final = frozenset(
         noise.NoiseSignatureInvalid,
         noise.PeerIdMismatch,
         NoiseDecryptionFailed,
+        NonceExhausted,
         yamux_frames.FrameFlood,
         yamux_frames.InvalidFrame,
         yamux_frames.InvalidStreamId,
@@ -161,10 +163,17 @@ class SecureConnection:
         return events
 
     def data_to_send(self) -> list[bytes | bytearray]:
-        """What is to be written now, in order, and only once. After a failure: the go-away, if any."""
+        """What is to be written now, in order, and only once. After a failure: the go-away, if any.
+
+        Raises `NonceExhausted`, and the phase is CLOSED, after 2^64 messages.
+        """
         outgoing, self._outgoing = self._outgoing, []
         if self._yamux is not None and self._yamux.buffered and self._ciphers is not None:
-            outgoing += self._ciphers.encrypt(self._yamux.frames_to_send())
+            try:
+                outgoing += self._ciphers.encrypt(self._yamux.frames_to_send())
+            except NonceExhausted:
+                self._fail()
+                raise
         return outgoing
 
     @property

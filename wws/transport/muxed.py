@@ -153,6 +153,14 @@ class MuxedConnection(Protocol):
     def open_streams(self) -> int:
         """How many streams hold a slot, opened by either side."""
 
+    @property
+    def refused_streams(self) -> int:
+        """How many streams of the peer were reset at a limit."""
+
+    @property
+    def unread(self) -> int:
+        """Received bytes that the application has not consumed, all streams together."""
+
     def open_stream(self, now: float) -> int:
         """Open a stream: its id. Nothing is sent before the first `send` or `close_stream`.
 

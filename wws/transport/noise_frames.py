@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from wws.errors import LocalProtocolError, RemoteProtocolError
+from wws.errors import RemoteProtocolError
 from wws.transport.primitives import TAG_LENGTH, Cipher, InvalidTag
 
 MAX_MESSAGE: Final = 65_535
@@ -29,8 +29,8 @@ class NoiseDecryptionFailed(RemoteProtocolError):
     code = "noise_decryption_failed"
 
 
-class NonceExhausted(LocalProtocolError):
-    """The secure channel has carried all messages that its keys allow; a nonce is never used twice."""
+class NonceExhausted(RemoteProtocolError):
+    """The secure channel has carried all messages that its keys allow: no nonce is used twice."""
 
     code = "nonce_exhausted"
 

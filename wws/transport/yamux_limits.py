@@ -1,0 +1,100 @@
+"""What a yamux session may cost: its bounds, the budget of control frames, and which ids were opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from wws.transport.yamux_frames import FrameFlood
+
+
+@dataclass(frozen=True, slots=True)
+class YamuxConfig:
+    """The bounds of one connection."""
+
+    max_inbound_streams: int = 512
+    """Streams that the peer may have open; one more is reset."""
+    max_outbound_streams: int = 256
+    """Streams that we open at once. rust-libp2p closes a connection with more than 512 of both sides."""
+    max_unacknowledged: int = 256
+    """Streams of one side that wait for the other's first frame (the specification's ACK backlog)."""
+    max_window: int = 16 * 1024 * 1024
+    """How far the receive window of one stream may grow."""
+    max_growth: int = 16 * 1024 * 1024
+    """Bytes by which all receive windows of the connection together may exceed the initial 256 KiB."""
+    max_unread: int = 32 * 1024 * 1024
+    """Received bytes that may wait for the application; a stream that brings more is reset."""
+    max_buffered: int = 1024 * 1024
+    """Frame bytes that wait for `frames_to_send` before `send` takes no more. A peer that makes us answer
+    twice as much without reading is cut off."""
+    control_frames_per_second: float = 1_000.0
+    """Control frames (pings, openings, resets, needless updates) that a peer may send in the long run."""
+    control_frames_burst: int = 4_000
+    """Control frames that a peer may send at once."""
+    small_update: int = 1024
+    """A window update of fewer bytes counts as a control frame."""
+    max_skipped_ids: int = 1_024
+    """Stream ids that are remembered because higher ones were opened before them."""
+    keep_alive_interval: float = 30.0
+    """Seconds without a byte from the peer after which it is pinged."""
+    ping_timeout: float = 10.0
+    """Seconds that a pinged peer may stay silent."""
+    growth_round_trips: float = 4.0
+    """A window consumed within this many round trips is too small, and doubles."""
+
+
+DEFAULT_CONFIG: Final = YamuxConfig()
+
+
+class ControlBudget:
+    """A token bucket: how many control frames the peer may still send."""
+
+    __slots__ = ("_burst", "_rate", "_tokens", "_updated_at")
+
+    def __init__(self, config: YamuxConfig, now: float) -> None:
+        self._rate = config.control_frames_per_second
+        self._burst = self._tokens = float(config.control_frames_burst)
+        self._updated_at = now
+
+    def charge(self, now: float) -> None:
+        """Take one token. Raises `FrameFlood` when there is none."""
+        earned = max(0.0, now - self._updated_at) * self._rate
+        self._tokens = min(self._burst, self._tokens + earned) - 1.0
+        self._updated_at = now
+        if self._tokens < 0.0:
+            raise FrameFlood("the peer sends control frames faster than any honest use does")
+
+
+class RemoteStreamIds:
+    """Which stream ids the peer has opened, in little memory: the highest, and the gaps below it.
+
+    Gaps come from peers that open streams in several threads, and fill up. When there are more of them than
+    `most`, the oldest are taken for opened.
+    """
+
+    __slots__ = ("_highest", "_most", "_skipped")
+
+    def __init__(self, first: int, most: int) -> None:
+        self._highest = first - 2
+        self._most = most
+        self._skipped: dict[int, None] | None = None
+
+    def take(self, stream_id: int) -> bool:
+        """Note that `stream_id` is opened now; whether that is for the first time."""
+        highest = self._highest
+        if stream_id <= highest:
+            if self._skipped is None or stream_id not in self._skipped:
+                return False
+            del self._skipped[stream_id]
+            return True
+        self._highest = stream_id
+        if stream_id > highest + 2:
+            skipped = self._skipped = self._skipped or {}
+            oldest = max(highest + 2, stream_id - 2 * self._most)
+            skipped.update(dict.fromkeys(range(oldest, stream_id, 2)))
+            while len(skipped) > self._most:
+                del skipped[next(iter(skipped))]
+        return True
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id <= self._highest and (self._skipped is None or stream_id not in self._skipped)
