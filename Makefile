@@ -116,8 +116,9 @@ $(READY): requirements/dev.txt pyproject.toml
 		{ echo "$$python is not Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }; \
 	if ! $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null; then \
 		echo "making .venv with $$python"; \
+		python=$$($$python -c 'import sys; print(sys.executable)'); \
 		if command -v uv >/dev/null; then uv venv --quiet --clear --python "$$python" .venv; \
-		else $$python -m venv --clear .venv; fi || exit 1; \
+		else "$$python" -m venv --clear .venv; fi || exit 1; \
 	fi; \
 	echo "installing requirements/dev.txt into .venv"; \
 	if command -v uv >/dev/null; then \
