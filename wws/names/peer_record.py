@@ -95,10 +95,13 @@ class PeerRecord:
             "issued_at": issued_at,
             "expires_at": expires_at,
         }
+        value = canonical.dumps(signed.with_signature(identity, PEER_DOMAIN, members))
         try:
-            return cls.parse(canonical.dumps(signed.with_signature(identity, PEER_DOMAIN, members)))
+            record = cls.parse(value)
+            check_issued(issued_at=issued_at, seq=seq, unix_now=issued_at)
         except RecordRefused as refusal:
             raise LocalProtocolError(f"not signing what others would refuse: {refusal}") from refusal
+        return record
 
     @property
     def did(self) -> str:

@@ -159,12 +159,13 @@ class NameRecord:
             members["transfers"] = [entry.to_members() for entry in transfers]
         if released:
             members["released"] = True
+        value = canonical.dumps(signed.with_signature(identity, NAME_DOMAIN, members))
         try:
-            return cls.parse(canonical.dumps(signed.with_signature(identity, NAME_DOMAIN, members)))
+            record = cls.parse(value)
+            check_issued(issued_at=issued_at, seq=seq, unix_now=issued_at)
         except RecordRefused as refusal:
-            raise LocalProtocolError(
-                f"refusing to sign a record that others would refuse: {refusal}"
-            ) from refusal
+            raise LocalProtocolError(f"not signing what others would refuse: {refusal}") from refusal
+        return record
 
     @property
     def did(self) -> str:

@@ -1,0 +1,95 @@
+"""What a lease must remember over a restart: enough to renew the name instead of claiming it anew.
+
+Losing it is no disaster: the record itself is found again in the DHT, and sequence numbers follow the clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wws.codec.canonical import JsonObject, JsonValue
+from wws.names.errors import RecordRefused
+from wws.names.record import GRACE, NameRecord
+from wws.names.signed import Members
+from wws.names.state import StateUnreadable, state_object
+from wws.names.transfers import Transfer, parse_chain
+from wws.names.uri import is_name
+
+SCHEMA = 1
+
+_REQUIRED = frozenset({"schema", "name", "swarm", "registered_at", "seq", "nonce", "expires_at", "released"})
+_OPTIONAL = frozenset({"transfers"})
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """A lease as of the last record signed for it."""
+
+    name: str
+    swarm: str
+    registered_at: int
+    seq: int
+    nonce: int
+    expires_at: int
+    released: bool = False
+    transfers: tuple[Transfer, ...] = ()
+
+    @classmethod
+    def of(cls, record: NameRecord) -> LeaseState:
+        """The lease that `record` renews or begins."""
+        return cls(
+            name=record.name,
+            swarm=record.swarm,
+            registered_at=record.registered_at,
+            seq=record.seq,
+            nonce=record.nonce,
+            expires_at=record.expires_at,
+            released=record.released,
+            transfers=record.transfers,
+        )
+
+    @property
+    def dead_at(self) -> int:
+        """From this Unix time on the name is free and has to be claimed anew."""
+        return self.expires_at + GRACE
+
+    def to_json(self) -> JsonObject:
+        """As it stands in the state file."""
+        state: JsonObject = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "swarm": self.swarm,
+            "registered_at": self.registered_at,
+            "seq": self.seq,
+            "nonce": self.nonce,
+            "expires_at": self.expires_at,
+            "released": self.released,
+        }
+        if self.transfers:
+            state["transfers"] = [entry.to_members() for entry in self.transfers]
+        return state
+
+    @classmethod
+    def from_json(cls, value: JsonValue) -> LeaseState:
+        """From the state file. Raises `StateUnreadable`."""
+        state = state_object("the state of a lease", value, SCHEMA, _REQUIRED | _OPTIONAL)
+        try:
+            members = Members("the state of a lease", state, required=_REQUIRED, optional=_OPTIONAL)
+            for word in (members.text("name"), members.text("swarm")):
+                if not is_name(word):
+                    raise StateUnreadable(f"{word[:60]!r} in the state of a lease is not a name")
+            released = state["released"]
+            if not isinstance(released, bool):
+                raise StateUnreadable("released in the state of a lease is not true or false")
+            return cls(
+                name=members.text("name"),
+                swarm=members.text("swarm"),
+                registered_at=members.integer("registered_at"),
+                seq=members.integer("seq"),
+                nonce=members.integer("nonce"),
+                expires_at=members.integer("expires_at"),
+                released=released,
+                transfers=parse_chain(members.items("transfers")) if "transfers" in members else (),
+            )
+        except RecordRefused as error:
+            raise StateUnreadable(str(error)) from None

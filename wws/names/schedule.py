@@ -1,0 +1,109 @@
+"""When to renew, to look again, to try again: shared by the machines that keep a record published.
+
+Whether a renewal has come is decided by the wall clock, which goes on while a machine sleeps and may be set;
+the monotonic clock may do neither, so it only says when to look at the wall clock again. All times carry
+jitter, so that a swarm that was started together does not act in step for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from wws.names.rules import CLOCK_TOLERANCE, MAX_LEASE
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepConfig:
+    """The pace at which a record is kept published."""
+
+    lifetime: int = MAX_LEASE
+    """Seconds from a record's issue to its expiry."""
+    renew_share: float = 1 / 3
+    """Share of its life after which a record is renewed."""
+    jitter: float = 0.1
+    """Share by which renewals, checks and retries are spread."""
+    check_interval: float = 3_600.0
+    """Seconds between looks whether the DHT still has our record winning."""
+    settle_after: float = 30.0
+    """Seconds after a claim until the first such look: a rival's record may have been on its way."""
+    retry_first: float = 5.0
+    """Seconds to wait after a first failure; doubled after each further one."""
+    retry_limit: float = 300.0
+    """Seconds to wait at most."""
+    addresses_interval: float = 10.0
+    """Seconds between two records that differ only in addresses, at least."""
+    clock_check: float = 60.0
+    """Seconds after which the wall clock is looked at again, at most."""
+
+
+class Upkeep:
+    """The times of one record: signed, due, to be checked."""
+
+    def __init__(self, config: UpkeepConfig, rng: Random) -> None:
+        self.config = config
+        self._rng = rng
+        self._issued_at = 0
+        self._renew_at = 0
+        self._signed_at = 0.0
+        self._check_at = 0.0
+
+    def signed(self, issued_at: int, expires_at: int, now: float) -> None:
+        """A record was signed: from this its renewal is reckoned."""
+        until_renewal = (expires_at - issued_at) * self.config.renew_share
+        self._issued_at = issued_at
+        self._renew_at = issued_at + int(self._jittered(until_renewal))
+        self._signed_at = now
+
+    def checked(self, now: float, *, again_after: float) -> None:
+        """The record was seen in the DHT, and is to be looked at again."""
+        self._check_at = now + self._jittered(again_after)
+
+    def is_due(self, now: float, unix_now: int, *, moved: bool) -> bool:
+        """Whether to sign anew: a third of the life is over, the clock was set back, or we have moved."""
+        if unix_now >= self._renew_at or unix_now < self._issued_at - CLOCK_TOLERANCE:
+            return True
+        return moved and now >= self._moving_at()
+
+    def is_check_due(self, now: float) -> bool:
+        """Whether to look again."""
+        return now >= self._check_at
+
+    def wakeup(self, now: float, unix_now: int, *, moved: bool) -> float:
+        """The next time at which something may be due."""
+        times = [now + self.config.clock_check, self._check_at, now + max(0, self._renew_at - unix_now)]
+        if moved:
+            times.append(max(now, self._moving_at()))
+        return min(times)
+
+    def _moving_at(self) -> float:
+        return self._signed_at + self.config.addresses_interval
+
+    def _jittered(self, value: float) -> float:
+        return jittered(self._rng, value, self.config.jitter)
+
+
+class Backoff:
+    """Growing delays: doubled after each failure up to a limit, back to the first after a success."""
+
+    __slots__ = ("_config", "_delay", "_rng")
+
+    def __init__(self, config: UpkeepConfig, rng: Random) -> None:
+        self._config = config
+        self._rng = rng
+        self._delay = config.retry_first
+
+    def next_delay(self) -> float:
+        """Seconds to wait after this failure."""
+        delay = jittered(self._rng, self._delay, self._config.jitter)
+        self._delay = min(self._delay * 2, self._config.retry_limit)
+        return delay
+
+    def reset(self) -> None:
+        """Something succeeded."""
+        self._delay = self._config.retry_first
+
+
+def jittered(rng: Random, value: float, share: float) -> float:
+    """`value`, more or less by up to `share` of it."""
+    return value * rng.uniform(1 - share, 1 + share)
