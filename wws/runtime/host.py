@@ -191,6 +191,10 @@ class Host:
         """
         self._handlers[protocol] = handler
 
+    def stop_serving(self, protocol: str) -> None:
+        """Turn new streams of `protocol` down; those that are open go on."""
+        self._handlers.pop(protocol, None)
+
     @property
     def protocols(self) -> tuple[str, ...]:
         """The stream protocols that are served."""

@@ -1,0 +1,333 @@
+"""Drives the Kademlia machine: queries over streams, requests from streams, one timer, results to callers.
+
+    get(key) ─► StartGet ─► machine ─► SendQuery ─► stream ─► QueryAnswered ─► machine ─► GetDone ─► caller
+                               ▲  └─────► Reply ──► the asking stream
+           identified peers ───┘ PeerJoined, if they serve our DHT and belong to our network
+
+Requests wait for identify: a peer of another network gets no answer, and is counted (`wrong_network`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.scope import Scope, prefix_of, scope_of_ip
+from wws.dht.events import (
+    AddressesChanged,
+    Cancel,
+    DropQuery,
+    FindDone,
+    GetDone,
+    PeerJoined,
+    PeerLeft,
+    PeerUseless,
+    ProvidersDone,
+    PutDone,
+    QueryAnswered,
+    QueryFailed,
+    Reply,
+    RequestReceived,
+    SendQuery,
+    SetMode,
+    StartFind,
+    StartFindProviders,
+    StartGet,
+    StartProvide,
+    StartPut,
+    TimerFired,
+)
+from wws.dht.kademlia import Kademlia
+from wws.dht.messages import KadMessage, MessageType
+from wws.errors import ParseError, WwsError
+from wws.identity.peer_id import PeerId
+from wws.machine import Command, Event
+from wws.mesh.reach import reaches
+from wws.runtime.connection import Connection
+from wws.runtime.dialer import Dialer
+from wws.runtime.host import Host
+from wws.runtime.streams import Stream
+
+_Start: TypeAlias = Callable[[int], Event]
+
+PROTOCOL = "/wws/kad/1.0.0"
+_PROTECTED = "dht"
+
+
+@dataclass(frozen=True, slots=True)
+class DhtDriverConfig:
+    max_message: int = 128 * 1024
+    """Bytes of one message from a peer."""
+    idle_timeout: float = 60.0
+    """Seconds without a request after which a peer's stream is ended."""
+    operation_timeout: float = 60.0
+    """Seconds after which an operation that has not ended is given up."""
+    max_requests_per_second: float = 100.0
+    """Requests of one peer; further ones wait, so that its own stream slows it down."""
+
+
+class DhtTimeout(WwsError):
+    """The look-up did not end in time."""
+
+    code = "timeout"
+
+
+class DhtDriver:
+    """Kademlia on a host. Public methods are awaited by the node; a cancelled one cancels its operation."""
+
+    def __init__(
+        self, host: Host, dialer: Dialer, kademlia: Kademlia, config: DhtDriverConfig, network: str | None
+    ) -> None:
+        self._host = host
+        self._dialer = dialer
+        self._machine = kademlia
+        self._config = config
+        self._network = network
+        self._ids = itertools.count(1)
+        self._operations: dict[int, asyncio.Future[Command]] = {}
+        self._queries: dict[int, asyncio.Task[None]] = {}
+        self._replies: dict[int, KadMessage | None] = {}
+        self._members: set[PeerId] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._server = False
+        self._closed = False
+        self.operations: Counter[tuple[str, str]] = Counter()
+        """Operations by kind and outcome."""
+        host.listeners.peer_identified.append(self._peer_identified)
+        host.listeners.peer_disconnected.append(self._peer_disconnected)
+
+    @property
+    def machine(self) -> Kademlia:
+        return self._machine
+
+    @property
+    def is_server(self) -> bool:
+        return self._server
+
+    def set_mode(self, server: bool) -> bool:
+        """Serve the DHT, or only ask. Whether this changed what identify has to say."""
+        if server == self._server:
+            return False
+        self._server = server
+        if server:
+            self._host.serve(PROTOCOL, self._serve)
+        else:
+            self._host.stop_serving(PROTOCOL)
+        self._feed(SetMode(server))
+        return True
+
+    def set_addresses(self, addresses: tuple[Multiaddr, ...]) -> None:
+        """What this node announces from now on."""
+        self._feed(AddressesChanged(addresses))
+
+    async def get(self, key: str) -> GetDone:
+        """Look a value up. Raises `DhtTimeout`."""
+        done = await self._operate("get", lambda op: StartGet(op, key))
+        assert isinstance(done, GetDone)
+        return done
+
+    async def put(self, key: str, value: bytes) -> PutDone:
+        """Store a value at the peers closest to its key. Raises `DhtTimeout`."""
+        done = await self._operate("put", lambda op: StartPut(op, key, value))
+        assert isinstance(done, PutDone)
+        return done
+
+    async def find(self, peer: PeerId) -> FindDone:
+        """The peers closest to `peer`, itself first when it was found. Raises `DhtTimeout`."""
+        done = await self._operate("find", lambda op: StartFind(op, peer))
+        assert isinstance(done, FindDone)
+        return done
+
+    async def provide(self, key: bytes) -> PutDone:
+        """Announce this node as a provider of `key`. Raises `DhtTimeout`."""
+        done = await self._operate("provide", lambda op: StartProvide(op, key), keep=True)
+        assert isinstance(done, PutDone)
+        return done
+
+    async def find_providers(self, key: bytes) -> ProvidersDone:
+        """Who provides `key`. Raises `DhtTimeout`."""
+        done = await self._operate("find_providers", lambda op: StartFindProviders(op, key))
+        assert isinstance(done, ProvidersDone)
+        return done
+
+    async def close(self) -> None:
+        """End every query and operation."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = list(self._queries.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for operation in self._operations.values():
+            operation.cancel()
+
+    async def _operate(self, kind: str, start: _Start, *, keep: bool = False) -> Command:
+        op = next(self._ids)
+        future: asyncio.Future[Command] = asyncio.get_running_loop().create_future()
+        self._operations[op] = future
+        outcome = "failed"
+        try:
+            self._feed(start(op))
+            async with asyncio.timeout(self._config.operation_timeout):
+                result = await future
+            outcome = "done"
+            return result
+        except TimeoutError:
+            outcome = "timeout"
+            raise DhtTimeout(f"the DHT did not end a {kind} in time") from None
+        finally:
+            self.operations[kind, outcome] += 1
+            del self._operations[op]
+            if outcome != "done" and not self._closed:
+                self._feed(Cancel(op))
+
+    # Peers
+
+    def _peer_identified(self, connection: Connection) -> None:
+        peer = connection.peer_id
+        if not self._is_member(connection):
+            if peer in self._members:
+                self._members.discard(peer)
+                self._feed(PeerLeft(peer, for_good=True))
+            return
+        self._members.add(peer)
+        self._host.table.protect(peer, _PROTECTED)
+        self._feed(PeerJoined(peer, self._addresses_of(connection), self._prefix(connection)))
+
+    def reconsider_peers(self) -> None:
+        """Look at every connection again: the network or the entry points have changed."""
+        for connection in self._host.connections():
+            if connection.identification is not None:
+                self._peer_identified(connection)
+
+    def _peer_disconnected(self, peer: PeerId) -> None:
+        if peer in self._members:
+            self._members.discard(peer)
+            self._host.table.unprotect(peer, _PROTECTED)
+            self._feed(PeerLeft(peer))
+
+    def _is_member(self, connection: Connection) -> bool:
+        said = connection.identification
+        if said is None or PROTOCOL not in (said.protocols or ()):
+            return False
+        if self._network is None:
+            return True
+        if said.network is None:
+            return connection.peer_id in self._host.entry_points
+        return said.network == self._network
+
+    def _addresses_of(self, connection: Connection) -> tuple[Multiaddr, ...]:
+        known = [a for a in self._host.peers.addresses(connection.peer_id) if reaches(a, self._host.scope)]
+        if connection.outbound:
+            known.insert(0, connection.remote_address)  # it was dialled there, so it is right
+        return tuple(dict.fromkeys(known))
+
+    @staticmethod
+    def _prefix(connection: Connection) -> str | None:
+        ip = connection.remote_ip
+        try:
+            return prefix_of(ip) if scope_of_ip(ip) is Scope.PUBLIC else None
+        except ParseError:
+            return None
+
+    # Requests of others
+
+    async def _serve(self, stream: Stream) -> None:
+        connection = stream.connection
+        async with asyncio.timeout(self._config.idle_timeout):
+            said = await connection.wait_identified()
+        if said is None or (self._network and said.network and said.network != self._network):
+            self._host.count_refusal(PROTOCOL, "not_identified" if said is None else "wrong_network")
+            return
+        interval = 1 / self._config.max_requests_per_second
+        while True:
+            started = self._host.clock.monotonic()
+            async with asyncio.timeout(self._config.idle_timeout):
+                data = await stream.read_frame(self._config.max_message)
+            if data is None:
+                break
+            request = KadMessage.parse(data)
+            reply = self._answer(connection.peer_id, request)
+            if reply is not None:
+                async with asyncio.timeout(self._config.idle_timeout):
+                    await stream.write_frame(reply.encode())
+            elif request.type is not MessageType.ADD_PROVIDER:  # the one that is never answered
+                return  # refused: the stream ends without an answer
+            spent = self._host.clock.monotonic() - started
+            if spent < interval:
+                await asyncio.sleep(interval - spent)
+        stream.close_write()
+
+    def _answer(self, sender: PeerId, message: KadMessage) -> KadMessage | None:
+        request_id = next(self._ids)
+        self._feed(RequestReceived(request_id, sender, message))
+        return self._replies.pop(request_id, None)
+
+    # The machine
+
+    def _feed(self, event: Event) -> None:
+        if self._closed:
+            return
+        now, unix_now = self._host.clock.monotonic(), self._host.clock.unix()
+        for command in self._machine.handle(event, now, unix_now):
+            self._carry_out(command)
+        self._reschedule()
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case SendQuery(query_id=query_id):
+                self._queries[query_id] = self._host.spawn(self._query(command), f"kad query {query_id}")
+            case DropQuery(query_id=query_id):
+                if (task := self._queries.pop(query_id, None)) is not None:
+                    task.cancel()
+            case Reply(request_id=request_id, message=message):
+                self._replies[request_id] = message
+            case PeerUseless(peer=peer):
+                self._host.table.unprotect(peer, _PROTECTED)
+            case GetDone(op=op) | PutDone(op=op) | FindDone(op=op) | ProvidersDone(op=op):
+                future = self._operations.get(op)
+                if future is not None and not future.done():
+                    future.set_result(command)
+            case _:
+                raise AssertionError(f"unknown command {command}")
+
+    async def _query(self, query: SendQuery) -> None:
+        answer: KadMessage | None = None
+        sent = False
+        try:
+            async with asyncio.timeout(query.timeout):
+                addresses = [a for a in query.addresses if reaches(a, self._host.scope)]
+                connection = await self._dialer.connect(query.peer, addresses)
+                async with connection.open_stream(PROTOCOL) as stream:
+                    await stream.write_frame(query.message.encode())
+                    if query.expects_answer:
+                        data = await stream.read_frame(self._config.max_message)
+                        if data is not None:
+                            answer = KadMessage.parse(data)
+                        stream.close_write()
+                    else:
+                        await stream.finish()
+                        sent = True
+        except (WwsError, TimeoutError):
+            pass  # what matters is said below: there is no answer
+        if self._queries.pop(query.query_id, None) is None:
+            return
+        if sent or answer is not None:
+            self._feed(QueryAnswered(query.query_id, answer))
+        else:
+            self._feed(QueryFailed(query.query_id))
+
+    def _reschedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wakeup = self._machine.next_wakeup()
+        if wakeup is not None and not self._closed:
+            delay = max(0.0, wakeup - self._host.clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._feed, TimerFired())

@@ -1,0 +1,67 @@
+"""Which addresses of ours to announce: those of our sockets that make sense in this mesh, or the user's.
+
+A socket on the wildcard address stands for every address of every interface. Behind a NAT none of them has
+the scope of a public mesh; then nothing is announced, and the node only asks the DHT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import ifaddr
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.scope import Scope, scope_of
+from wws.errors import ParseError
+from wws.identity.peer_id import PeerId
+from wws.mesh.reach import reaches
+
+MAX_ANNOUNCED = 16
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+
+
+def announced(
+    peer_id: PeerId, listening: Sequence[Multiaddr], announce: Sequence[Multiaddr], scope: Scope | None
+) -> tuple[Multiaddr, ...]:
+    """What to announce, widest scope first, each with our PeerId; at most 16.
+
+    With `announce` exactly those. Without a scope (nobody is connected) nothing: what would make sense is not
+    known yet.
+    """
+    if announce:
+        chosen = list(announce)
+    elif scope is None:
+        chosen = []
+    else:
+        chosen = [address for address in expand(listening) if reaches(address, scope)]
+        chosen.sort(key=lambda address: -(_scope(address) or 0))
+    return tuple(dict.fromkeys(address.with_peer(peer_id) for address in chosen))[:MAX_ANNOUNCED]
+
+
+def expand(listening: Iterable[Multiaddr]) -> list[Multiaddr]:
+    """The addresses under which the sockets can be reached from somewhere, wildcards written out."""
+    result: list[Multiaddr] = []
+    for address in listening:
+        if address.host in _WILDCARDS:
+            result += [address.with_host(ip) for ip in interface_addresses(address.host_kind == "ip6")]
+        else:
+            result.append(address)
+    return result
+
+
+def interface_addresses(ipv6: bool) -> list[str]:
+    """The addresses of this machine's interfaces, of one family."""
+    found: list[str] = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            text = ip.ip[0] if isinstance(ip.ip, tuple) else ip.ip
+            if ip.is_IPv6 == ipv6:
+                found.append(text.partition("%")[0])
+    return found
+
+
+def _scope(address: Multiaddr) -> Scope | None:
+    try:
+        return scope_of(address)
+    except ParseError:
+        return None
