@@ -153,7 +153,7 @@ class Stream:
             view = view[accepted:]
             if connection.write_paused:
                 await connection.drain()
-            elif view:
+            elif not accepted:  # what the send buffer turned away has room again by now
                 await self._wait_writer()
         self._check_writable()
 
