@@ -1,0 +1,549 @@
+"""Kademlia: one machine for each node, which keeps its routing table, answers others, and looks things up.
+
+libp2p specifications, kad-dht/README.md; wire.md sections 2 and 4. The driver calls
+`handle(event, now, unix_now)`, carries the commands out, and sleeps until `next_wakeup()`.
+
+                     RequestReceived ─►┌───────────┐─► Reply
+       PeerJoined, PeerLeft, SetMode ─►│ Kademlia  │─► PeerUseless
+      StartGet, StartPut, StartFind… ─►│  routing  │─► GetDone, PutDone, FindDone…
+        QueryAnswered, QueryFailed ───►│  store    │─► SendQuery, DropQuery
+                        TimerFired ───►│ operations│
+                                       └───────────┘
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.dht.events import (
+    AddressesChanged,
+    Cancel,
+    DropQuery,
+    FindDone,
+    GetDone,
+    PeerJoined,
+    PeerLeft,
+    PeerUseless,
+    ProvidersDone,
+    PutDone,
+    QueryAnswered,
+    QueryFailed,
+    Reply,
+    RequestReceived,
+    SendQuery,
+    SetMode,
+    StartFind,
+    StartFindProviders,
+    StartGet,
+    StartProvide,
+    StartPut,
+    TimerFired,
+)
+from wws.dht.lookup import Lookup, LookupConfig
+from wws.dht.messages import KadMessage, KadRecord, MessageType, WirePeer
+from wws.dht.operations import (
+    FindOperation,
+    FindProvidersOperation,
+    GetOperation,
+    Judge,
+    Operation,
+    OperationConfig,
+    Outgoing,
+    Purpose,
+    Step,
+    StoreOperation,
+)
+from wws.dht.positions import KEY_SPACE, position_of_key, position_of_peer
+from wws.dht.routing import RoutingConfig, RoutingTable
+from wws.dht.serving import Serving
+from wws.dht.size import SizeConfig, SwarmSize, SwarmSizeEstimate
+from wws.dht.store import Outcome, ProviderStore, RecordKind, RecordStore, StoreConfig, StoreRefused
+from wws.dht.upkeep import (
+    BringRecord,
+    CheckPeer,
+    LookForSelf,
+    LookIntoBucket,
+    Provide,
+    Task,
+    Upkeep,
+    UpkeepConfig,
+)
+from wws.errors import LocalProtocolError, WwsError
+from wws.identity.peer_id import PeerId
+from wws.machine import Event
+
+__all__ = [
+    "AddressesChanged", "Cancel", "DropQuery", "FindDone", "GetDone", "Kademlia", "KademliaCommand",
+    "KademliaConfig", "PeerJoined", "PeerLeft", "PeerUseless", "ProvidersDone", "PutDone", "QueryAnswered",
+    "QueryFailed", "RecordKind", "Reply", "RequestReceived", "SendQuery", "SetMode", "StartFind",
+    "StartFindProviders", "StartGet", "StartProvide", "StartPut", "SwarmSizeEstimate", "TimerFired",
+    "TooManyOperations",
+]  # fmt: skip
+
+KademliaCommand: TypeAlias = (
+    SendQuery | DropQuery | Reply | GetDone | PutDone | FindDone | ProvidersDone | PeerUseless
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KademliaConfig:
+    lookup: LookupConfig = field(default_factory=LookupConfig)
+    operation: OperationConfig = field(default_factory=OperationConfig)
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    size: SizeConfig = field(default_factory=SizeConfig)
+    upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
+    query_timeout: float = 10.0
+    """Seconds for one query, dialling included."""
+    max_operations: int = 256
+    """Operations of callers at once; one more is refused with `TooManyOperations`."""
+    max_provided: int = 1_024
+    """Keys that this node announces."""
+    bucket_lookup_k: int = 8
+    """Peers that a look-up into a thin bucket is after."""
+    first_round_trip: float = 0.2
+    """Assumed seconds for a round trip before one was measured."""
+    late_round_trips: float = 3.0
+    """Round trips after which a connected peer counts as late."""
+    late_dial_round_trips: float = 10.0
+    """Round trips after which a peer that must be dialled counts as late."""
+    least_late: float = 0.25
+    """Seconds before which nobody counts as late."""
+    sure_share: float = 0.5
+    """Peers within this share of the distance where k are expected are among the closest beyond doubt."""
+    dense_share: float = 0.6
+    """Within this share of that distance all peers are asked, also when they are more than k."""
+
+
+class TooManyOperations(WwsError):
+    """The node has as many look-ups under way as it does at once. Try again in a moment."""
+
+    code = "busy"
+
+
+@dataclass(slots=True)
+class _Query:
+    """A `SendQuery` on its way. `operation` is `None` for checks and for records brought to others."""
+
+    operation: Operation | None
+    peer: PeerId
+    purpose: Purpose
+    message: KadMessage
+    sent_at: float
+    connected: bool
+
+
+class Kademlia:
+    """The machine. `kinds` says which records exist; a key outside of them is neither kept nor looked up."""
+
+    def __init__(
+        self, local: PeerId, config: KademliaConfig, rng: random.Random, validators: Mapping[str, RecordKind]
+    ) -> None:
+        self.local = local
+        self.config = config
+        self.routing = RoutingTable(position_of_peer(local), config.routing)
+        self.records = RecordStore(local, validators, config.store)
+        self.providers = ProviderStore(config.store)
+        self.refusals: Counter[str] = Counter()
+        """What was refused or skipped, by reason."""
+        self.serving = False
+        self.addresses: tuple[Multiaddr, ...] = ()
+        self._size = SwarmSize(config.lookup.k, config.size)
+        self._upkeep = Upkeep(local, self.routing, self.records, config.upkeep, config.lookup.k, rng)
+        self._served = Serving(
+            local, self.routing, self.records, self.providers, config.lookup.k, self.refusals
+        )
+        self._narrow = _narrowed(config.lookup, config.bucket_lookup_k)
+        self._operations: dict[int, Operation] = {}
+        self._background: list[Operation] = []
+        self._queries: dict[int, _Query] = {}
+        self._next_query = 0
+        self._connected: set[PeerId] = set()
+        self._round_trip = config.first_round_trip
+        self._measured = False
+        self._looking_for_self = False
+
+    # What the outside may ask
+
+    @property
+    def round_trip(self) -> float:
+        """Smoothed seconds that connected peers take to answer."""
+        return self._round_trip
+
+    @property
+    def queries_in_flight(self) -> int:
+        return len(self._queries)
+
+    @property
+    def operations_in_flight(self) -> int:
+        """Operations not over, those that go on in the background included."""
+        return len(self._operations) + len(self._background)
+
+    def swarm_size(self, now: float) -> SwarmSizeEstimate:
+        """How many nodes serve this swarm."""
+        return self._size.estimate(len(self.routing), self.serving, now)
+
+    def protects(self, peer: PeerId) -> bool:
+        """Whether a peer's connection is worth keeping: it has a bucket's place or is a neighbour."""
+        return self.routing.has_place(peer) or self.routing.is_near(peer, self.config.lookup.k)
+
+    # The machine
+
+    def handle(self, event: Event, now: float, unix_now: int) -> list[KademliaCommand]:
+        """Take an event; what is to be done about it. Raises `LocalProtocolError` for what cannot be."""
+        match event:
+            case RequestReceived(request_id=request_id, sender=sender, message=message):
+                return [Reply(request_id, self._serve(sender, message, now, unix_now))]
+            case QueryAnswered(query_id=query_id, message=message):
+                return self._query_answered(query_id, message, now, unix_now)
+            case QueryFailed(query_id=query_id):
+                return self._query_failed(query_id, now, unix_now)
+            case TimerFired():
+                return self._timer_fired(now, unix_now)
+            case PeerJoined(peer=peer, addresses=addresses, prefix=prefix):
+                return self._peer_joined(peer, addresses, prefix, now)
+            case PeerLeft(peer=peer, for_good=for_good):
+                self._connected.discard(peer)
+                if for_good:
+                    self.routing.remove(peer)
+                else:
+                    self.routing.disconnected(peer)
+                return []
+            case StartGet(op=op, key=key):
+                return self._start_get(op, key, now, unix_now)
+            case StartPut(op=op, key=key, value=value):
+                return self._start_put(op, key, value, now, unix_now)
+            case StartFind(op=op, peer=peer):
+                self._check_new(op)
+                return self._begin(
+                    self._find(op, peer.to_bytes(), peer, self.config.lookup, now), now, unix_now
+                )
+            case StartProvide(op=op, key=key):
+                return self._start_provide(op, key, now, unix_now)
+            case StartFindProviders(op=op, key=key):
+                return self._start_find_providers(op, key, now, unix_now)
+            case Cancel(op=op):
+                return self._cancel(op)
+            case AddressesChanged(addresses=addresses):
+                self.addresses = addresses
+                return []
+            case SetMode(server=server):
+                self.serving = server
+                return []
+            case _:
+                raise LocalProtocolError(f"{type(event).__name__} is no event of Kademlia")
+
+    def next_wakeup(self) -> float | None:
+        """The `now` at which to hand in `TimerFired`, or `None` when nothing is waited for."""
+        earliest = self._upkeep.next_wakeup()
+        for operation in (*self._operations.values(), *self._background):
+            wakeup = operation.next_wakeup()
+            if wakeup is not None and (earliest is None or wakeup < earliest):
+                earliest = wakeup
+        return earliest
+
+    # Peers and requests
+
+    def _peer_joined(
+        self, peer: PeerId, addresses: tuple[Multiaddr, ...], prefix: str | None, now: float
+    ) -> list[KademliaCommand]:
+        if peer == self.local:
+            return []
+        self._connected.add(peer)
+        known = peer in self.routing
+        if not self.routing.add(peer, addresses, prefix, now):
+            return [PeerUseless(peer)]
+        if not known:
+            self._upkeep.peer_added(peer, now)
+        return []
+
+    def _serve(self, sender: PeerId, message: KadMessage, now: float, unix_now: int) -> KadMessage | None:
+        if not self.serving:
+            self.refusals["client_mode"] += 1
+            return None
+        self.refusals["skipped_entries"] += message.skipped
+        answer, heard = self._served.answer(sender, message, now, unix_now)
+        if heard is not None:
+            self._upkeep.record_heard(heard, now)
+        return answer
+
+    # Starting operations
+
+    def _check_new(self, op: int) -> None:
+        if op in self._operations:
+            raise LocalProtocolError(f"operation {op} is under way already")
+        if len(self._operations) >= self.config.max_operations:
+            raise TooManyOperations
+
+    def _start_get(self, op: int, key: str, now: float, unix_now: int) -> list[KademliaCommand]:
+        self._check_new(op)
+        raw = key.encode("ascii")
+        judge = self._judge(raw)
+        own = self.records.find(raw, unix_now)
+        lookup = self._lookup(position_of_key(raw), self.config.lookup, now)
+        operation = GetOperation(op, raw, lookup, self.config.operation, judge, own, self._round_trip)
+        return self._begin(operation, now, unix_now)
+
+    def _start_put(self, op: int, key: str, value: bytes, now: float, unix_now: int) -> list[KademliaCommand]:
+        self._check_new(op)
+        raw = key.encode("ascii")
+        # Raises for a value that nobody would keep: it is the caller's, so it is not a peer's fault.
+        outcome = self.records.offer(raw, value, self.local, unix_now)
+        own = 0 if outcome is Outcome.LOST else 1
+        self._upkeep.record_heard(raw, now)
+        message = KadMessage(MessageType.PUT_VALUE, raw, KadRecord(raw, value))
+        return self._begin(self._store(op, raw, message, own, now), now, unix_now)
+
+    def _start_provide(self, op: int, key: bytes, now: float, unix_now: int) -> list[KademliaCommand]:
+        self._check_new(op)
+        if self._upkeep.provided_count >= self.config.max_provided:
+            raise TooManyOperations(f"this node announces {self.config.max_provided} keys already")
+        self._upkeep.provided(op, key, now)
+        return self._begin(self._provide(op, key, now), now, unix_now)
+
+    def _start_find_providers(self, op: int, key: bytes, now: float, unix_now: int) -> list[KademliaCommand]:
+        self._check_new(op)
+        lookup = self._lookup(position_of_key(key), self.config.lookup, now)
+        known = self.providers.find(key, now)
+        return self._begin(
+            FindProvidersOperation(op, key, lookup, self.config.operation, known), now, unix_now
+        )
+
+    def _judge(self, key: bytes) -> Judge:
+        kind, text = self.records.kind_of(key)
+        return Judge(kind, text, self.config.store.max_value_bytes, self.config.operation.max_values)
+
+    def _lookup(self, target: int, config: LookupConfig, now: float) -> Lookup:
+        share = self._size.share(now)
+        radius = int(share * self.config.dense_share * KEY_SPACE) if share is not None else 0
+        return Lookup(target, self.local, config, self._late_after, radius=radius if config.k > 8 else 0)
+
+    def _find(
+        self, op: int | None, key: bytes, sought: PeerId | None, config: LookupConfig, now: float
+    ) -> FindOperation:
+        lookup = self._lookup(position_of_key(key), config, now)
+        return FindOperation(op, key, lookup, self.config.operation, sought)
+
+    def _store(self, op: int | None, key: bytes, message: KadMessage, own: int, now: float) -> StoreOperation:
+        share = self._size.share(now)
+        sure = int(share * self.config.sure_share * KEY_SPACE) if share is not None else -1
+        lookup = self._lookup(position_of_key(key), self.config.lookup, now)
+        return StoreOperation(op, key, lookup, self.config.operation, message, own, sure)
+
+    def _provide(self, op: int | None, key: bytes, now: float) -> StoreOperation:
+        if self.serving:
+            self.providers.add(key, self.local, self.addresses, now)
+        ourselves = (WirePeer(self.local, self.addresses),)
+        return self._store(
+            op, key, KadMessage(MessageType.ADD_PROVIDER, key, provider_peers=ourselves), 1, now
+        )
+
+    def _begin(self, operation: Operation, now: float, unix_now: int) -> list[KademliaCommand]:
+        if operation.op is not None:
+            self._operations[operation.op] = operation
+        else:
+            self._background.append(operation)
+        seeds = self.routing.closest(operation.lookup.target, self.config.lookup.k, proven=True)
+        if len(seeds) < self.config.lookup.k:
+            seeds = self.routing.closest(operation.lookup.target, self.config.lookup.k)
+        steps = operation.start([contact.named for contact in seeds], now, unix_now)
+        return self._carry_out(operation, steps, now, unix_now)
+
+    def _cancel(self, op: int) -> list[KademliaCommand]:
+        provided = self._upkeep.forget_provided(op)
+        if provided is not None:
+            self.providers.remove(provided, self.local)
+        operation = self._operations.pop(op, None)
+        if operation is None:
+            # A reported one may go on in the background under nobody's number.
+            operation = next((o for o in self._background if o.op == op), None)
+            if operation is None:
+                return []
+            self._background.remove(operation)
+        dropped = [query_id for query_id, query in self._queries.items() if query.operation is operation]
+        for query_id in dropped:
+            del self._queries[query_id]
+        return [DropQuery(query_id) for query_id in dropped]
+
+    # What comes of queries
+
+    def _query_answered(
+        self, query_id: int, message: KadMessage | None, now: float, unix_now: int
+    ) -> list[KademliaCommand]:
+        query = self._queries.pop(query_id, None)
+        if query is None:
+            raise LocalProtocolError(f"an answer to query {query_id}, which is not under way")
+        if message is not None and message.type is not query.message.type:
+            self.refusals["wrong_answer"] += 1
+            return self._conclude_failed(query, now, unix_now)
+        self.routing.answered(query.peer, now)
+        if message is not None:
+            self.refusals["skipped_entries"] += message.skipped
+            if query.connected:
+                self._measure(now - query.sent_at)
+        operation = query.operation
+        if operation is None:
+            self._take_rival(query.message, message, unix_now)
+            return []
+        steps = operation.answered(query.peer, query.purpose, message, now, unix_now)
+        return self._carry_out(operation, steps, now, unix_now)
+
+    def _query_failed(self, query_id: int, now: float, unix_now: int) -> list[KademliaCommand]:
+        query = self._queries.pop(query_id, None)
+        if query is None:
+            raise LocalProtocolError(f"the failure of query {query_id}, which is not under way")
+        return self._conclude_failed(query, now, unix_now)
+
+    def _conclude_failed(self, query: _Query, now: float, unix_now: int) -> list[KademliaCommand]:
+        # A connected peer that ends a put's stream refuses the record. It is alive, and keeps its place.
+        if query.purpose is Purpose.ASK or query.peer not in self._connected:
+            self.routing.failed(query.peer, now)
+        if query.operation is None:
+            return []
+        steps = query.operation.failed(query.peer, query.purpose, now, unix_now)
+        return self._carry_out(query.operation, steps, now, unix_now)
+
+    def _measure(self, took: float) -> None:
+        self._round_trip = took if not self._measured else 0.9 * self._round_trip + 0.1 * took
+        self._measured = True
+
+    def _late_after(self, peer: PeerId) -> float:
+        near = peer in self._connected
+        trips = self.config.late_round_trips if near else self.config.late_dial_round_trips
+        return max(self.config.least_late, trips * self._round_trip)
+
+    def _take_rival(self, sent: KadMessage, answer: KadMessage | None, unix_now: int) -> None:
+        """A holder that keeps another value than the one brought shows it: keep it too, if it wins."""
+        if sent.record is None or answer is None or answer.record is None:
+            return
+        if answer.record.value != sent.record.value:
+            self._keep_if_better(sent.key, answer.record.value, unix_now)
+
+    def _keep_if_better(self, key: bytes, value: bytes, unix_now: int) -> bool:
+        try:
+            return self.records.offer(key, value, self.local, unix_now) is Outcome.STORED
+        except StoreRefused as error:
+            self.refusals[error.code] += 1
+            return False
+
+    # Time, and carrying out
+
+    def _timer_fired(self, now: float, unix_now: int) -> list[KademliaCommand]:
+        commands: list[KademliaCommand] = []
+        for operation in (*self._operations.values(), *self._background):
+            wakeup = operation.next_wakeup()
+            if wakeup is not None and wakeup <= now:
+                commands += self._carry_out(operation, operation.timer(now, unix_now), now, unix_now)
+        tasks = self._upkeep.due(now, serving=self.serving)
+        if tasks:
+            self.records.expire(unix_now)
+            self.providers.expire(now)
+        for task in tasks:
+            commands += self._do(task, now, unix_now)
+        return commands
+
+    def _do(self, task: Task, now: float, unix_now: int) -> Iterable[KademliaCommand]:
+        match task:
+            case LookForSelf():
+                return self._begin(
+                    self._find(None, self.local.to_bytes(), None, self.config.lookup, now), now, unix_now
+                )
+            case LookIntoBucket(key=key):
+                return self._begin(self._find(None, key, None, self._narrow, now), now, unix_now)
+            case CheckPeer(contact=contact):
+                message = KadMessage(MessageType.FIND_NODE, self.local.to_bytes())
+                return [
+                    self._send(
+                        None, Outgoing(contact.peer, contact.named.addresses, message, Purpose.ASK), now
+                    )
+                ]
+            case BringRecord(key=key, to=peers):
+                value = self.records.find(key, unix_now)
+                if value is None:
+                    return []
+                message = KadMessage(MessageType.PUT_VALUE, key, KadRecord(key, value))
+                contacts = [known for peer in peers if (known := self.routing.find(peer)) is not None]
+                return [
+                    self._send(None, Outgoing(c.peer, c.named.addresses, message, Purpose.STORE), now)
+                    for c in contacts
+                ]
+            case Provide(key=key):
+                return self._begin(self._provide(None, key, now), now, unix_now)
+
+    def _carry_out(
+        self, operation: Operation, steps: list[Step], now: float, unix_now: int
+    ) -> list[KademliaCommand]:
+        commands: list[KademliaCommand] = []
+        for step in steps:
+            if isinstance(step, Outgoing):
+                commands.append(self._send(operation, step, now))
+                continue
+            if isinstance(step, PutDone) and step.winner is not None:
+                won = self._keep_if_better(operation.key, step.winner, unix_now)
+                step = step if won else PutDone(step.op, step.stored, step.reachable)
+            elif isinstance(step, GetDone) and step.value is not None:
+                self._keep_if_held(operation.key, step.value, unix_now)
+            commands.append(step)
+        if operation.complete and not operation.sampled:
+            operation.sampled = True
+            self._sample(operation.lookup, now)
+        op = operation.op
+        if operation.reported and op is not None and self._operations.get(op) is operation:
+            # The number is the caller's again; what is left to do goes on without it.
+            del self._operations[op]
+            self._background.append(operation)
+        if operation.finished and operation in self._background:
+            self._background.remove(operation)
+        return commands
+
+    def _keep_if_held(self, key: bytes, value: bytes, unix_now: int) -> None:
+        """A holder takes a newer value that its own look-up found."""
+        held = self.records.find(key, unix_now)
+        if held is not None and held != value:
+            self._keep_if_better(key, value, unix_now)
+
+    def _sample(self, lookup: Lookup, now: float) -> None:
+        k = self.config.lookup.k
+        distances = lookup.distances(k)
+        if len(distances) >= k or lookup.exhausted:
+            self._size.saw(lookup.target, distances, now)
+
+    def _send(self, operation: Operation | None, outgoing: Outgoing, now: float) -> SendQuery:
+        self._next_query += 1
+        self._queries[self._next_query] = _Query(
+            operation,
+            outgoing.peer,
+            outgoing.purpose,
+            outgoing.message,
+            now,
+            outgoing.peer in self._connected,
+        )
+        return SendQuery(
+            self._next_query,
+            outgoing.peer,
+            outgoing.addresses,
+            outgoing.message,
+            outgoing.expects_answer,
+            self.config.query_timeout,
+        )
+
+
+def _narrowed(config: LookupConfig, k: int) -> LookupConfig:
+    """The look-up for learning peers in a region, not for finding all who hold something."""
+    return LookupConfig(
+        k=k,
+        alpha=config.alpha,
+        paths=1,
+        paths_from=config.paths_from,
+        widest=k,
+        per_prefix=config.per_prefix,
+        max_candidates=config.max_candidates,
+        max_queries=config.max_queries,
+        enough=min(config.enough, k),
+        patience=config.patience,
+    )

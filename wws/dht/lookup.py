@@ -1,0 +1,393 @@
+"""A look-up: asks its way, step by step, to the peers closest to a position.
+
+    IDLE --Start--> ASKING --(the closest have all answered)--> DONE
+                      '----Stop----> DONE --Widen--> ASKING
+
+Ends when the k closest known peers have answered (libp2p specifications, kad-dht/README.md, "Peer
+routing"), however few there are: with no peer at all it ends at once. Beyond the specification:
+
+- *Disjoint paths* (S/Kademlia, Baumgart and Mies 2007). Where enough peers are known they are dealt to
+  several paths at first. A path follows only what its own peers answered, and ends by itself, so peers who
+  lie on one path cannot crowd out what the others find. A peer is asked once, by whichever path needs it
+  first.
+- *Late peers* hold nothing up. One that takes longer than its like gives its place among the concurrent
+  queries away, and the look-up ends without it once enough others answered. Should it answer yet, it counts.
+- *A crowd of one prefix* counts only as far as `per_prefix` allows: twenty peers of one /24 nearest to a
+  key are three, and the rest are never asked.
+- *Density.* Within `radius` every peer is asked, not only k: twenty identities placed right beside a key
+  (a Sybil attack) stand closer together than honest ones do, and do not end the look-up.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.dht.messages import WirePeer
+from wws.dht.positions import position_of_peer, public_prefix_of
+from wws.errors import LocalProtocolError
+from wws.identity.peer_id import PeerId
+from wws.machine import Command, Event
+
+
+@dataclass(frozen=True, slots=True)
+class LookupConfig:
+    k: int = 20
+    """Peers that a look-up is after."""
+    alpha: int = 10
+    """Queries on their way at once, over all paths."""
+    paths: int = 3
+    """Disjoint paths where enough peers are known."""
+    paths_from: int = 20
+    """Peers known at the start from which on paths are kept apart. Below it there is one path."""
+    widest: int = 60
+    """Peers asked within the radius, at most."""
+    per_prefix: int = 3
+    """Peers of one public /24 or /56 that count among the closest."""
+    max_candidates: int = 512
+    """Peers remembered in one look-up; the farthest are forgotten first."""
+    max_queries: int = 160
+    """Peers asked in one look-up."""
+    enough: int = 8
+    """Answers from which on late peers are not waited for. The quorum of a put."""
+    patience: float = 2.5
+    """Seconds after which a peer without an answer is not waited for, however few others there are."""
+
+
+class State(Enum):
+    IDLE = auto()
+    ASKING = auto()
+    DONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Event):
+    seeds: Sequence[WirePeer]
+    """The closest peers known, closest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Event):
+    peer: PeerId
+    closer: Sequence[WirePeer]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired(Event):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Widen(Event):
+    """Look further out: for the `k` closest instead of as many as before."""
+
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Event):
+    """Ask nobody further. Answers on their way still count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Command):
+    peer: PeerId
+    addresses: tuple[Multiaddr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Command):
+    """The closest have answered, or there is nobody left to ask."""
+
+
+TRANSITIONS: dict[tuple[State, type[Event]], State] = {
+    (State.IDLE, Start): State.ASKING,
+    (State.ASKING, Answered): State.ASKING,
+    (State.ASKING, Failed): State.ASKING,
+    (State.ASKING, TimerFired): State.ASKING,
+    (State.ASKING, Widen): State.ASKING,
+    (State.ASKING, Stop): State.DONE,
+    (State.DONE, Answered): State.DONE,
+    (State.DONE, Failed): State.DONE,
+    (State.DONE, TimerFired): State.DONE,
+    (State.DONE, Widen): State.ASKING,
+    (State.DONE, Stop): State.DONE,
+}
+
+
+class _Standing(Enum):
+    HEARD = auto()
+    ASKED = auto()
+    LATE = auto()
+    ANSWERED = auto()
+    FAILED = auto()
+
+
+_HEARD, _ASKED, _LATE, _ANSWERED, _FAILED = _Standing
+
+
+class _Candidate:
+    __slots__ = ("addresses", "asked_at", "distance", "path", "paths", "peer", "prefixes", "standing")
+
+    def __init__(self, named: WirePeer, distance: int, paths: int) -> None:
+        self.peer = named.peer_id
+        self.distance = distance
+        self.addresses = named.addresses
+        self.prefixes = _prefixes_of(named.addresses)
+        self.standing = _HEARD
+        self.paths = paths
+        """The paths that heard of this peer, a bit each."""
+        self.path = 0
+        """The path that asked it, as its bit: what it answers belongs there."""
+        self.asked_at = 0.0
+
+
+class Lookup:
+    """One look-up. `late_after` says how long a peer may take until it counts as late."""
+
+    def __init__(
+        self,
+        target: int,
+        local: PeerId,
+        config: LookupConfig,
+        late_after: Callable[[PeerId], float],
+        *,
+        radius: int = 0,
+    ) -> None:
+        self.state = State.IDLE
+        self.target = target
+        self._local = local
+        self._config = config
+        self._late_after = late_after
+        self._radius = radius
+        self._k = config.k
+        self._path_count = 1
+        self._candidates: dict[PeerId, _Candidate] = {}
+        self._ordered: list[tuple[int, _Candidate]] = []
+        self._in_flight = [0]
+        self._timers: list[tuple[float, int, _Candidate]] = []
+        self.asked = 0
+        """Peers asked so far."""
+        self.answered = 0
+        """Peers that answered so far."""
+
+    def handle(self, event: Event, now: float) -> list[Ask | Finished]:
+        """Take an event; what to do about it. Raises `LocalProtocolError` for one that cannot be now."""
+        try:
+            following = TRANSITIONS[self.state, type(event)]
+        except KeyError:
+            raise LocalProtocolError(f"{type(event).__name__} while {self.state.name}") from None
+        match event:
+            case Start(seeds=seeds):
+                self._deal(seeds)
+            case Answered(peer=peer, closer=closer):
+                candidate = self._conclude(peer, _ANSWERED)
+                self.answered += 1
+                # From here on to the end of what was asked: an answer names k peers, honest or not.
+                for named in closer[: self._config.k]:
+                    self._hear(named, candidate.path)
+            case Failed(peer=peer):
+                self._conclude(peer, _FAILED)
+            case Widen(k=k):
+                self._k = max(self._k, k)
+            case TimerFired():
+                self._expire(now)
+            case _:
+                pass
+        self.state = following
+        return self._advance(now) if following is State.ASKING else []
+
+    def next_wakeup(self) -> float | None:
+        """When some peer becomes late, or is given up."""
+        while self._timers and self._timers[0][2].standing not in (_ASKED, _LATE):
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def closest(self, count: int) -> list[WirePeer]:
+        """The closest that answered, closest first; of one prefix only as many as count."""
+        return [WirePeer(c.peer, c.addresses) for c in self._nearest(count, 0, answered=True)]
+
+    def spread(self, count: int) -> list[WirePeer]:
+        """The closest that answered, and of each path its own share of them, so that one lying path does not
+        decide alone where a value goes."""
+        chosen = {c.peer: c for c in self._nearest(count, 0, answered=True)}
+        if self._path_count > 1:
+            share = -(-count // self._path_count)
+            for path in range(self._path_count):
+                chosen.update((c.peer, c) for c in self._nearest(share, 1 << path, answered=True))
+        return [WirePeer(c.peer, c.addresses) for c in sorted(chosen.values(), key=lambda c: c.distance)]
+
+    def is_among_closest(self, peer: PeerId, count: int) -> bool:
+        """Whether no more than `count - 1` peers heard of are closer, those that failed left out."""
+        candidate = self._candidates.get(peer)
+        if candidate is None:
+            return False
+        closer = 0
+        for distance, other in self._ordered:
+            if distance >= candidate.distance:
+                return True
+            if other.standing is not _FAILED:
+                closer += 1
+                if closer >= count:
+                    return False
+        return False
+
+    def distances(self, count: int) -> list[int]:
+        """The distances of the closest that answered, for the estimate of the swarm's size."""
+        return [c.distance for c in self._nearest(count, 0, answered=True)][:count]
+
+    def addresses_of(self, peer: PeerId) -> tuple[Multiaddr, ...]:
+        """Where a peer is said to be."""
+        candidate = self._candidates.get(peer)
+        return candidate.addresses if candidate is not None else ()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every peer heard of has answered or failed: there are no others."""
+        return all(c.standing is _ANSWERED or c.standing is _FAILED for _, c in self._ordered)
+
+    def _deal(self, seeds: Sequence[WirePeer]) -> None:
+        if len(seeds) >= self._config.paths_from:
+            self._path_count = max(1, min(self._config.paths, self._config.alpha))
+        self._in_flight = [0] * self._path_count
+        for index, named in enumerate(seeds):
+            self._hear(named, 1 << index % self._path_count)
+
+    def _hear(self, named: WirePeer, paths: int) -> None:
+        peer = named.peer_id
+        known = self._candidates.get(peer)
+        if known is not None:
+            known.paths |= paths
+            if known.standing is _HEARD and named.addresses is not known.addresses:
+                self._learn_addresses(known, named)
+            return
+        if peer == self._local:
+            return
+        distance = position_of_peer(peer) ^ self.target
+        if len(self._ordered) >= self._config.max_candidates:
+            farthest = self._ordered[-1]
+            if distance >= farthest[0] or farthest[1].standing is not _HEARD:
+                return
+            self._ordered.pop()
+            del self._candidates[farthest[1].peer]
+        candidate = _Candidate(named, distance, paths)
+        self._candidates[peer] = candidate
+        insort(self._ordered, (distance, candidate), key=_distance_of)
+
+    def _learn_addresses(self, known: _Candidate, named: WirePeer) -> None:
+        merged = tuple(dict.fromkeys(known.addresses + named.addresses))
+        if len(merged) > len(known.addresses):
+            known.addresses = merged[:16]
+            known.prefixes = _prefixes_of(known.addresses)
+
+    def _conclude(self, peer: PeerId, standing: _Standing) -> _Candidate:
+        candidate = self._candidates.get(peer)
+        if candidate is None or candidate.standing not in (_ASKED, _LATE):
+            raise LocalProtocolError(f"an answer of {peer}, which was not asked")
+        if candidate.standing is _ASKED:
+            self._in_flight[candidate.path.bit_length() - 1] -= 1
+        candidate.standing = standing
+        return candidate
+
+    def _expire(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            candidate = heapq.heappop(self._timers)[2]
+            if candidate.standing is _ASKED:
+                candidate.standing = _LATE
+                self._in_flight[candidate.path.bit_length() - 1] -= 1
+                # Once more when patience ends, should it still be waited for then.
+                self._set_timer(max(now, candidate.asked_at + self._config.patience), candidate)
+
+    def _advance(self, now: float) -> list[Ask | Finished]:
+        commands: list[Ask | Finished] = []
+        complete = True
+        for path in range(self._path_count):
+            budget = self._config.alpha // self._path_count
+            if path < self._config.alpha % self._path_count:
+                budget += 1
+            for candidate in self._nearest(self._k, 1 << path, now=now):
+                standing = candidate.standing
+                if standing is _ANSWERED:
+                    continue
+                if standing is _HEARD and self.asked >= self._config.max_queries:
+                    break
+                complete = False
+                if standing is not _HEARD:
+                    continue
+                if self._in_flight[path] >= budget:
+                    break
+                self._ask(candidate, path, now)
+                commands.append(Ask(candidate.peer, candidate.addresses))
+        if complete and not any(self._in_flight):
+            self.state = State.DONE
+            commands.append(Finished())
+        return commands
+
+    def _ask(self, candidate: _Candidate, path: int, now: float) -> None:
+        candidate.standing = _ASKED
+        candidate.path = 1 << path
+        candidate.asked_at = now
+        self.asked += 1
+        self._in_flight[path] += 1
+        late_at = now + min(self._late_after(candidate.peer), self._config.patience)
+        self._set_timer(late_at, candidate)
+
+    def _set_timer(self, when: float, candidate: _Candidate) -> None:
+        # The distance breaks ties, so that the order never depends on how objects lie in memory.
+        heapq.heappush(self._timers, (when, candidate.distance, candidate))
+
+    def _nearest(
+        self, count: int, paths: int, *, now: float | None = None, answered: bool = False
+    ) -> list[_Candidate]:
+        """The closest `count` (and all within the radius) that count, of one path or of all (0).
+
+        With `answered`: of those that answered. With `now`: as far as the look-up still has to wait for
+        them, which leaves out late ones where enough others answered.
+        """
+        found: list[_Candidate] = []
+        prefixes: dict[str, int] = {}
+        give_up = now is not None and self.answered >= self._config.enough
+        for distance, candidate in self._ordered:
+            if len(found) >= count and (distance > self._radius or len(found) >= self._config.widest):
+                break
+            if paths and not candidate.paths & paths:
+                continue
+            standing = candidate.standing
+            if standing is _FAILED or (answered and standing is not _ANSWERED):
+                continue
+            if standing is _LATE and now is not None:
+                waited = now >= candidate.asked_at + self._config.patience
+                if give_up or waited:
+                    continue
+            if candidate.prefixes and not self._admit(candidate, prefixes):
+                continue
+            found.append(candidate)
+        return found
+
+    def _admit(self, candidate: _Candidate, prefixes: dict[str, int]) -> bool:
+        limit = self._config.per_prefix
+        if any(prefixes.get(prefix, 0) >= limit for prefix in candidate.prefixes):
+            return False
+        for prefix in candidate.prefixes:
+            prefixes[prefix] = prefixes.get(prefix, 0) + 1
+        return True
+
+
+def _distance_of(entry: tuple[int, _Candidate]) -> int:
+    return entry[0]
+
+
+def _prefixes_of(addresses: tuple[Multiaddr, ...]) -> tuple[str, ...]:
+    # Any of its addresses may be the real one, so a peer counts for each prefix that it names.
+    found = {public_prefix_of(address) for address in addresses}
+    found.discard(None)
+    return tuple(sorted(prefix for prefix in found if prefix is not None))

@@ -1,0 +1,256 @@
+"""What a node does without being asked: keeps its table true, and keeps records where they belong.
+
+- *Refresh.* A look-up of our own position at the first peer and every `refresh_interval` after, for the
+  neighbourhood is what must be right; soon after newcomers appear in it; and one narrow look-up at a time
+  into buckets that are thin.
+- *Check.* Peers without a connection that were not heard from lately are asked whether they still are.
+- *Republish.* A holder brings each record to the peers closest to it about once an hour, unless it received
+  it meanwhile: then another holder just did (Kademlia, section 2.5). Owners renew by themselves.
+- *Hand over.* A newcomer nearer to a record than we are gets it at once from the few holders nearest to it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from wws.dht.positions import KEY_BITS, position_of_key, position_of_peer
+from wws.dht.routing import Contact, RoutingTable
+from wws.dht.store import RecordStore
+from wws.identity.peer_id import PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepConfig:
+    tick: float = 15.0
+    """Seconds between looks at what is due."""
+    busy_tick: float = 0.5
+    """The same while work is queued."""
+    refresh_interval: float = 600.0
+    """Seconds between look-ups of our own position."""
+    newcomer_refresh_after: float = 5.0
+    """Seconds after a newcomer in the neighbourhood until such a look-up is made early."""
+    newcomer_refresh_spacing: float = 60.0
+    """Seconds between early ones."""
+    bucket_refresh_interval: float = 600.0
+    """Seconds between look-ups into a bucket that stays thin."""
+    max_refreshed_bucket: int = 12
+    """Deeper buckets are filled by looking for ourselves; finding a key for them costs 2^depth hashes."""
+    check_interval: float = 600.0
+    """Seconds without a word after which a peer without a connection is asked."""
+    checks_per_tick: int = 8
+    """Peers asked at once."""
+    republish_interval: float = 3600.0
+    """Seconds between republishing of a record that nobody else brought."""
+    jitter: float = 0.2
+    """Each interval is drawn anew from this share around it, so that nodes do not act in step."""
+    records_per_tick: int = 16
+    """Records republished or handed over at once."""
+    neighbourhood: int = 20
+    """Closest peers to ourselves whose coming concerns our records."""
+    handing_over: int = 3
+    """Holders nearest to a record that hand it to a newcomer."""
+    max_handovers: int = 4_096
+    """Hand-overs waiting; further ones are left to republishing."""
+    provide_interval: float = 22 * 3600.0
+    """Seconds between announcements of what this node provides (kad-dht specification: 22 h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookForSelf:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class LookIntoBucket:
+    key: bytes
+    """A key whose position falls into the bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPeer:
+    contact: Contact
+
+
+@dataclass(frozen=True, slots=True)
+class BringRecord:
+    key: bytes
+    to: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Provide:
+    key: bytes
+
+
+Task: TypeAlias = LookForSelf | LookIntoBucket | CheckPeer | BringRecord | Provide
+
+
+class Upkeep:
+    """Says what is due. Kademlia does it."""
+
+    def __init__(
+        self, local: PeerId, routing: RoutingTable, records: RecordStore, config: UpkeepConfig, k: int,
+        rng: random.Random,
+    ) -> None:  # fmt: skip
+        self._local_position = position_of_peer(local)
+        self._routing = routing
+        self._records = records
+        self._config = config
+        self._k = k
+        self._rng = rng
+        self._next_tick: float | None = None
+        self._refresh_at: float | None = None
+        self._last_refresh = float("-inf")
+        self._buckets_refreshed: dict[int, float] = {}
+        self._republish_at: dict[bytes, float] = {}
+        self._republish_queue: list[tuple[float, bytes]] = []
+        self._handovers: deque[tuple[bytes, PeerId]] = deque()
+        self._provided: dict[int, tuple[bytes, float]] = {}
+        self.handovers_dropped = 0
+
+    def next_wakeup(self) -> float | None:
+        """When to ask `due` again; `None` before the first peer."""
+        return self._next_tick
+
+    def peer_added(self, peer: PeerId, now: float) -> None:
+        """A newcomer got a place in the table."""
+        if self._refresh_at is None:
+            self._refresh_at = now
+            self._next_tick = now
+        if not self._routing.is_near(peer, self._config.neighbourhood):
+            return
+        early = max(
+            now + self._config.newcomer_refresh_after,
+            self._last_refresh + self._config.newcomer_refresh_spacing * (1 + self._rng.random()),
+        )
+        self._refresh_at = min(self._refresh_at, early)
+        self._queue_handovers(peer)
+        if self._handovers:
+            self._next_tick = min(self._next_tick or now, now + self._config.busy_tick)
+
+    def record_heard(self, key: bytes, now: float) -> None:
+        """A record was stored or brought again: our own republishing of it can wait."""
+        when = now + self._spread(self._config.republish_interval)
+        known = key in self._republish_at
+        self._republish_at[key] = when
+        if not known:
+            heapq.heappush(self._republish_queue, (when, key))
+        if self._next_tick is None:
+            self._next_tick = now + self._config.tick
+
+    def provided(self, op: int, key: bytes, now: float) -> None:
+        """Announce `key` again and again from now on."""
+        self._provided[op] = (key, now + self._spread(self._config.provide_interval))
+
+    def forget_provided(self, op: int) -> bytes | None:
+        """Stop announcing what was started under `op`; its key."""
+        entry = self._provided.pop(op, None)
+        return entry[0] if entry is not None else None
+
+    @property
+    def provided_count(self) -> int:
+        return len(self._provided)
+
+    def due(self, now: float, *, serving: bool) -> list[Task]:
+        """What to do now."""
+        if self._next_tick is None or now < self._next_tick:
+            return []
+        tasks: list[Task] = []
+        tasks += self._due_refresh(now)
+        tasks += [
+            CheckPeer(contact)
+            for contact in self._routing.to_check(
+                now, self._config.check_interval, self._config.checks_per_tick
+            )
+        ]
+        tasks += self._due_handovers()
+        tasks += self._due_republish(now, serving)
+        for op, (key, when) in self._provided.items():
+            if when <= now:
+                self._provided[op] = (key, now + self._spread(self._config.provide_interval))
+                tasks.append(Provide(key))
+        busy = bool(self._handovers) or (self._republish_queue and self._republish_queue[0][0] <= now)
+        self._next_tick = now + (self._config.busy_tick if busy else self._spread(self._config.tick))
+        if self._refresh_at is not None:
+            self._next_tick = min(self._next_tick, max(self._refresh_at, now + self._config.busy_tick))
+        return tasks
+
+    def _due_refresh(self, now: float) -> list[Task]:
+        if self._refresh_at is None or not len(self._routing):
+            return []
+        if self._refresh_at <= now:
+            self._refresh_at = now + self._spread(self._config.refresh_interval)
+            self._last_refresh = now
+            return [LookForSelf()]
+        if len(self._routing) < self._k:
+            return []  # a look-up of ourselves asks all of so few
+        for bucket in self._routing.thin_buckets():
+            if bucket > self._config.max_refreshed_bucket:
+                break
+            if (
+                now - self._buckets_refreshed.get(bucket, float("-inf"))
+                < self._config.bucket_refresh_interval
+            ):
+                continue
+            self._buckets_refreshed[bucket] = now
+            return [LookIntoBucket(self._key_in_bucket(bucket))]
+        return []
+
+    def _key_in_bucket(self, bucket: int) -> bytes:
+        # The table's positions are hashes, so a position is found by trying: 2^(bucket + 1) times.
+        while True:
+            key = self._rng.randbytes(32)
+            if KEY_BITS - (position_of_key(key) ^ self._local_position).bit_length() == bucket:
+                return key
+
+    def _queue_handovers(self, peer: PeerId) -> None:
+        newcomer = position_of_peer(peer)
+        for record in self._records:
+            own = record.position ^ self._local_position
+            closest = self._routing.closest(record.position, self._k)
+            if not any(contact.peer == peer for contact in closest):
+                continue
+            others = sorted(c.position ^ record.position for c in closest if c.position != newcomer)
+            if len(others) >= self._config.handing_over and own > others[self._config.handing_over - 1]:
+                continue
+            if len(self._handovers) >= self._config.max_handovers:
+                self.handovers_dropped += 1
+                continue
+            self._handovers.append((record.key, peer))
+
+    def _due_handovers(self) -> list[Task]:
+        count = min(self._config.records_per_tick, len(self._handovers))
+        pairs = [self._handovers.popleft() for _ in range(count)]
+        return [BringRecord(key, (peer,)) for key, peer in pairs]
+
+    def _due_republish(self, now: float, serving: bool) -> list[Task]:
+        tasks: list[Task] = []
+        held = {record.key: record for record in self._records} if self._due_now(now) else {}
+        while self._due_now(now) and len(tasks) < self._config.records_per_tick:
+            _, key = heapq.heappop(self._republish_queue)
+            if key not in held:
+                del self._republish_at[key]
+                continue
+            when = self._republish_at[key]
+            if when > now:  # it was brought by another holder meanwhile
+                heapq.heappush(self._republish_queue, (when, key))
+                continue
+            again = now + self._spread(self._config.republish_interval)
+            self._republish_at[key] = again
+            heapq.heappush(self._republish_queue, (again, key))
+            closest = self._routing.closest(held[key].position, self._k, proven=True)
+            own = held[key].position ^ self._local_position
+            is_holder = len(closest) < self._k or own < closest[-1].position ^ held[key].position
+            if serving and is_holder and closest:
+                tasks.append(BringRecord(key, tuple(contact.peer for contact in closest)))
+        return tasks
+
+    def _due_now(self, now: float) -> bool:
+        return bool(self._republish_queue) and self._republish_queue[0][0] <= now
+
+    def _spread(self, interval: float) -> float:
+        return interval * (1 + self._config.jitter * (2 * self._rng.random() - 1))
