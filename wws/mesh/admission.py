@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 
-from wws.addresses.scope import Scope, prefix_of, scope_of_ip
+from wws.addresses.scope import Scope, prefix_of, scope_of_ip, unwrap
 from wws.errors import LocalProtocolError, ParseError
 
 
@@ -35,8 +36,8 @@ class AdmissionConfig:
     """Sustained accepts; as many again may come in one burst."""
     accepts_per_second_prefix: float = 10.0
     """The same from one prefix."""
-    prefix_exempt: bool = True
-    """Loopback, link and private addresses are exempt from the prefix limits."""
+    prefix_exempt: tuple[IPv4Network | IPv6Network, ...] | None = None
+    """Networks exempt from the prefix limits; `None`: loopback, link and private scope."""
     max_tracked_prefixes: int = 4096
     """Prefixes whose accept rate is remembered; the longest idle are forgotten first."""
 
@@ -115,9 +116,12 @@ class Admission:
                 del self._per_prefix[prefix]
 
     def _prefix(self, ip: str) -> str | None:
-        if scope_of_ip(ip) < Scope.PUBLIC and self._config.prefix_exempt:
-            return None
-        return prefix_of(ip)
+        scope = scope_of_ip(ip)
+        exempt = self._config.prefix_exempt
+        if exempt is None:
+            return None if scope < Scope.PUBLIC else prefix_of(ip)
+        address = unwrap(ip)
+        return None if any(address in network for network in exempt) else prefix_of(ip)
 
     def _prefix_bucket(self, prefix: str, now: float) -> Bucket:
         bucket = self._prefix_rates.pop(prefix, None)

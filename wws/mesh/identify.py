@@ -68,7 +68,15 @@ class Identification:
         """This, with everything that `push` says anew."""
         changes = {
             name: value
-            for name in ("protocol_version", "agent_version", "addresses", "observed", "protocols", "record", "clock")
+            for name in (
+                "protocol_version",
+                "agent_version",
+                "addresses",
+                "observed",
+                "protocols",
+                "record",
+                "clock",
+            )
             if (value := getattr(push, name)) is not None
         }
         return replace(self, **changes)

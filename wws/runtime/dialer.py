@@ -101,6 +101,22 @@ class Dialer:
             task.add_done_callback(lambda done: self._done(peer, done))
         return await asyncio.shield(task)
 
+    async def connect_at(self, peer: PeerId, address: Multiaddr, timeout: float) -> Connection:
+        """A connection to `peer` at this address and no other, of any scope: what discovery tries one by one.
+
+        The connection there is already, if there is one. Raises `DialFailed`.
+        """
+        connection = self._host.connection_to(peer)
+        if connection is not None:
+            return connection
+        try:
+            connection = await self._dial(peer, (address,), True, timeout)
+        except DialFailed:
+            self.failed += 1
+            raise
+        self.succeeded += 1
+        return connection
+
     async def open_stream(self, peer: PeerId, *protocols: str, addresses: Sequence[Multiaddr] = ()) -> Stream:
         """A stream to `peer`, connecting first where needed. Raises `DialFailed`, `StreamRefused`."""
         connection = await self.connect(peer, addresses)

@@ -1,0 +1,135 @@
+"""Which network a node belongs to: what the command line, the settings and the saved networks say.
+
+First that applies: NET of the command line; the settings (`[network] name` or `domain`); the only saved network;
+the peers typed with `--bootstrap` (an ad hoc network). A bootstrap node may begin a network with none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.config.records import NodeConfig
+from wws.discovery.network import (
+    BootstrapWithoutPeerId,
+    Network,
+    NetworkFile,
+    NetworkMalformed,
+    NetworkUnknown,
+    SavedNetwork,
+    UnsignedNetwork,
+    ad_hoc_network,
+    parse_net_argument,
+    parse_network_file,
+)
+from wws.errors import LocalError, ParseError
+from wws.runtime.machine_errors import reading_failed
+from wws.runtime.state_files import NetworkFiles
+
+MAX_NETWORK_FILE = 16 * 1024
+
+
+class NoNetwork(LocalError):
+    """No network is known: none was named, none is saved, and no peer was given."""
+
+    code = "no_network"
+    exit_code = 9
+    hint = (
+        "Name one: --network <domain>#<publisher key>, or --network FILE.json, "
+        "or a peer: --bootstrap /ip4/…/tcp/9000/p2p/<PeerId>"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChoice:
+    """The network, and what else was typed."""
+
+    network: Network
+    typed: tuple[Multiaddr, ...]
+    """Peers named with `--bootstrap`: pinned for this node, not part of the network's definition."""
+    warnings: tuple[str, ...]
+    is_unsigned: bool
+    """Whether hints are believed although nobody signs for them."""
+
+
+def choose_network(
+    net: str | None, config: NodeConfig, files: NetworkFiles, *, allow_unsigned: bool
+) -> NetworkChoice:
+    """The network to join.
+
+    Raises `NoNetwork`, `UnsignedNetwork`, `NetworkUnknown`, `NetworkMalformed`, `NetworkBadSignature`,
+    `BootstrapWithoutPeerId` when every typed peer lacks its PeerId, `MachineError`.
+    """
+    typed, warnings = _typed(config.network.bootstrap_peers)
+    settings = config.network
+    saved = files.names()
+    if net is not None:
+        network = _named(net, saved, files, allow_unsigned)
+    elif settings.domain is not None:
+        name = settings.name or settings.domain
+        network = Network(name, settings.domain, settings.publishers)
+        if not network.publishers and not allow_unsigned:
+            raise UnsignedNetwork(f"{settings.domain} is configured without a publisher key")
+    elif settings.name is not None:
+        network = _saved(settings.name, files)
+    elif len(saved) == 1:
+        network = _saved(saved[0], files)
+    elif typed:
+        network = ad_hoc_network(typed)
+    elif settings.bootstrap_mode:
+        network = Network("ad-hoc", "")
+    else:
+        several = f" {len(saved)} networks are saved: {', '.join(saved)}." if saved else ""
+        raise NoNetwork(f"No network is known on this machine.{several}")
+    return NetworkChoice(
+        network,
+        typed,
+        (*warnings, *network.skipped),
+        is_unsigned=not network.publishers and not network.is_ad_hoc,
+    )
+
+
+def _named(net: str, saved: Iterable[str], files: NetworkFiles, allow_unsigned: bool) -> Network:
+    match parse_net_argument(net, frozenset(saved), allow_unsigned=allow_unsigned):
+        case SavedNetwork(name=name):
+            return _saved(name, files)
+        case NetworkFile(path=path):
+            try:
+                with open(path, "rb") as file:
+                    return parse_network_file(file.read(MAX_NETWORK_FILE + 1))
+            except FileNotFoundError:
+                raise NetworkUnknown(f"there is no network file {path}") from None
+            except OSError as error:
+                raise reading_failed(Path(path), error) from error
+        case network:
+            return network
+
+
+def _saved(name: str, files: NetworkFiles) -> Network:
+    data = files.read_file(name)
+    if data is None:
+        raise NetworkUnknown(f"no network {name!r} is saved")
+    return parse_network_file(data)
+
+
+def _typed(texts: Iterable[str]) -> tuple[tuple[Multiaddr, ...], tuple[str, ...]]:
+    """The typed peers; a malformed one is skipped with a warning and never stops the start."""
+    good: list[Multiaddr] = []
+    warnings: list[str] = []
+    for text in texts:
+        try:
+            address = Multiaddr.parse(text)
+        except ParseError as error:
+            warnings.append(f"skipped a --bootstrap address: {error}")
+            continue
+        if address.peer_id is None:
+            missing = BootstrapWithoutPeerId(f"skipped {address}: it does not end in /p2p/<PeerId>")
+            warnings.append(f"{missing} ({missing.hint})")
+            continue
+        good.append(address)
+    return tuple(dict.fromkeys(good)), tuple(warnings)
+
+
+__all__ = ["NetworkChoice", "NetworkMalformed", "NoNetwork", "choose_network"]
