@@ -175,13 +175,6 @@ class Yamux:
         if size <= 0:
             return 0
         stream.send_window -= size
-        if size <= MAX_PAYLOAD:
-            flags = self._table.opening_flags(stream) if stream.state & (OWES_SYN | OWES_ACK) else 0
-            if size != len(data):
-                data = memoryview(data)[:size]
-            self._outgoing.append(HEADER.pack(0, DATA, flags, stream_id, size) + data)
-            self.buffered += size + HEADER_LENGTH
-            return size
         view = memoryview(data)
         for offset in range(0, size, MAX_PAYLOAD):
             flags = self._table.opening_flags(stream) if stream.state & (OWES_SYN | OWES_ACK) else 0
@@ -379,8 +372,12 @@ class Yamux:
         needed = bool(flags & SYN)
         if flags & ACK and self._table.acknowledged(stream):
             needed = True
+        if data_length and stream.state & ENDED_BY_PEER:
+            raise StreamHasEnded(f"{data_length} bytes on stream {stream_id} after its end")
         if flags & RST:
             self._budget.charge(now)
+            if stream.state & ENDED_BY_PEER and stream.state & ENDED_BY_US:
+                return  # over for both sides: what still waits for the application stays its own
             if data_length > stream.credit:
                 raise WindowExceeded(f"stream {stream_id}: {data_length} bytes, {stream.credit} granted")
             self._body_left, self._body_stream = data_length, _DISCARD
@@ -388,8 +385,6 @@ class Yamux:
             events.append(StreamReset(stream_id))
             return
         if data_length:
-            if stream.state & ENDED_BY_PEER:
-                raise StreamHasEnded(f"{data_length} bytes on stream {stream_id} after its end")
             self._begin_body(stream_id, stream, data_length, bool(flags & FIN))
             return
         if length:
