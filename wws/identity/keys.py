@@ -1,6 +1,7 @@
 """Ed25519 keys and signatures, by libsodium's rules: canonical S, no small-order keys (wire.md, head).
 
-The only module that imports PyNaCl, so that all signatures are judged by the same rules everywhere.
+The only module that imports PyNaCl, so that all signatures are judged by the same rules everywhere. The few
+functions that seal a key under a passphrase (`wws.identity.export`) are here for that reason, too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import hashlib
 
 import nacl.bindings
 import nacl.exceptions
+import nacl.pwhash.argon2id
+import nacl.secret
 import nacl.utils
 
 from wws.errors import ParseError
@@ -65,3 +68,32 @@ def verify(public_key: bytes, data: bytes, signature: bytes) -> bool:
     except (nacl.exceptions.BadSignatureError, nacl.exceptions.CryptoError, ValueError):
         return False
     return True
+
+
+SALT_LENGTH = nacl.pwhash.argon2id.SALTBYTES
+
+
+def random_salt() -> bytes:
+    """A new salt for `stretch`, from the operating system's randomness."""
+    return nacl.utils.random(SALT_LENGTH)
+
+
+def stretch(passphrase: str, salt: bytes, *, passes: int, memory: int) -> bytes:
+    """A key for `seal` from a passphrase, by Argon2id. Slow and large on purpose: `memory` is in bytes."""
+    password = passphrase.encode("utf-8", "surrogateescape")  # what a terminal gave that is not UTF-8
+    return nacl.pwhash.argon2id.kdf(
+        nacl.secret.SecretBox.KEY_SIZE, password, salt, opslimit=passes, memlimit=memory
+    )
+
+
+def seal(data: bytes, key: bytes) -> bytes:
+    """`data` under `key` by XSalsa20-Poly1305, a random nonce before it."""
+    return bytes(nacl.secret.SecretBox(key).encrypt(data))
+
+
+def unseal(box: bytes, key: bytes) -> bytes | None:
+    """What `seal` was given, or `None` when the key is another or the box was changed."""
+    try:
+        return nacl.secret.SecretBox(key).decrypt(box)
+    except (nacl.exceptions.CryptoError, ValueError):
+        return None
