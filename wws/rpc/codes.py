@@ -59,68 +59,73 @@ EXIT_BY_NUMBER: Final[dict[int, Exit]] = {
     INTEGRITY: Exit.INTEGRITY,
 }
 
+_ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
+    (
+        INVALID_PARAMS,
+        Exit.USAGE,
+        (
+            "invalid_params wrong_usage malformed malformed_name malformed_target address_refused "
+            "bad_node_name several_nodes other_network config_error config_unreadable config_unknown_key "
+            "config_bad_value network_malformed unsigned_network bootstrap_without_peer_id cannot_listen"
+        ),
+    ),
+    (PARSE_ERROR, Exit.USAGE, "parse_error line_too_long too_deep"),
+    (INVALID_REQUEST, Exit.USAGE, "invalid_request batch_too_large"),
+    (METHOD_NOT_FOUND, Exit.USAGE, "method_not_found"),
+    (INTERNAL_ERROR, Exit.BUG, "internal_error local_protocol_error"),
+    (UNREACHABLE, Exit.NO_NODE, "node_not_running"),
+    (
+        NOT_FOUND,
+        Exit.NOT_FOUND,
+        (
+            "not_found name_not_found name_released name_not_held peer_not_found network_unknown "
+            "no_identity no_log"
+        ),
+    ),
+    (
+        REFUSED,
+        Exit.REFUSED,
+        (
+            "name_taken name_contested contested not_allowed refused busy too_many_clients wrong_network "
+            "key_exists identity_in_use network_exists"
+        ),
+    ),
+    (UNAUTHORISED, Exit.REFUSED, "unauthorised"),
+    (RATE_LIMITED, Exit.REFUSED, "rate_limited"),
+    (TIMEOUT, Exit.UNREACHABLE, "timeout"),
+    (
+        UNREACHABLE,
+        Exit.UNREACHABLE,
+        (
+            "peer_unreachable unreachable connection_refused network_unreachable no_addresses "
+            "handshake_failed connection_lost wrong_peer remote_protocol_error"
+        ),
+    ),
+    (UNREACHABLE, Exit.RELAYED_ONLY, "relayed_only relay_limited"),
+    (UNREACHABLE, Exit.NO_WAY_IN, "not_joined no_network no_way_in"),
+    (
+        INTEGRITY,
+        Exit.INTEGRITY,
+        (
+            "integrity owner_changed bad_signature network_bad_signature publisher_unknown bundle_refused "
+            "bundle_malformed bundle_too_large bundle_bad_signature bundle_rotation_refused "
+            "bundle_seq_low bundle_seq_future bundle_not_yet_valid bundle_expired bundle_equivocation "
+            "bundle_missing key_file_refused key_file_loose key_file_size key_file_symlink"
+        ),
+    ),
+    (
+        INTERNAL_ERROR,
+        Exit.MACHINE,
+        (
+            "machine_error cannot_write cannot_read no_space port_taken state_damaged state_too_new "
+            "start_failed stop_failed"
+        ),
+    ),
+)
+"""Number, exit code, and the words that travel under them."""
+
 WORDS: Final[dict[str, tuple[int, Exit]]] = {
-    "parse_error": (PARSE_ERROR, Exit.USAGE),
-    "invalid_request": (INVALID_REQUEST, Exit.USAGE),
-    "method_not_found": (METHOD_NOT_FOUND, Exit.USAGE),
-    "invalid_params": (INVALID_PARAMS, Exit.USAGE),
-    "usage": (INVALID_PARAMS, Exit.USAGE),
-    "malformed": (INVALID_PARAMS, Exit.USAGE),
-    "malformed_name": (INVALID_PARAMS, Exit.USAGE),
-    "name_malformed": (INVALID_PARAMS, Exit.USAGE),
-    "name_reserved": (INVALID_PARAMS, Exit.USAGE),
-    "reserved_name": (INVALID_PARAMS, Exit.USAGE),
-    "malformed_target": (INVALID_PARAMS, Exit.USAGE),
-    "address_refused": (INVALID_PARAMS, Exit.USAGE),
-    "config_error": (INVALID_PARAMS, Exit.USAGE),
-    "node_ambiguous": (INVALID_PARAMS, Exit.USAGE),
-    "other_network": (INVALID_PARAMS, Exit.USAGE),
-    "no_listen_address": (INVALID_PARAMS, Exit.USAGE),
-    "internal_error": (INTERNAL_ERROR, Exit.BUG),
-    "local_protocol_error": (INTERNAL_ERROR, Exit.BUG),
-    "node_not_running": (UNREACHABLE, Exit.NO_NODE),
-    "unauthorised": (UNAUTHORISED, Exit.REFUSED),
-    "not_found": (NOT_FOUND, Exit.NOT_FOUND),
-    "name_not_found": (NOT_FOUND, Exit.NOT_FOUND),
-    "name_released": (NOT_FOUND, Exit.NOT_FOUND),
-    "name_not_held": (NOT_FOUND, Exit.NOT_FOUND),
-    "peer_not_found": (NOT_FOUND, Exit.NOT_FOUND),
-    "network_not_found": (NOT_FOUND, Exit.NOT_FOUND),
-    "no_identity": (NOT_FOUND, Exit.NOT_FOUND),
-    "no_log": (NOT_FOUND, Exit.NOT_FOUND),
-    "name_taken": (REFUSED, Exit.REFUSED),
-    "name_contested": (REFUSED, Exit.REFUSED),
-    "contested": (REFUSED, Exit.REFUSED),
-    "not_allowed": (REFUSED, Exit.REFUSED),
-    "refused": (REFUSED, Exit.REFUSED),
-    "busy": (REFUSED, Exit.REFUSED),
-    "too_many_clients": (REFUSED, Exit.REFUSED),
-    "wrong_network": (REFUSED, Exit.REFUSED),
-    "identity_exists": (REFUSED, Exit.REFUSED),
-    "identity_in_use": (REFUSED, Exit.REFUSED),
-    "network_exists": (REFUSED, Exit.REFUSED),
-    "network_key_pinned": (REFUSED, Exit.REFUSED),
-    "rate_limited": (RATE_LIMITED, Exit.REFUSED),
-    "timeout": (TIMEOUT, Exit.UNREACHABLE),
-    "peer_unreachable": (UNREACHABLE, Exit.UNREACHABLE),
-    "unreachable": (UNREACHABLE, Exit.UNREACHABLE),
-    "no_addresses": (UNREACHABLE, Exit.UNREACHABLE),
-    "wrong_peer": (UNREACHABLE, Exit.UNREACHABLE),
-    "remote_protocol_error": (UNREACHABLE, Exit.UNREACHABLE),
-    "relayed_only": (UNREACHABLE, Exit.RELAYED_ONLY),
-    "relay_limited": (UNREACHABLE, Exit.RELAYED_ONLY),
-    "not_joined": (UNREACHABLE, Exit.NO_WAY_IN),
-    "no_network": (UNREACHABLE, Exit.NO_WAY_IN),
-    "no_way_in": (UNREACHABLE, Exit.NO_WAY_IN),
-    "integrity": (INTEGRITY, Exit.INTEGRITY),
-    "owner_changed": (INTEGRITY, Exit.INTEGRITY),
-    "bad_signature": (INTEGRITY, Exit.INTEGRITY),
-    "publisher_unknown": (INTEGRITY, Exit.INTEGRITY),
-    "bundle_equivocation": (INTEGRITY, Exit.INTEGRITY),
-    "port_taken": (REFUSED, Exit.MACHINE),
-    "not_writable": (INTERNAL_ERROR, Exit.MACHINE),
-    "no_space": (INTERNAL_ERROR, Exit.MACHINE),
-    "start_failed": (INTERNAL_ERROR, Exit.MACHINE),
+    word: (number, code) for number, code, words in _ROWS for word in words.split()
 }
 
 

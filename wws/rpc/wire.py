@@ -34,7 +34,7 @@ class WireConfig:
 
     max_line: int = 2 * 1024 * 1024
     """Bytes in a line, its end not counted."""
-    max_depth: int = 32
+    max_depth: int = 64
     """Arrays and objects inside one another."""
     max_batch: int = 100
     """Requests in a batch."""

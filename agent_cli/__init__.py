@@ -1,0 +1,1 @@
+"""`wws`: the command line for people, scripts and agents. It parses, asks the node, and renders."""

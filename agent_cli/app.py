@@ -1,0 +1,92 @@
+"""`wws`: finds the command, runs it, prints its result, ends with its exit code.
+
+Only the module of the command that is asked for is imported, and nothing that command does not need:
+`wws --version`, `--help` and `status` must start at once. `COMMANDS` is the whole list.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Final
+
+from wws import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command lives, and what it is called with."""
+
+    module: str
+    subcommands: tuple[str, ...] = ()
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "join": Command("agent_cli.commands.join"),
+    "leave": Command("agent_cli.commands.leave"),
+    "status": Command("agent_cli.commands.status"),
+    "peers": Command("agent_cli.commands.peers"),
+    "logs": Command("agent_cli.commands.logs"),
+    "id": Command("agent_cli.commands.identity", ("new", "export", "import")),
+    "resolve": Command("agent_cli.commands.resolve"),
+    "name": Command("agent_cli.commands.name", ("claim", "list", "renew", "release")),
+    "ping": Command("agent_cli.commands.ping"),
+    "call": Command("agent_cli.commands.call"),
+    "network": Command("agent_cli.commands.network", ("show", "add", "remove")),
+    "config": Command("agent_cli.commands.config", ("show",)),
+    "demo": Command("agent_cli.commands.demo"),
+}
+"""The commands in the order in which help lists them; each module has `register(app)`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point of `wws`: runs the command line and exits."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; the exit code is returned. Prints everything it has to say."""
+    if arguments == ["--version"]:
+        print(f"wws {__version__}")
+        return 0
+    from agent_cli.dispatch import invoke
+    from agent_cli.options import Options
+    from agent_cli.report import guarded
+
+    options = Options(json=_asks_for_json(arguments), arguments=arguments)
+    return guarded(lambda: invoke(arguments, options), schema=schema_of(arguments), options=options)
+
+
+def available_commands() -> list[str]:
+    """The commands of this installation, in the order of help."""
+    return [name for name, command in COMMANDS.items() if find_spec(command.module) is not None]
+
+
+def schema_of(arguments: Sequence[str]) -> str:
+    """The schema of the envelope, read off the command line: it must be known for wrong usage too."""
+    name, rest = find_command(arguments)
+    if name is None:
+        return "wws.version/v1" if "--version" in arguments else "wws/v1"
+    sub = next((word for word in rest if word in COMMANDS[name].subcommands), None)
+    return f"wws.{name}.{sub}/v1" if sub else f"wws.{name}/v1"
+
+
+def find_command(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The first word that is no option and no option's value, if it is a command; and what follows it."""
+    skip = False
+    for index, word in enumerate(arguments):
+        if skip:
+            skip = False
+        elif word in ("--config", "--home", "--node"):
+            skip = True
+        elif not word.startswith("-"):
+            return (word if word in COMMANDS else None), arguments[index + 1 :]
+    return None, ()
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether --json stands anywhere before `--`: wrong usage is told in JSON even when parsing broke off."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return "--json" in arguments[:end]

@@ -1,0 +1,1 @@
+"""The commands of `wws`, one module each; imported only when the command is used."""

@@ -1,0 +1,296 @@
+"""`wws join`: become part of the mesh, and leave the node running.
+
+Starts the node process unless it runs already, then watches it through `ready.json` and
+`swarm.get_status`, telling each fact as it becomes known, until the node has joined and its name is
+settled, or the time is up. The node goes on either way; `--no-retry` stops it when it found no way in.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from agent_cli.commands.status import network_of
+from agent_cli.compose import STATUS_TIMEOUT, asked_node, home_of
+from agent_cli.connector import spawn, start_failure, start_lock, wait_until_ended, wait_until_ready
+from agent_cli.join_story import Story, outcome
+from agent_cli.options import Options, command
+from agent_cli.progress import Progress, progress
+from agent_cli.result import Result, WrongUsage, emit
+from agent_cli.targets import check_name
+from wws.client import NodeNotRunning, RpcError, call_once
+from wws.errors import LocalError
+from wws.rpc.codes import Exit
+from wws.runtime.homes import NodePaths, Ready, parse_node_name
+
+POLL = 0.1
+"""Seconds between two questions to the node."""
+SETTLED = ("held", "taken", "released")
+"""States of a name that will not change by waiting."""
+
+Texts = list[str]
+
+
+class OtherNetwork(LocalError):
+    """The node runs already, in another network than the one that was asked for."""
+
+    code = "other_network"
+    exit_code = Exit.USAGE
+
+
+def register(app: typer.Typer) -> None:
+    command(
+        app,
+        join,
+        examples=(
+            "wws join",
+            "wws join --name alice --network example.org#<publisher key>",
+            "wws join --bootstrap /ip4/203.0.113.7/tcp/9000/p2p/12D3KooW... --json",
+        ),
+    )
+
+
+def join(
+    options: Options,
+    name: Annotated[
+        str | None, typer.Option(metavar="N", help="Name to claim; also chooses key file and node.")
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(metavar="NET", help="A saved network, file.json, domain#key[,key...], or a domain."),
+    ] = None,
+    bootstrap: Annotated[
+        Texts | None, typer.Option(metavar="ADDR", help="Entry point, with /p2p/ (repeats).")
+    ] = None,
+    identity_path: Annotated[str | None, typer.Option(metavar="P", help="Key file.")] = None,
+    listen: Annotated[
+        Texts | None, typer.Option(metavar="ADDR", help="Multiaddr to listen on (repeats).")
+    ] = None,
+    announce: Annotated[
+        Texts | None, typer.Option(metavar="ADDR", help="Multiaddr to announce (repeats).")
+    ] = None,
+    dns_server: Annotated[
+        Texts | None, typer.Option(metavar="IP[:PORT]", help="DNS server to ask (repeats).")
+    ] = None,
+    rpc: Annotated[str | None, typer.Option(metavar="IP:PORT", help="RPC on TCP; empty: off.")] = None,
+    http: Annotated[str | None, typer.Option(metavar="IP:PORT", help="Status page; empty: off.")] = None,
+    swarm: Annotated[str | None, typer.Option(metavar="ID", help="Swarm of the name (public).")] = None,
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Believe unsigned DNS: whoever answers decides.")
+    ] = False,
+    relay_only: Annotated[
+        bool, typer.Option("--relay-only", help="Announce relayed addresses only.")
+    ] = False,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay until stopped.")] = False,
+    no_retry: Annotated[
+        bool, typer.Option("--no-retry", help="Stop the node when it finds no way in.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(metavar="S", min=0, help="Seconds to wait for the join.")] = 30.0,
+) -> Result:
+    """Join the mesh: make or load the identity, find peers, claim the name. The node stays running."""
+    started_at = time.monotonic()
+    deadline = started_at + timeout
+    wanted = _name(name)
+    node = home_of(options).node(_node_name(options, wanted))
+    story = Story(options)
+    arguments = _arguments(
+        options,
+        node,
+        single={
+            "--name": wanted if name is not None else None,
+            "--network": network,
+            "--identity-path": identity_path,
+            "--rpc": rpc,
+            "--http": http,
+            "--swarm": swarm,
+        },
+        repeated={
+            "--bootstrap": bootstrap,
+            "--listen": listen,
+            "--announce": announce,
+            "--dns-server": dns_server,
+        },
+        switches={"--allow-unsigned": allow_unsigned, "--relay-only": relay_only},
+    )
+    with progress(options, f"starting {node.name}") as shown:
+        process: subprocess.Popen[bytes] | None = None
+        ready = node.read_ready()
+        if ready is None:
+            with start_lock(node, deadline):
+                ready = node.read_ready()
+                if ready is None:
+                    process = spawn(node, arguments, foreground=foreground)
+                    try:
+                        ready = wait_until_ready(node, process, deadline)
+                    except BaseException:
+                        _end_unready(process)
+                        raise
+        if ready is None:
+            assert process is not None
+            _end_unready(process)
+            raise NotReadyInTime(node, timeout)
+        status = _follow(ready, network, story, shown, deadline, node=node, process=process)
+    result = outcome(
+        status,
+        already_running=process is None,
+        timeout=timeout,
+        took=time.monotonic() - started_at,
+        no_retry=no_retry,
+    )
+    if no_retry and result.exit_code is Exit.NO_WAY_IN:
+        _stop(ready)
+        if process is not None:
+            process.wait()
+        return result
+    if foreground and process is not None:
+        return _stay(result, process, options)
+    return result
+
+
+class NotReadyInTime(LocalError):
+    """The node process did not open its listeners in time."""
+
+    code = "start_failed"
+    exit_code = Exit.MACHINE
+
+    def __init__(self, node: NodePaths, timeout: float) -> None:
+        super().__init__(
+            f"The node {node.name!r} was not up after {timeout:g} s and was stopped.",
+            hint=f"Look at its log: wws logs --node {node.name}",
+        )
+
+
+def _name(flag: str | None) -> str | None:
+    """The name to claim, from the flag or the seed's variable, in its one spelling."""
+    text = flag if flag is not None else os.environ.get("WWS_AGENT_NAME") or None
+    return None if text is None else check_name(text)
+
+
+def _node_name(options: Options, name: str | None) -> str:
+    return parse_node_name(asked_node(options) or name or "default")
+
+
+def _arguments(
+    options: Options,
+    node: NodePaths,
+    *,
+    single: dict[str, str | None],
+    repeated: dict[str, Texts | None],
+    switches: dict[str, bool],
+) -> list[str]:
+    """The command line of the node process: what was said here, passed through."""
+    arguments = ["--node", node.name]
+    if options.home is not None:
+        arguments += ["--home", str(node.home.root.absolute())]
+    if options.config is not None:
+        arguments += ["--config", options.config]
+    for flag, value in single.items():
+        if value is not None:
+            arguments += [f"{flag}={value}"]
+    for flag, values in repeated.items():
+        arguments += [f"{flag}={value}" for value in values or ()]
+    return arguments + [flag for flag, is_set in switches.items() if is_set]
+
+
+def _follow(
+    ready: Ready,
+    network: str | None,
+    story: Story,
+    shown: Progress,
+    deadline: float,
+    *,
+    node: NodePaths,
+    process: subprocess.Popen[bytes] | None,
+) -> dict[str, Any]:
+    """Ask the node how far it is until it has arrived or the time is up; the last answer."""
+    while True:
+        try:
+            status: dict[str, Any] = call_once(ready, "swarm.get_status", timeout=STATUS_TIMEOUT)
+        except NodeNotRunning:
+            if process is not None and process.poll() is not None:
+                raise start_failure(node, process.returncode) from None
+            raise
+        if process is None and network is not None:
+            _check_network(network, status)
+        story.tell(status, running_already=process is None)
+        shown.say(_doing(status))
+        if _is_settled(status, started_here=process is not None) or time.monotonic() >= deadline:
+            return status
+        time.sleep(POLL)
+
+
+def _is_settled(status: dict[str, Any], *, started_here: bool) -> bool:
+    """Whether waiting longer will change nothing soon."""
+    if status["joined"]:
+        name = status.get("name")
+        states = [entry["state"] for entry in status["names"] if entry["name"] == name]
+        return name is None or any(state in SETTLED for state in states)
+    return started_here and status["status"] == "failed_retrying"
+
+
+def _doing(status: dict[str, Any]) -> str:
+    if status["joined"]:
+        return f"claiming wws:{status.get('name')}"
+    return f"looking for a way into {network_of(status)}"
+
+
+def _check_network(asked: str, status: dict[str, Any]) -> None:
+    """Raises `OtherNetwork` unless the running node is in the network that was asked for."""
+    if asked.endswith(".json"):
+        from wws.discovery.network import parse_network_file
+
+        try:
+            with open(asked, "rb") as file:
+                domain = parse_network_file(file.read()).domain
+        except OSError as error:
+            raise WrongUsage(f"Cannot read {asked}: {error.strerror or error}.") from None
+        same = domain == status.get("domain")
+    else:
+        domain = asked.partition("#")[0].lower().rstrip(".")
+        same = asked == status.get("network") or domain == status.get("domain")
+    if not same:
+        raise OtherNetwork(
+            f"The node {status['node']!r} runs already, in the network {network_of(status)}.",
+            hint=f"Stop it first (wws leave --node {status['node']}), or join as another node: --node NAME",
+        )
+
+
+def _stop(ready: Ready) -> None:
+    try:
+        call_once(ready, "swarm.stop", {}, timeout=STATUS_TIMEOUT)
+    except (NodeNotRunning, RpcError):
+        try:
+            os.kill(ready.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+    wait_until_ended(ready.pid, ready.started, STATUS_TIMEOUT)
+
+
+def _end_unready(process: subprocess.Popen[bytes]) -> None:
+    """End a process that was given up on before it was ready: nobody would ever find it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STATUS_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _stay(result: Result, process: subprocess.Popen[bytes], options: Options) -> Result:
+    """Print what came of the join, then wait with the node; signals are passed on to it."""
+    emit(result, "wws.join/v1", options)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
+    returned = process.wait()
+    code = Exit(returned) if returned in set(Exit) else Exit.MACHINE
+    return Result(is_printed=True, exit_code=Exit.DONE if returned in _BY_SIGNAL else code)
+
+
+_BY_SIGNAL: Sequence[int] = (-signal.SIGTERM, -signal.SIGINT, Exit.INTERRUPTED)

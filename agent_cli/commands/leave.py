@@ -1,0 +1,86 @@
+"""`wws leave`: stop the local node cleanly."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Annotated, Any
+
+import typer
+
+from agent_cli.compose import home_of, node_of
+from agent_cli.connector import wait_until_ended
+from agent_cli.options import Options, command
+from agent_cli.progress import progress
+from agent_cli.result import Result
+from wws.client import NodeNotRunning, RpcError, call_once
+from wws.errors import LocalError
+from wws.rpc.codes import Exit
+from wws.runtime.homes import Ready
+
+STOP_TIMEOUT = 60.0
+"""Seconds for `swarm.stop`: giving a name up goes over the network."""
+DRAIN_TIMEOUT = 20.0
+"""Seconds a node gets to drain, and again after SIGTERM."""
+
+
+class StopFailed(LocalError):
+    """The node does not end."""
+
+    code = "stop_failed"
+    exit_code = Exit.MACHINE
+
+
+def register(app: typer.Typer) -> None:
+    command(app, leave, examples=("wws leave", "wws leave --node alice --release-name"))
+
+
+def leave(
+    options: Options,
+    release_name: Annotated[
+        bool, typer.Option("--release-name", help="Give this node's names up as well.")
+    ] = False,
+) -> Result:
+    """Stop the local node cleanly. The identity and the names stay; none running is fine."""
+    node = node_of(options)
+    ready = node.read_ready() if node is not None else None
+    if ready is None:
+        name = None if node is None else node.name
+        return Result({"node": name, "was_running": False, "released": []}, _nothing(options, name))
+    with progress(options, f"stopping {ready.node}"):
+        released = _stop(ready, release_name)
+    data = {"node": ready.node, "was_running": True, "released": released}
+    names = f", {', '.join(f'wws:{name}' for name in released)} released" if released else ""
+    return Result(data, f"The node {ready.node!r} has left{names}.")
+
+
+def _stop(ready: Ready, release_name: bool) -> list[str]:
+    """Ask it to stop, then wait for its end; a node that cannot be asked gets SIGTERM."""
+    released: list[str] = []
+    try:
+        answer: dict[str, Any] = call_once(
+            ready, "swarm.stop", {"release_name": release_name}, timeout=STOP_TIMEOUT
+        )
+        released = list(answer.get("released", ()))
+    except (NodeNotRunning, RpcError):
+        _terminate(ready.pid)
+    if not wait_until_ended(ready.pid, ready.started, DRAIN_TIMEOUT):
+        _terminate(ready.pid)
+        if not wait_until_ended(ready.pid, ready.started, DRAIN_TIMEOUT):
+            raise StopFailed(
+                f"The node {ready.node!r} (process {ready.pid}) does not end.",
+                hint=f"Look at its log (wws logs --node {ready.node}); the last resort: kill -9 {ready.pid}",
+            )
+    return released
+
+
+def _terminate(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+
+
+def _nothing(options: Options, node: str | None) -> str:
+    where = f" in {home_of(options).root}" if options.verbose else ""
+    return f"No node is running{where}." if node is None else f"The node {node!r} is not running."

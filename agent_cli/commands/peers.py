@@ -1,0 +1,42 @@
+"""`wws peers`: whom the local node is connected to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from agent_cli import text
+from agent_cli.compose import STATUS_TIMEOUT, call
+from agent_cli.options import Options, command
+from agent_cli.result import Result
+
+
+def register(app: typer.Typer) -> None:
+    command(app, peers, examples=("wws peers", "wws peers --json"))
+
+
+def peers(options: Options) -> Result:
+    """List the peers that the local node is connected to, and which way each connection goes."""
+    data: dict[str, Any] = call(options, "swarm.peers", timeout=STATUS_TIMEOUT)
+    found = data["peers"]
+    if not found:
+        return Result(data, "No peers.")
+    rows = [
+        (
+            peer["name"] or peer["peer_id"],
+            peer["direction"],
+            peer["path"] if peer["relay"] is None else f"relay {peer['relay']}",
+            peer["transport"],
+            text.milliseconds(peer["rtt_ms"]),
+            peer["agent"],
+            peer["addr"] if options.verbose else _short(peer["addr"]),
+        )
+        for peer in found
+    ]
+    return Result(data, text.table(("peer", "from", "path", "over", "rtt", "agent", "address"), rows))
+
+
+def _short(address: str) -> str:
+    """The address without the PeerId, which stands in the first column."""
+    return address.partition("/p2p/")[0]

@@ -1,0 +1,60 @@
+"""`wws ping`: round trips to a peer, and which way each went."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from agent_cli import text
+from agent_cli.compose import call
+from agent_cli.options import Options, command
+from agent_cli.progress import progress
+from agent_cli.result import Problem, Result
+from agent_cli.targets import check_target
+from wws.rpc.codes import Exit
+
+
+def register(app: typer.Typer) -> None:
+    command(app, ping, examples=("wws ping bob", "wws ping wws:bob -c 1 --require-direct --json"))
+
+
+def ping(
+    options: Options,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="A name or wws: URI, a DID, a PeerId, or a multiaddr.")
+    ],
+    count: Annotated[int, typer.Option("-c", "--count", min=1, max=100, help="How many round trips.")] = 4,
+    require_direct: Annotated[
+        bool, typer.Option("--require-direct", help="Exit 6 when it is reached only through a relay.")
+    ] = False,
+) -> Result:
+    """Measure round trips to a peer, and say whether each went direct or through which relay."""
+    check_target(target)
+    with progress(options, f"pinging {target}"):
+        data: dict[str, Any] = call(options, "swarm.ping", {"target": target, "count": count})
+    shown = "\n".join(_line(reply) for reply in data["replies"])
+    shown += f"\n{data['received']} of {data['sent']} answered by {data['peer_id']}"
+    if data["received"] == 0:
+        problem = Problem("peer_unreachable", f"{target} did not answer.", _why(data))
+        return Result(data, shown, errors=(problem,), exit_code=Exit.UNREACHABLE)
+    if require_direct and not any(_is_direct(reply) for reply in data["replies"]):
+        problem = Problem("relayed_only", f"{target} was reached only through a relay.", _why(data))
+        return Result(data, shown, errors=(problem,), exit_code=Exit.RELAYED_ONLY)
+    return Result(data, shown)
+
+
+def _line(reply: dict[str, Any]) -> str:
+    if reply["rtt_ms"] is None:
+        return f"{reply['seq']}: no answer" + (f" ({reply['reason']})" if reply["reason"] else "")
+    way = "direct" if reply["path"] == "direct" else f"through relay {reply['relay']}"
+    reason = f" ({reply['reason']})" if reply["reason"] else ""
+    return f"{reply['seq']}: {text.milliseconds(reply['rtt_ms'])} {way}{reason}"
+
+
+def _is_direct(reply: dict[str, Any]) -> bool:
+    return reply["rtt_ms"] is not None and reply["path"] == "direct"
+
+
+def _why(data: dict[str, Any]) -> str:
+    return next((reply["reason"] for reply in data["replies"] if reply["reason"]), "")

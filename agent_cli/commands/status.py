@@ -1,0 +1,92 @@
+"""`wws status`: how the local node is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from agent_cli import text
+from agent_cli.compose import STATUS_TIMEOUT, call
+from agent_cli.options import Options, command
+from agent_cli.result import Result
+
+
+def register(app: typer.Typer) -> None:
+    command(app, status, examples=("wws status", "wws status --node alice --json"))
+
+
+def status(options: Options) -> Result:
+    """Show how the local node is: identity, network, reachability, connections, names."""
+    data: dict[str, Any] = call(options, "swarm.get_status", timeout=STATUS_TIMEOUT)
+    return Result(data, describe(data), notes=warnings_of(data))
+
+
+def describe(data: dict[str, Any]) -> str:
+    """The status for people."""
+    connections, traffic = data.get("connections", {}), data.get("traffic", {})
+    relays = ", ".join(relay["peer_id"] for relay in data.get("relays", ()))
+    return text.pairs(
+        [
+            ("node", data.get("node")),
+            ("state", _state(data)),
+            ("network", network_of(data)),
+            ("peer id", data.get("peer_id")),
+            ("did", data.get("did")),
+            ("names", "\n       ".join(name_of(name) for name in data.get("names", ()))),
+            ("peers", f"{connections.get('direct', 0)} direct, {connections.get('relayed', 0)} relayed"),
+            ("swarm", text.swarm_size(data.get("swarm_size"))),
+            ("reachable", f"{data.get('reachability')} (NAT: {data.get('nat')})"),
+            ("addresses", "\n           ".join(data.get("addresses", ()))),
+            ("relays", relays),
+            (
+                "traffic",
+                f"{text.size(traffic.get('in_bytes'))} in, {text.size(traffic.get('out_bytes'))} out",
+            ),
+            ("up", text.duration(data.get("uptime_s"))),
+            ("rpc", data.get("rpc") or data.get("socket")),
+            ("http", data.get("http")),
+        ]
+    )
+
+
+def network_of(data: dict[str, Any]) -> str:
+    """The network in words, with what is unusual about it."""
+    if data.get("ad_hoc"):
+        return "ad hoc (the peers given with --bootstrap)"
+    name, domain = data.get("network"), data.get("domain")
+    shown = str(name) if domain in (None, "", name) else f"{name} ({domain})"
+    if data.get("unsigned"):
+        shown += ", unsigned"
+    if data.get("lan_only"):
+        shown += ", only the local network is reachable"
+    return shown
+
+
+def name_of(name: dict[str, Any]) -> str:
+    """A name and how it stands with it."""
+    label = f"wws:{name['name']}" + ("" if name.get("swarm") == "public" else f"@{name.get('swarm')}")
+    match name.get("state"):
+        case "held":
+            witnessed = "" if name.get("witnessed") else ", unwitnessed"
+            return f"{label}, until {text.when(name.get('expires_at'))}{witnessed}"
+        case "taken":
+            return f"{label}, taken by {name.get('holder') or 'another peer'}"
+        case state:
+            return f"{label}, {state}"
+
+
+def warnings_of(data: dict[str, Any]) -> tuple[str, ...]:
+    """The node's warnings, as notes."""
+    return tuple(f"warning: {warning['message']}" for warning in data.get("join", {}).get("warnings", ()))
+
+
+def _state(data: dict[str, Any]) -> str:
+    join = data.get("join", {})
+    match data.get("status"):
+        case "failed_retrying":
+            return f"found no way in, tries again in {text.duration(join.get('next_retry_s'))}"
+        case "lost":
+            return "lost all peers, reconnecting"
+        case state:
+            return str(state)

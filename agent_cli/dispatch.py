@@ -1,0 +1,59 @@
+"""From the command line to the command's function, through Typer."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Annotated, Final
+
+import typer
+from typer.main import get_command
+
+from agent_cli.app import COMMANDS, available_commands, find_command
+from agent_cli.options import Options, group, make_app
+from agent_cli.result import Result, WrongUsage
+from wws import __version__
+from wws.rpc.codes import Exit
+
+COMPLETION_VARIABLE: Final = "_WWS_COMPLETE"
+
+
+def invoke(arguments: list[str], options: Options) -> Result:
+    """Run the command and give back its result. Raises `WrongUsage` and what the command raises."""
+    name, _ = find_command(arguments)
+    everything = name is None or COMPLETION_VARIABLE in os.environ
+    root = make_app(add_completion=True)
+    group(root, wws, examples=("wws join --name alice", "wws ping bob", "wws status --json"))
+    for wanted in available_commands() if everything or name is None else [name]:
+        import_module(COMMANDS[wanted].module).register(root)
+    try:
+        returned = get_command(root)(
+            args=arguments or ["--help"], prog_name="wws", standalone_mode=False, obj=options
+        )
+    except typer.TyperException as error:
+        hint = f"See: wws {name} --help" if name else "See: wws --help"
+        raise WrongUsage(error.format_message(), hint=hint) from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    if isinstance(returned, Result):
+        return returned
+    if returned == Exit.INTERRUPTED:
+        raise KeyboardInterrupt
+    return Result(is_printed=True, exit_code=Exit(returned or 0))  # --help has printed itself
+
+
+def wws(
+    options: Options,
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> Result | None:
+    """Join the World Wide Swarm and reach other agents by name.
+
+    Exit codes: 0 done, 1 a bug, 2 wrong usage, 3 no node running, 4 not found, 5 unreachable, 6 reached only
+    through a relay, 7 refused, 8 integrity, 9 no way into the network, 10 this machine, 130 interrupted.
+    """
+    if version:
+        return Result({"version": __version__}, f"wws {__version__}")
+    if context.invoked_subcommand is None:
+        raise WrongUsage("Missing command.", hint="See: wws --help")
+    return None

@@ -1,0 +1,155 @@
+"""What `wws join` tells: each fact as it becomes known, and the result at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent_cli import text
+from agent_cli.commands.status import network_of
+from agent_cli.options import Options
+from agent_cli.result import Problem, Result, write_out
+from agent_cli.text import printable
+from wws.rpc.codes import Exit
+
+SOURCES = {
+    "cache": "a peer that worked before",
+    "pinned": "a pinned peer",
+    "bootstrap": "--bootstrap",
+    "bundle": "the signed list in DNS",
+    "dns": "DNS",
+    "dnsaddr": "DNS (dnsaddr)",
+    "mdns": "the local network (mDNS)",
+}
+CLOCK_SKEW = 60.0
+"""Seconds by which the clock may differ from the peers' before it is said."""
+
+
+class Story:
+    """Prints the facts of a join once each, in their order; nothing with --json or --quiet."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._told: set[str] = set()
+
+    def tell(self, status: dict[str, Any], *, running_already: bool) -> None:
+        """Print what this status adds to what was told before."""
+        if running_already:
+            self._once("running", f"The node {status['node']!r} is already running.")
+        self._once("identity", f"identity  {status['identity_path']}")
+        self._once("peer id", f"peer id   {status['peer_id']}")
+        self._once("did", f"did       {status['did']}")
+        if self._options.verbose:
+            for tried in status["join"]["tried"]:
+                self._once(f"{tried}", f"tried     {tried['source']} {tried['target']}: {tried['error']}")
+        if not status["joined"]:
+            return
+        source = status["join"]["source"]
+        found = f", found through {SOURCES.get(source, source)}" if source else ""
+        self._once("network", f"network   {network_of(status)}{found}")
+        self._once("peers", f"peers     {status['peers']}")
+        self._once("swarm", f"swarm     {text.swarm_size(status['swarm_size'])}")
+        name = own_name(status)
+        if name is not None and name["state"] == "held":
+            witnessed = "" if name["witnessed"] else " (unwitnessed)"
+            until = text.when(name["expires_at"])
+            self._once("name", f"name      wws:{name['name']} is yours until {until}{witnessed}")
+
+    def _once(self, key: str, line: str) -> None:
+        if key in self._told or self._options.json or self._options.quiet:
+            return
+        self._told.add(key)
+        write_out(printable(line))
+
+
+def own_name(status: dict[str, Any]) -> dict[str, Any] | None:
+    """The entry of the name that the node claims."""
+    return next((entry for entry in status["names"] if entry["name"] == status["name"]), None)
+
+
+def outcome(
+    status: dict[str, Any], *, already_running: bool, timeout: float, took: float, no_retry: bool
+) -> Result:
+    """The result of a join: joined (0), joined without the name (7), or no way in (9)."""
+    name = own_name(status)
+    holds = name is not None and name["state"] == "held"
+    data = {
+        "node": status["node"],
+        "already_running": already_running,
+        "joined": status["joined"],
+        "network": status["network"],
+        "source": status["join"]["source"],
+        "identity_path": status["identity_path"],
+        "peer_id": status["peer_id"],
+        "did": status["did"],
+        "peers": status["peers"],
+        "swarm_size": status["swarm_size"],
+        "name": name["name"] if name is not None and holds else None,
+        "name_expires_at": name["expires_at"] if name is not None and holds else None,
+        "witnessed": bool(name is not None and holds and name["witnessed"]),
+        "rpc": status["rpc"],
+        "socket": status["socket"],
+        "http": status["http"],
+        "domain": status["domain"],
+        "ad_hoc": status["ad_hoc"],
+        "unsigned": status["unsigned"],
+        "lan_only": status["lan_only"],
+        "addresses": status["addresses"],
+        "tried": status["join"]["tried"],
+        "warnings": status["join"]["warnings"],
+        "clock_skew_s": status["join"]["clock_skew_s"],
+        "took_s": round(took, 3),
+    }
+    notes = _notes(status)
+    if not status["joined"]:
+        problem = _no_way_in(status, timeout=timeout, no_retry=no_retry)
+        tried = tuple(f"  tried {t['source']} {t['target']}: {t['error']}" for t in status["join"]["tried"])
+        return Result(data, notes=notes + tried, errors=(problem,), exit_code=Exit.NO_WAY_IN)
+    if name is not None and name["state"] == "taken":
+        problem = Problem(
+            "name_taken",
+            f"The name wws:{name['name']} belongs to {name['holder'] or 'another peer'}; joined without it.",
+            "Claim another one: wws name claim NAME",
+        )
+        data["holder"] = name["holder"]
+        return Result(data, notes=notes, errors=(problem,), exit_code=Exit.REFUSED)
+    if status["name"] is not None and not holds:
+        notes += (f"The name wws:{status['name']} is still being claimed: wws name list",)
+    return Result(data, _next_steps(status), notes=notes)
+
+
+def _notes(status: dict[str, Any]) -> tuple[str, ...]:
+    join = status["join"]
+    notes = [f"warning: {warning['message']}" for warning in join["warnings"]]
+    skew = join["clock_skew_s"]
+    told = any(warning["code"].startswith("clock") for warning in join["warnings"])
+    if skew is not None and abs(skew) > CLOCK_SKEW and not told:
+        direction = "ahead of" if skew > 0 else "behind"
+        notes.append(
+            f"warning: this machine's clock is {text.duration(abs(skew))} {direction} its peers'; "
+            "names may be refused until it is set right."
+        )
+    return tuple(notes)
+
+
+def _no_way_in(status: dict[str, Any], *, timeout: float, no_retry: bool) -> Problem:
+    join = status["join"]
+    tried = len(join["tried"])
+    counted = f"{tried} {'way' if tried == 1 else 'ways'} tried"
+    ways = counted if tried else f"nothing answered in {timeout:g} s"
+    advice = (
+        "Check this machine's connection and its DNS, or name an entry point that you know: --bootstrap ADDR."
+    )
+    if no_retry:
+        return Problem("no_way_in", f"No way into the network {network_of(status)}: {ways}.", advice)
+    again = join["next_retry_s"]
+    when = f" in {text.duration(again)}" if again is not None else ""
+    return Problem(
+        "no_way_in",
+        f"No way into the network {network_of(status)}: {ways}.",
+        f"{advice} The node keeps trying in the background (again{when}); wws status shows how it goes, "
+        f"wws leave --node {status['node']} stops it.",
+    )
+
+
+def _next_steps(status: dict[str, Any]) -> str:
+    return f"Joined. The node {status['node']!r} stays running: wws status, wws leave."
