@@ -437,7 +437,8 @@ class Yamux:
         if stream_id == 0:
             raise InvalidStreamId("a stream frame for the session itself")
         if kind == WINDOW_UPDATE or not length:
-            self._budget.charge(now)
+            if not flags & SYN or flags & RST:  # an opening that was refused is charged already
+                self._budget.charge(now)
             if not flags & (RST | FIN) and not self._was_opened(stream_id):
                 raise UnknownStream(f"a frame for stream {stream_id}, which was never opened")
             return
