@@ -112,19 +112,6 @@ class _Layer:
         return cls(values, {setting: source for setting, (_, source) in entries.items()})
 
 
-class _Settings(BaseSettings):
-    """The whole file; pydantic fills the frozen records in it."""
-
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
-
-    identity: IdentitySettings = IdentitySettings()
-    network: NetworkSettings = NetworkSettings()
-    agent: AgentSettings = AgentSettings()
-    rpc: RpcSettings = RpcSettings()
-    limits: LimitSettings = LimitSettings()
-    log: LogSettings = LogSettings()
-
-
 class _LayerSource(PydanticBaseSettingsSource):
     """One layer, in the form that pydantic-settings merges."""
 
@@ -139,21 +126,34 @@ class _LayerSource(PydanticBaseSettingsSource):
         return dict(self._layer.values)
 
 
-def _merge(layers: list[_Layer]) -> NodeConfig:
-    class Layered(_Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(_LayerSource(settings_cls, layer) for layer in layers)
+class _Settings(BaseSettings):
+    """The whole file; pydantic fills the frozen records in it. Made with `layers`, the strongest first."""
 
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    identity: IdentitySettings = IdentitySettings()
+    network: NetworkSettings = NetworkSettings()
+    agent: AgentSettings = AgentSettings()
+    rpc: RpcSettings = RpcSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # Not the sources of pydantic-settings itself: ours say where each value came from.
+        return tuple(_LayerSource(settings_cls, layer) for layer in init_settings()["layers"])
+
+
+def _merge(layers: list[_Layer]) -> NodeConfig:
     try:
-        merged = Layered()
+        merged = _Settings(layers=layers)  # type: ignore[call-arg]
     except ValidationError as error:
         raise _bad_value(error, layers) from None
     return NodeConfig(merged.identity, merged.network, merged.agent, merged.rpc, merged.limits, merged.log)

@@ -164,7 +164,7 @@ class LimitSettings:
 
     # Discovery
     dns_timeout: Seconds = 5.0
-    dns_records: Count = 64
+    dns_records: Count = 1_000
     """Records of one answer that are looked at."""
     mdns_peers: Count = 256
     join_peer_timeout: Seconds = 10.0

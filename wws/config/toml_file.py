@@ -56,7 +56,7 @@ def read_toml(path: Path, *, required: bool) -> TomlFile | None:
         raise ConfigUnreadable(f"{path} is larger than {MAX_FILE} bytes.")
     try:
         text = data.decode("utf-8")
-        values = tomllib.loads(text)
+        values: dict[str, object] = tomllib.loads(text)
     except UnicodeDecodeError:
         raise ConfigUnreadable(f"{path} is not UTF-8 text.") from None
     except RecursionError:
@@ -65,9 +65,9 @@ def read_toml(path: Path, *, required: bool) -> TomlFile | None:
         raise ConfigUnreadable(f"{path} is not TOML: {error}.") from None
     except ValueError as error:  # digits beyond what Python turns into a number
         raise ConfigUnreadable(f"{path} cannot be read: {error}.") from None
-    found = TomlFile(path, values, _find_lines(text))
-    _check_keys(found)
-    return found
+    lines = _find_lines(text)
+    _check_keys(TomlFile(path, {}, lines), values)
+    return TomlFile(path, {name: item for name, item in values.items() if isinstance(item, Mapping)}, lines)
 
 
 def nearest(word: str, words: list[str]) -> str | None:
@@ -81,10 +81,11 @@ def section_keys(section: str) -> list[str]:
     return [item.name for item in dataclasses.fields(SECTIONS[section])]
 
 
-def _check_keys(file: TomlFile) -> None:
-    for section, members in file.values.items():
+def _check_keys(file: TomlFile, values: Mapping[str, object]) -> None:
+    for section, members in values.items():
         if section not in SECTIONS:
-            raise _unknown(file, section, section, list(SECTIONS), f"[{section}]" if members else section)
+            shown = f"[{section}]" if isinstance(members, Mapping) else section
+            raise _unknown(file, section, section, list(SECTIONS), shown)
         if not isinstance(members, Mapping):
             raise ConfigBadValue(
                 f"{file.place(section)}: {section} is a section: write [{section}] above its keys."
