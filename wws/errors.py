@@ -6,6 +6,8 @@ it appears in `--json` output and in JSON-RPC errors. `hint` is what to do next,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -14,6 +16,8 @@ class WwsError(Exception):
 
     code: ClassVar[str] = "error"
     hint: str = ""
+    details: Mapping[str, object] = MappingProxyType({})
+    """JSON values that say more, such as the holder of a taken name."""
 
     def __init__(self, message: str = "", *, hint: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or self.code).strip().split("\n")[0])

@@ -83,6 +83,10 @@ class Admission:
         prefix = self._prefix(ip)
         return 0 if prefix is None else self._per_prefix[prefix]
 
+    def reconfigure(self, config: AdmissionConfig) -> None:
+        """Let other bounds hold from now on; the rate of accepts keeps its pace until a restart."""
+        self._config = config
+
     def admit(self, ip: str, now: float, *, outbound: bool = False) -> Refusal | None:
         """Take a slot for a connection with `ip`, or say why not. Outbound ones are not rated."""
         try:

@@ -32,7 +32,7 @@ class ClockCheck:
 
     @property
     def skew(self) -> float | None:
-        """By how many seconds our clock is ahead of the peers', in the median; `None` before one was heard."""
+        """By how many seconds our clock is ahead of the peers' median; `None` before one was heard."""
         return statistics.median(self._ahead.values()) if self._ahead else None
 
     @property

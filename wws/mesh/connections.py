@@ -89,6 +89,10 @@ class ConnectionTable:
         self._duplicates: set[PeerId] = set()
         self._trim_at = 0.0
 
+    def reconfigure(self, config: ConnectionTableConfig) -> None:
+        """Let other bounds hold from now on."""
+        self._config = config
+
     def __len__(self) -> int:
         return len(self._entries)
 

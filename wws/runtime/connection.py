@@ -130,6 +130,11 @@ class Connection(asyncio.Protocol):
         return self._opened and self._error is None
 
     @property
+    def was_established(self) -> bool:
+        """Whether the handshake was ever completed."""
+        return self._opened
+
+    @property
     def is_closed(self) -> bool:
         return self._error is not None
 
@@ -145,6 +150,12 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         name = self._transport.get_extra_info("sockname")
         return Multiaddr.of(name[0].partition("%")[0], name[1])
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written to us that the kernel has not taken yet. Bounded: writers wait above a mark."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return waiting + self._machine.buffered_to_send
 
     # Streams
 

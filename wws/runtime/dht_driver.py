@@ -191,7 +191,7 @@ class DhtDriver:
 
     def _peer_identified(self, connection: Connection) -> None:
         peer = connection.peer_id
-        if not self._is_member(connection):
+        if not self.is_member(connection):
             if peer in self._members:
                 self._members.discard(peer)
                 self._feed(PeerLeft(peer, for_good=True))
@@ -212,7 +212,8 @@ class DhtDriver:
             self._host.table.unprotect(peer, _PROTECTED)
             self._feed(PeerLeft(peer))
 
-    def _is_member(self, connection: Connection) -> bool:
+    def is_member(self, connection: Connection) -> bool:
+        """Whether a peer serves our DHT and belongs to our network, so that we route through it."""
         said = connection.identification
         if said is None or PROTOCOL not in (said.protocols or ()):
             return False

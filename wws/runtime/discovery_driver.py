@@ -11,12 +11,12 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.codec.canonical import JsonObject
 from wws.discovery.bundle import Bundle
 from wws.discovery.guidance import SearchReport
-from wws.discovery.race import (
+from wws.discovery.race import Discovery
+from wws.discovery.race_events import (
     BundleTaken,
     Dial,
     DialFailed,
     DialSucceeded,
-    Discovery,
     DnsAnswered,
     Joined,
     LostAllPeers,
@@ -39,6 +39,7 @@ from wws.discovery.race import (
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
+from wws.rpc.api import JoinState
 from wws.runtime.connection import Connection
 from wws.runtime.dialer import Dialer
 from wws.runtime.dialer import DialFailed as DialError
@@ -61,8 +62,7 @@ class LocalDiscovery(Protocol):
 class JoinView:
     """How far the node has come on its way in."""
 
-    state: str = "starting"
-    """`starting`, `discovering`, `joined`, `failed_retrying`, `lost` or `stopping`."""
+    state: JoinState = "starting"
     source: str | None = None
     lan_only: bool = False
     report: SearchReport | None = None
@@ -249,6 +249,6 @@ class DiscoveryDriver:
             self.view.warnings[error.code] = str(error)
             logger("discovery").warning(str(error), code=error.code)
 
-    def _set_state(self, state: str) -> None:
+    def _set_state(self, state: JoinState) -> None:
         self.view.state = state
         self.view.changed.set()

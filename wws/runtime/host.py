@@ -12,6 +12,7 @@ Everything that has a slot gets it here and gives it back in one place, `connect
 from __future__ import annotations
 
 import asyncio
+import errno
 import heapq
 import itertools
 import random
@@ -35,7 +36,7 @@ from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.streams import Stream
 from wws.transport.connection import ConnectionConfig, SecureConnection
 from wws.transport.multistream import Negotiator
-from wws.transport.noise import NoiseStatic
+from wws.transport.noise import YAMUX, NoiseStatic
 
 StreamHandler: TypeAlias = Callable[[Stream], Awaitable[None]]
 
@@ -51,6 +52,10 @@ class ListenFailed(WwsError):
     """A listen address cannot be used on this machine."""
 
     code = "cannot_listen"
+
+    def __init__(self, address: Multiaddr, error: OSError) -> None:
+        super().__init__(f"cannot listen on {address}: {error.strerror or error}")
+        self.in_use = error.errno == errno.EADDRINUSE
 
 
 class PhaseTimeout(WwsError):
@@ -73,6 +78,8 @@ class HostConfig:
     """Inbound streams of one protocol that one peer may have open."""
     backlog: int = 1024
     """Connections that the kernel queues before we accept them."""
+    early_muxer: bool = True
+    """Offer the multiplexer inside the Noise handshake, which saves a round trip where the peer does so too."""
 
 
 @dataclass(slots=True)
@@ -105,13 +112,13 @@ class Host:
         """What was refused, by protocol and reason."""
         self.received_bytes = 0
         self.sent_bytes = 0
-        self.handshakes = 0
-        """Handshakes completed since the start, both directions."""
+        self.handshakes: Counter[tuple[str, str]] = Counter()
+        """Handshakes since the start, by direction (`in`, `out`) and result (`done`, `failed`)."""
         self.entry_points: set[PeerId] = set()
         """Peers whose address decides the scope of the mesh."""
         self.listen_addresses: list[Multiaddr] = []
         """Where our sockets are, with the ports that were really bound."""
-        self._static = NoiseStatic(identity)
+        self._static = NoiseStatic(identity, muxers=(YAMUX,) if config.early_muxer else ())
         self._ids = itertools.count(1)
         self._connections: dict[int, Connection] = {}
         self._admitted: dict[int, str] = {}
@@ -148,7 +155,7 @@ class Host:
                 reuse_address=True,
             )
         except OSError as error:
-            raise ListenFailed(f"cannot listen on {address}: {error.strerror or error}") from error
+            raise ListenFailed(address, error) from error
         self._servers.append(server)
         bound = address.with_port(server.sockets[0].getsockname()[1])
         self.listen_addresses.append(bound)
@@ -181,6 +188,12 @@ class Host:
             except TimeoutError:
                 for connection in list(self._connections.values()):
                     connection.abort(ConnectionLost("this node is stopping"))
+
+    def reconfigure(self, config: HostConfig) -> None:
+        """Let other limits hold from now on; connections over a lowered one go when the table trims."""
+        self.config = config
+        self.admission.reconfigure(config.admission)
+        self.table.reconfigure(config.table)
 
     # Protocols
 
@@ -276,7 +289,7 @@ class Host:
             connection.abort(ConnectionLost("that is ourselves"))
             return
         now = self.clock.monotonic()
-        self.handshakes += 1
+        self.handshakes["out" if connection.outbound else "in", "done"] += 1
         first = not self.table.of_peer(peer)
         commands = self.table.opened(connection.connection_id, peer, now, outbound=connection.outbound)
         self._scope_dirty = True
@@ -294,6 +307,8 @@ class Host:
         self._connections.pop(connection_id, None)
         if self._half_open.pop(connection_id, None) is not None:
             self.count_refusal("connection", "handshake_incomplete")
+        if not connection.was_established:
+            self.handshakes["out" if connection.outbound else "in", "failed"] += 1
         ip = self._admitted.pop(connection_id, None)
         if ip is not None:
             self.admission.release(ip)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.codec.canonical import JsonValue
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command
@@ -75,7 +74,7 @@ class NameIsTaken(WwsError):
         super().__init__(
             f"wws:{name} belongs to {holder}", hint="Choose another name, or wait until its lease lapses."
         )
-        self.details: dict[str, JsonValue] = {
+        self.details = {
             "holder": holder.did,
             "holder_peer_id": str(holder),
             "expires_at": expires_at,

@@ -1,7 +1,8 @@
 """Which network a node belongs to: what the command line, the settings and the saved networks say.
 
-First that applies: NET of the command line; the settings (`[network] name` or `domain`); the only saved network;
-the peers typed with `--bootstrap` (an ad hoc network). A bootstrap node may begin a network with none of these.
+First that applies: NET of the command line; the settings (`[network] name` or `domain`); the only saved
+network; the peers typed with `--bootstrap` (an ad hoc network). A bootstrap node may begin a network with
+none of these.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from wws.discovery.network import (
     parse_net_argument,
     parse_network_file,
 )
+from wws.discovery.publishers import parse_publisher_key
 from wws.errors import LocalError, ParseError
 from wws.runtime.machine_errors import reading_failed
 from wws.runtime.state_files import NetworkFiles
@@ -69,7 +71,9 @@ def choose_network(
         network = _named(net, saved, files, allow_unsigned)
     elif settings.domain is not None:
         name = settings.name or settings.domain
-        network = Network(name, settings.domain, settings.publishers)
+        network = Network(
+            name, settings.domain, tuple(parse_publisher_key(key) for key in settings.publishers)
+        )
         if not network.publishers and not allow_unsigned:
             raise UnsignedNetwork(f"{settings.domain} is configured without a publisher key")
     elif settings.name is not None:

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from wws.config.records import NodeConfig
 from wws.dht.kademlia import KademliaConfig
 from wws.dht.store import StoreConfig
+from wws.discovery.dials import DialConfig
 from wws.discovery.entry_points import EntryPointConfig
 from wws.discovery.race import DiscoveryConfig
 from wws.mesh.admission import AdmissionConfig
@@ -17,7 +18,7 @@ from wws.runtime.dialer import DialerConfig
 from wws.runtime.dns_resolve import DnsConfig
 from wws.runtime.host import HostConfig
 from wws.transport.connection import ConnectionConfig
-from wws.transport.yamux import YamuxConfig
+from wws.transport.yamux_limits import YamuxConfig
 
 
 def host_config(config: NodeConfig) -> HostConfig:
@@ -82,7 +83,7 @@ def discovery_config(config: NodeConfig) -> DiscoveryConfig:
     """The times of the search for a way in."""
     limits = config.limits
     return DiscoveryConfig(
-        dial_timeout=limits.join_peer_timeout,
+        dials=DialConfig(timeout=limits.join_peer_timeout),
         dns_timeout=limits.dns_timeout,
         first_retry=limits.retry_first,
         longest_retry=limits.retry_longest,

@@ -11,9 +11,10 @@ import hashlib
 import html
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from wws.runtime.http_server import POLICY, Answer, Page
-from wws.runtime.metrics import CONTENT_TYPE, Metrics
+from wws.runtime.metrics import CONTENT_TYPE
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
@@ -52,7 +53,13 @@ class Readiness:
         return [*missing, "draining"] if self._draining else missing
 
 
-def make_pages(metrics: Metrics, readiness: Readiness, facts: Facts | None = None) -> dict[str, Page]:
+class Renders(Protocol):
+    """What `/metrics` shows."""
+
+    def render(self) -> bytes: ...
+
+
+def make_pages(metrics: Renders, readiness: Readiness, facts: Facts | None = None) -> dict[str, Page]:
     """The pages of a node by path; `/` only with `facts`."""
 
     async def healthz() -> Answer:

@@ -1,0 +1,267 @@
+"""The node: the whole wiring in one place, its start, its life, and its end.
+
+key ─► host (sockets, connections) ─► identify, ping
+             │                └────► Kademlia ─► names, peer record
+             └── discovery (cache, pinned, DNS, mDNS) ─► joined ─► names are claimed
+RPC (unix socket, TCP) and HTTP (health, metrics, status) look at all of it through `NodeFace`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.codec.canonical import JsonObject
+from wws.config.records import NodeConfig
+from wws.dht.kademlia import Kademlia
+from wws.discovery.bundle_state import BundleState, StateMalformed
+from wws.discovery.peer_cache import PeerCache, PeerCacheMalformed
+from wws.discovery.race import Discovery
+from wws.errors import WwsError
+from wws.identity.keys import Identity
+from wws.mesh.clock_check import ClockCheck
+from wws.names.kinds import NameRecords, PeerRecords
+from wws.runtime.arguments import Preparation
+from wws.runtime.clock import Clock
+from wws.runtime.connection import Connection
+from wws.runtime.dht_driver import DhtDriver
+from wws.runtime.dialer import Dialer
+from wws.runtime.discovery_driver import DiscoveryDriver, DiscoveryFiles
+from wws.runtime.dns_resolve import DnsResolver
+from wws.runtime.host import Host
+from wws.runtime.identify_service import IdentifyConfig, IdentifyService
+from wws.runtime.listening import open_listeners
+from wws.runtime.logs import logger
+from wws.runtime.names_driver import NamesDriver
+from wws.runtime.network_choice import NetworkChoice
+from wws.runtime.node_config import (
+    dht_driver_config,
+    dialer_config,
+    discovery_config,
+    dns_config,
+    entry_point_config,
+    host_config,
+    kademlia_config,
+)
+from wws.runtime.own_addresses import announced
+from wws.runtime.ping import PingConfig, PingService
+from wws.runtime.state_files import NetworkFiles, PortFile, StateFile
+
+RELEASE_TIMEOUT = 5.0
+"""Seconds that giving a name back may take at the end."""
+
+
+class Node:
+    """One node, from its listeners to its names. Made inside a running event loop."""
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        identity: Identity,
+        choice: NetworkChoice,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        env: Mapping[str, str],
+    ) -> None:
+        config = preparation.config
+        self.preparation = preparation
+        self.config = config
+        self.identity = identity
+        self.choice = choice
+        self.clock = clock
+        self.env = env
+        self.started_at = clock.monotonic()
+        self.clock_check = ClockCheck()
+        self.warnings: list[str] = [*config.warnings, *choice.warnings]
+        self.is_bootstrap = config.network.bootstrap_mode
+        network = choice.network
+
+        self.resolver = DnsResolver(dns_config(config))
+        self.host = Host(identity, host_config(config), clock=clock, rng=rng)
+        self.dialer = Dialer(self.host, self.resolver.expand, dialer_config(config))
+        self.identify = IdentifyService(
+            self.host,
+            IdentifyConfig(agent_suffix=" bootstrap" if self.is_bootstrap else ""),
+            lambda: self.addresses,
+        )
+        self.identify.set_network(network.protocol_id)
+        self.ping = PingService(self.host, PingConfig(), rng)
+
+        self.name_records = NameRecords()
+        self.peer_records = PeerRecords()
+        self.dht = DhtDriver(
+            self.host,
+            self.dialer,
+            Kademlia(
+                identity.peer_id,
+                kademlia_config(config),
+                rng,
+                {kind.prefix: kind for kind in (self.name_records, self.peer_records)},
+            ),
+            dht_driver_config(config),
+            network.protocol_id,
+        )
+        self.names = NamesDriver(
+            self.host,
+            self.dht,
+            names=self.name_records,
+            peers=self.peer_records,
+            home=preparation.home,
+            node=preparation.node,
+            domain=network.domain,
+            rng=rng,
+        )
+        self.discovery = self._make_discovery(rng)
+        self.addresses: tuple[Multiaddr, ...] = ()
+        """What we announce."""
+        self._started_names = False
+        self._address_check: asyncio.Task[None] | None = None
+
+        self.host.listeners.peer_identified.append(self._peer_identified)
+        self.host.listeners.peer_connected.append(lambda _: self.refresh_addresses())
+        self.discovery.on_joined.append(self._joined)
+        self.discovery.on_bundle.append(lambda _: self.dht.reconsider_peers())
+        self.discovery.is_member = self.dht.is_member
+
+    async def start(self) -> None:
+        """Open the listeners and begin to look for the network. Raises `CannotListen`, `PortTaken`."""
+        await self.host.start()
+        self.warnings += await open_listeners(self.host, self.config, PortFile(self.preparation.node))
+        # A node that others are told of must answer them from the first connection on.
+        if self.is_bootstrap or self.config.network.announce:
+            self.dht.set_mode(True)
+        self.refresh_addresses()
+        self.discovery.start()
+
+    async def stop(self, *, release_names: bool = False) -> tuple[str, ...]:
+        """Leave in good order: nothing is left when this returns. Says which names were given back."""
+        released: list[str] = []
+        if release_names:
+            for held in self.names.names:
+                try:
+                    await self.names.release(held.lease.name, held.lease.swarm, RELEASE_TIMEOUT)
+                except WwsError as error:
+                    logger("node").warning("name not released", name=held.lease.name, error=str(error))
+                else:
+                    released.append(held.lease.name)
+        self.host.stop_listening()
+        await self.discovery.stop()
+        self.names.close()
+        await self.dht.close()
+        await self.dialer.close()
+        await self.host.close()
+        return tuple(released)
+
+    def reload(self, config: NodeConfig) -> None:
+        """Take over settings that were read again: limits on connections, what is announced."""
+        self.config = config
+        self.host.reconfigure(host_config(config))
+        self.refresh_addresses()
+
+    def refresh_addresses(self) -> None:
+        """Find out what to announce now; whoever has to know is told of a change."""
+        configured = [Multiaddr.parse(text) for text in self.config.network.announce]
+        addresses = announced(self.identity.peer_id, self.host.listen_addresses, configured, self.host.scope)
+        if addresses == self.addresses:
+            return
+        self.addresses = addresses
+        # Who cannot be dialled asks the DHT and serves none of it. A bootstrap node always serves.
+        mode_changed = self.dht.set_mode(self.is_bootstrap or bool(addresses))
+        self.dht.set_addresses(addresses)
+        self.names.set_addresses(addresses)
+        logger("node").info(
+            "addresses", announced=[str(address.without_peer()) for address in addresses], server=mode_changed
+        )
+        self.host.spawn(self.identify.push_all(), "identify push")
+
+    def refusals(self) -> Counter[tuple[str, str]]:
+        """Everything that was refused, by protocol and reason."""
+        refused = Counter(self.host.refusals)
+        refused.update({("kad", reason): count for reason, count in self.dht.machine.refusals.items()})
+        return refused
+
+    def is_joined(self) -> bool:
+        return self.discovery.view.state == "joined"
+
+    def _joined(self) -> None:
+        self.refresh_addresses()
+        self.names.wake()
+        if self._started_names:
+            return
+        self._started_names = True
+        self.names.start_peer_record()
+        if self.is_bootstrap:
+            return
+        swarm = self.config.agent.swarm
+        wanted = dict.fromkeys(self.names.saved_names())
+        if self.config.agent.wws_name is not None:
+            wanted[self.config.agent.wws_name, swarm] = None
+        for name, in_swarm in wanted:
+            self.names.begin_claim(name, in_swarm)
+
+    def _peer_identified(self, connection: Connection) -> None:
+        said = connection.identification
+        if said is not None and said.clock is not None:
+            self.clock_check.heard(connection.peer_id, said.clock, self.clock.unix())
+            if self.clock_check.is_off and "clock_skew" not in self.discovery.view.warnings:
+                skew = self.clock_check.skew or 0
+                way = "ahead of" if skew > 0 else "behind"
+                message = (
+                    f"The clock of this machine is {abs(skew):.0f} s {way} those of its peers; "
+                    "leases and signatures depend on it. Set it (timedatectl set-ntp true)."
+                )
+                self.discovery.view.warnings["clock_skew"] = message
+                logger("node").warning(message)
+
+    def _make_discovery(self, rng: random.Random) -> DiscoveryDriver:
+        network = self.choice.network
+        files = NetworkFiles(self.preparation.home)
+        cache_file = StateFile(self.preparation.node.peer_cache)
+        machine = Discovery(
+            self.identity.peer_id,
+            network,
+            self._read_cache(cache_file),
+            rng,
+            typed=self.choice.typed,
+            bundles=self._read_bundles(files),
+            config=discovery_config(self.config),
+            entry_point_config=entry_point_config(self.config),
+        )
+        return DiscoveryDriver(
+            self.host,
+            self.dialer,
+            self.resolver,
+            machine,
+            DiscoveryFiles(
+                lambda value: files.change_state(network.name, lambda _: value),
+                cache_file.write,
+            ),
+            ask_dns=self.config.network.auto_discover_bootstrap,
+            local=None,
+        )
+
+    def _read_cache(self, file: StateFile) -> PeerCache:
+        domain = self.choice.network.domain
+        value = file.read()
+        if value is None:
+            return PeerCache(domain)
+        try:
+            return PeerCache.from_json(value, domain, self.clock.unix())
+        except PeerCacheMalformed as error:
+            self.warnings.append(str(error))
+            return PeerCache(domain)
+
+    def _read_bundles(self, files: NetworkFiles) -> BundleState | None:
+        network = self.choice.network
+        if not network.publishers:
+            return None
+        remembered: JsonObject | None = files.read_state(network.name)
+        try:
+            return BundleState.of(network, remembered)
+        except StateMalformed as error:
+            self.warnings.append(f"starting without what was remembered of {network.name}: {error}")
+            return BundleState.of(network, None)

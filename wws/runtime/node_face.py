@@ -1,0 +1,358 @@
+"""What the RPC server and the status page see of a node: `NodeApi` over the running parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from wws import __version__
+from wws.addresses.scope import Scope, scope_of
+from wws.dht.events import FindDone
+from wws.errors import ParseError, WwsError
+from wws.identity.peer_id import PeerId
+from wws.names.resolve import NameReleased as NameIsReleased
+from wws.names.resolve import OwnerChanged, PeerNotFound
+from wws.names.resolve import Resolved as ResolvedTarget
+from wws.names.uri import AddressTarget, NameTarget, PeerTarget, Target, TargetError, parse_target
+from wws.rpc import api
+from wws.runtime.connection import Connection
+from wws.runtime.names_driver import HeldName
+from wws.runtime.node import Node
+
+PING_GAP = 0.2
+"""Seconds between two pings of one report."""
+NAME_TIMEOUT = 20.0
+"""Seconds that a caller waits for a claim, renewal or release; it goes on in the background."""
+
+_T = TypeVar("_T")
+
+
+class NotJoined(WwsError):
+    """The node has not found a way into its network yet."""
+
+    code = "not_joined"
+    hint = "`wws status` shows what was tried; it keeps trying."
+
+
+class NodeFace:
+    """Answers for one node. Implements `wws.rpc.api.NodeApi`."""
+
+    def __init__(self, node: Node, stop: Callable[[], None]) -> None:
+        self._node = node
+        self._stop = stop
+        self.rpc: str | None = None
+        self.http: str | None = None
+        self.socket: str | None = None
+
+    async def status(self) -> api.NodeStatus:
+        node = self._node
+        network = node.choice.network
+        view = node.discovery.view
+        held = node.names.names
+        return api.NodeStatus(
+            agent_id=node.identity.peer_id.did,
+            did=node.identity.peer_id.did,
+            peer_id=str(node.identity.peer_id),
+            name=self._main_name(),
+            node=node.preparation.node.name,
+            status=self._join_state(),
+            tier="bootstrap" if node.is_bootstrap else "agent",
+            version=__version__,
+            network=None if network.is_ad_hoc else network.name,
+            domain=network.domain or None,
+            ad_hoc=network.is_ad_hoc,
+            unsigned=node.choice.is_unsigned,
+            lan_only=view.lan_only,
+            joined=node.is_joined(),
+            join=self._progress(),
+            reachability=self._reachability(),
+            addresses=tuple(map(str, node.addresses)),
+            listen=tuple(map(str, node.host.listen_addresses)),
+            peers=node.host.table.peer_count,
+            connections=api.ConnectionCounts(len(node.host.table), 0),
+            names=tuple(map(_leased, held)),
+            swarm_size=self._swarm_size(),
+            uptime_s=round(node.clock.monotonic() - node.started_at, 3),
+            traffic=api.Traffic(node.host.received_bytes, node.host.sent_bytes),
+            disk=api.Disk(await asyncio.to_thread(self._state_bytes)),
+            identity_path=str(node.preparation.identity.path),
+            rpc=self.rpc,
+            socket=self.socket,
+            http=self.http,
+        )
+
+    async def network_stats(self) -> api.NetworkStats:
+        node = self._node
+        kademlia = node.dht.machine
+        return api.NetworkStats(
+            swarm_size=self._swarm_size(),
+            peers=node.host.table.peer_count,
+            connections=api.ConnectionCounts(len(node.host.table), 0),
+            traffic=api.Traffic(node.host.received_bytes, node.host.sent_bytes),
+            dht_mode="server" if node.dht.is_server else "client",
+            routing_table=len(kademlia.routing),
+            records=len(kademlia.records),
+            refused={f"{protocol}.{reason}": count for (protocol, reason), count in node.refusals().items()},
+        )
+
+    async def identity(self, did: str | None) -> api.IdentityInfo:
+        own = self._node.identity.peer_id
+        if did is None or did == own.did:
+            return _identity(own, self._main_name(), str(self._node.preparation.identity.path))
+        resolved = await self._resolve(self._parse(did))
+        return _identity(resolved.peer_id, None, None)
+
+    async def peers(self) -> api.PeerList:
+        return api.PeerList(tuple(map(_peer, self._node.host.connections())))
+
+    async def connect(self, address: str) -> api.Connected:
+        target = self._parse(address)
+        peer = _peer_of(target)
+        already = peer is not None and self._node.host.connection_to(peer) is not None
+        connection = await self._connect(target)
+        return api.Connected(
+            peer_id=str(connection.peer_id),
+            addr=str(connection.remote_address),
+            path="direct",
+            already=already,
+        )
+
+    async def ping(self, target: str, count: int) -> api.PingReport:
+        connection = await self._connect(self._parse(target))
+        replies: list[api.PingReply] = []
+        for seq in range(1, count + 1):
+            if seq > 1:
+                await asyncio.sleep(PING_GAP)
+            try:
+                elapsed = await self._node.ping.ping(connection)
+            except WwsError as error:
+                replies.append(api.PingReply(seq, None, None, reason=str(error)))
+            else:
+                replies.append(api.PingReply(seq, round(elapsed * 1000, 3), "direct"))
+        return api.PingReport(
+            target=target,
+            peer_id=str(connection.peer_id),
+            sent=count,
+            received=sum(reply.rtt_ms is not None for reply in replies),
+            replies=tuple(replies),
+        )
+
+    async def register_name(self, name: str) -> api.NameRegistered:
+        target = self._name(name)
+        held = await self._while_joined(self._node.names.claim(target.name, target.swarm, NAME_TIMEOUT))
+        leased = _leased(held)
+        return api.NameRegistered(
+            name=target.name,
+            swarm=target.swarm,
+            registered=leased.state == "held",
+            expires_at=leased.expires_at,
+            witnessed=leased.witnessed,
+        )
+
+    async def resolve(self, target: str) -> api.Resolved:
+        resolved = await self._resolve(self._parse(target))
+        return api.Resolved(
+            name=resolved.name,
+            swarm=resolved.swarm,
+            did=resolved.did,
+            peer_id=str(resolved.peer_id),
+            addresses=tuple(map(str, resolved.addresses)),
+            expires_at=resolved.expires_at or None,
+            stale=resolved.stale,
+            witnessed=resolved.witnessed,
+            pinned=resolved.pinned,
+            owner_changed=resolved.owner_changed,
+            first_pin="unwitnessed_first_pin" in resolved.warnings,
+        )
+
+    async def renew_name(self, name: str) -> api.NameRenewed:
+        target = self._name(name)
+        held = await self._while_joined(self._node.names.renew(target.name, target.swarm, NAME_TIMEOUT))
+        leased = _leased(held)
+        return api.NameRenewed(
+            name=target.name,
+            renewed=leased.state == "held",
+            new_expires_at=leased.expires_at,
+            witnessed=leased.witnessed,
+        )
+
+    async def names(self) -> Sequence[api.LeasedName]:
+        return [_leased(held) for held in self._node.names.names]
+
+    async def release_name(self, name: str) -> api.NameReleased:
+        target = self._name(name)
+        held = await self._while_joined(self._node.names.release(target.name, target.swarm, NAME_TIMEOUT))
+        return api.NameReleased(name=target.name, released=held.state == "released", free_at=held.free_at)
+
+    async def stop(self, release_name: bool) -> api.Stopping:
+        released: list[str] = []
+        if release_name:
+            for held in self._node.names.names:
+                try:
+                    await self._node.names.release(held.lease.name, held.lease.swarm, NAME_TIMEOUT)
+                except WwsError:
+                    continue  # what was given back is said; the rest lapses by itself
+                released.append(held.lease.name)
+        self._stop()
+        return api.Stopping(True, tuple(released))
+
+    # Inside
+
+    async def _while_joined(self, work: Coroutine[Any, Any, _T]) -> _T:
+        if not self._node.host.table.peer_count:
+            work.close()
+            raise NotJoined("no peer is connected: the name cannot be looked up or stored")
+        return await work
+
+    def _parse(self, text: str) -> Target:
+        target = parse_target(text)
+        if isinstance(target, NameTarget) and "@" not in text:
+            return NameTarget(target.name, self._node.config.agent.swarm)
+        return target
+
+    def _name(self, text: str) -> NameTarget:
+        target = self._parse(text)
+        if not isinstance(target, NameTarget):
+            raise TargetError(f"{text[:80]!r} is not a name")
+        return target
+
+    async def _resolve(self, target: Target) -> ResolvedTarget:
+        node = self._node
+        if isinstance(target, AddressTarget):
+            return ResolvedTarget(None, None, target.peer_id, (target.address,), 0)
+        if isinstance(target, NameTarget) and not node.host.table.peer_count:
+            raise NotJoined(f"cannot look {target} up: no peer is connected")
+        try:
+            return await node.names.resolve(target, only_pinned=node.discovery.view.lan_only)
+        except OwnerChanged as error:
+            error.details = {"pinned": str(error.pinned), "found": str(error.found)}
+            raise
+        except NameIsReleased as error:
+            error.details = {"free_at": error.free_at}
+            raise
+        except PeerNotFound:
+            if not isinstance(target, PeerTarget):
+                raise
+            return await self._find(target)
+
+    async def _find(self, target: PeerTarget) -> ResolvedTarget:
+        """A peer without a record: perhaps it is connected, or others know where it is."""
+        node = self._node
+        addresses = node.host.peers.addresses(target.peer_id)
+        connection = node.host.connection_to(target.peer_id)
+        if not addresses and connection is not None and connection.outbound:
+            addresses = (connection.remote_address,)
+        if not addresses:
+            found: FindDone = await node.dht.find(target.peer_id)
+            addresses = next((p.addresses for p in found.peers if p.peer_id == target.peer_id), ())
+        if not addresses:
+            raise PeerNotFound(target)
+        return ResolvedTarget(None, None, target.peer_id, addresses, 0)
+
+    async def _connect(self, target: Target) -> Connection:
+        node = self._node
+        peer = _peer_of(target)
+        if peer is not None and (connection := node.host.connection_to(peer)) is not None:
+            return connection
+        resolved = await self._resolve(target)
+        # An address that the user typed may be of any scope; what a record says may not.
+        return await node.dialer.connect(
+            resolved.peer_id, resolved.dialled, any_scope=isinstance(target, AddressTarget)
+        )
+
+    def _main_name(self) -> str | None:
+        held = self._node.names.names
+        return held[0].lease.name if held else self._node.config.agent.wws_name
+
+    def _join_state(self) -> api.JoinState:
+        return self._node.discovery.view.state
+
+    def _progress(self) -> api.JoinProgress:
+        view = self._node.discovery.view
+        report = view.report
+        tried: list[api.Tried] = []
+        if report is not None and not self._node.is_joined():
+            tried += [
+                api.Tried(source.source, report.network, source.detail or source.code)
+                for source in report.sources
+                if source.code not in ("ok", "off", "waiting")
+            ]
+            tried += [
+                api.Tried(str(attempt.source), attempt.address, attempt.code) for attempt in report.attempts
+            ]
+        warnings = [api.Warned("start", text) for text in self._node.warnings]
+        warnings += [api.Warned(code, message) for code, message in view.warnings.items()]
+        if report is not None and not self._node.is_joined():
+            warnings += [api.Warned("advice", text) for text in report.advice]
+        retry_in = None if view.retry_at is None else max(0.0, view.retry_at - self._node.clock.monotonic())
+        return api.JoinProgress(
+            state=self._join_state(),
+            source=view.source,
+            tried=tuple(tried),
+            next_retry_s=retry_in,
+            warnings=tuple(warnings),
+            clock_skew_s=self._node.clock_check.skew,
+        )
+
+    def _reachability(self) -> api.Reachability:
+        def is_public(text_scope: Scope | None) -> bool:
+            return text_scope is None or text_scope is Scope.PUBLIC
+
+        try:
+            scopes = [scope_of(address) for address in self._node.addresses]
+        except ParseError:
+            return "unknown"
+        if not scopes:
+            return "unknown"
+        return "public" if any(map(is_public, scopes)) else "private"
+
+    def _swarm_size(self) -> api.SwarmSize:
+        size = self._node.dht.machine.swarm_size(self._node.clock.monotonic())
+        return api.SwarmSize(size.count, size.low, size.high, size.method)
+
+    def _state_bytes(self) -> int:
+        folder = self._node.preparation.node.state
+        return sum(entry.stat().st_size for entry in folder.iterdir() if entry.is_file())
+
+
+def _peer_of(target: Target) -> PeerId | None:
+    return target.peer_id if isinstance(target, (PeerTarget, AddressTarget)) else None
+
+
+def _identity(peer: PeerId, name: str | None, path: str | None) -> api.IdentityInfo:
+    return api.IdentityInfo(
+        did=peer.did,
+        peer_id=str(peer),
+        peer_id_cid=peer.cid,
+        node_id=peer.node_id,
+        did_key=peer.did_key,
+        name=name,
+        path=path,
+    )
+
+
+def _peer(connection: Connection) -> api.PeerConnection:
+    said = connection.identification
+    rtt = connection.machine.round_trip
+    return api.PeerConnection(
+        peer_id=str(connection.peer_id),
+        addr=str(connection.remote_address),
+        transport="tcp",
+        direction="out" if connection.outbound else "in",
+        path="direct",
+        rtt_ms=None if rtt is None else round(rtt * 1000, 3),
+        agent=said.agent_version if said is not None else None,
+    )
+
+
+def _leased(held: HeldName) -> api.LeasedName:
+    state = held.state
+    return api.LeasedName(
+        name=held.lease.name,
+        swarm=held.lease.swarm,
+        expires_at=held.expires_at if state != "held" else held.lease.expires_at,
+        witnessed=held.lease.witnessed,
+        state=state,  # type: ignore[arg-type]
+        holder=None if held.holder is None else held.holder.did,
+    )
