@@ -51,9 +51,15 @@ def run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"wws {__version__}")
         return 0
-    from agent_cli.dispatch import invoke
-    from agent_cli.options import Options
+    from agent_cli.options import Options, quick_options
     from agent_cli.report import guarded
+
+    quick = quick_options(arguments, "status")
+    if quick is not None:
+        from agent_cli.commands.status import status
+
+        return guarded(lambda: status(quick), schema="wws.status/v1", options=quick)
+    from agent_cli.dispatch import invoke
 
     options = Options(json=_asks_for_json(arguments), arguments=arguments)
     return guarded(lambda: invoke(arguments, options), schema=schema_of(arguments), options=options)
@@ -62,6 +68,9 @@ def run(arguments: list[str]) -> int:
 def available_commands() -> list[str]:
     """The commands of this installation, in the order of help."""
     return [name for name, command in COMMANDS.items() if find_spec(command.module) is not None]
+
+
+_VALUED: Final = ("--config", "--home", "--node")
 
 
 def schema_of(arguments: Sequence[str]) -> str:
@@ -79,7 +88,7 @@ def find_command(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
     for index, word in enumerate(arguments):
         if skip:
             skip = False
-        elif word in ("--config", "--home", "--node"):
+        elif word in _VALUED:
             skip = True
         elif not word.startswith("-"):
             return (word if word in COMMANDS else None), arguments[index + 1 :]

@@ -10,7 +10,8 @@ import typer
 from typer.main import get_command
 
 from agent_cli.app import COMMANDS, available_commands, find_command
-from agent_cli.options import Options, group, make_app
+from agent_cli.options import Options
+from agent_cli.registration import group, make_app
 from agent_cli.result import Result, WrongUsage
 from wws import __version__
 from wws.rpc.codes import Exit

@@ -1,24 +1,17 @@
-"""Global options: accepted before and after the command, with one meaning (contract, section 2).
+"""The global options, as a record (contract, section 2).
 
-`command` registers a function as a command with the global options beside its own. The function gets
-an `Options` first; what was said before the command and after it is merged into that one record.
+They are accepted before and after the command, with one meaning: what is said in both places is merged
+into one `Options`. `wws status` is read by `quick_options`, everything else by Typer
+(`agent_cli.registration`): Typer brings Pydantic along, which alone takes longer than a status may.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec
-
-import typer
-
-if TYPE_CHECKING:
-    from agent_cli.result import Result
-
-P = ParamSpec("P")
+from typing import Final
 
 
 @dataclass(slots=True)
@@ -51,116 +44,39 @@ class Options:
         return f"\x1b[1;31m{text}\x1b[0m" if self.has_colour else text
 
 
-GLOBAL_OPTIONS: Final[dict[str, tuple[object, object]]] = {
-    "json": (Annotated[bool, typer.Option("--json", help="Print one JSON object.")], False),
-    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only.")], False),
-    "verbose": (Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")], False),
-    "no_color": (Annotated[bool, typer.Option("--no-color", help="No colours.")], False),
-    "config": (
-        Annotated[str | None, typer.Option("--config", metavar="FILE", help="Settings file.")],
-        None,
-    ),
-    "home": (
-        Annotated[
-            str | None,
-            typer.Option("--home", metavar="DIR", help="Where everything lies (~/.openswarm, $WWS_HOME)."),
-        ],
-        None,
-    ),
-    "node": (
-        Annotated[
-            str | None, typer.Option("--node", metavar="NAME", help="Which node of this machine ($WWS_NODE).")
-        ],
-        None,
-    ),
+SWITCHES: Final = {
+    "--json": "json",
+    "--quiet": "quiet",
+    "-q": "quiet",
+    "--verbose": "verbose",
+    "-v": "verbose",
+    "--no-color": "no_color",
 }
-"""Member of `Options` → its annotation for Typer, and its default."""
+"""The global options without a value → the member of `Options`."""
 
-VALUED: Final = frozenset({"--config", "--home", "--node"})
-"""The global options that take a value."""
-
-
-def command(
-    app: typer.Typer,
-    function: Callable[Concatenate[Options, P], Result],
-    *,
-    examples: tuple[str, ...],
-    name: str | None = None,
-) -> None:
-    """Register the function as a command of the app: global options added, examples put into its help."""
-    app.command(name or function.__name__)(_with_global_options(function, examples))
+VALUED: Final = {"--config": "config", "--home": "home", "--node": "node"}
+"""The global options with a value → the member of `Options`."""
 
 
-def group(
-    app: typer.Typer,
-    function: Callable[Concatenate[Options, P], Result | None],
-    *,
-    examples: tuple[str, ...],
-) -> None:
-    """Register the function as what a group of commands does by itself."""
-    app.callback(invoke_without_command=True)(_with_global_options(function, examples))
-
-
-def make_app(*, add_completion: bool = False) -> typer.Typer:
-    """An app as all ours are: plain help (it starts twice as fast), errors left to `app.main`."""
-    return typer.Typer(
-        rich_markup_mode=None,
-        add_completion=add_completion,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110},
-    )
-
-
-def _with_global_options(
-    function: Callable[Concatenate[Options, P], object], examples: tuple[str, ...]
-) -> Callable[..., object]:
-    """The function as Typer wants to see it: its own parameters, and the global ones behind them."""
-    signature = inspect.signature(function, eval_str=True)
-    own = [
-        parameter for name, parameter in signature.parameters.items() if name not in ("options", "context")
-    ]
-    takes_context = "context" in signature.parameters
-    call: Callable[..., object] = function  # Typer gives it what its signature asks for
-
-    def run(context: typer.Context, **values: Any) -> object:  # noqa: ANN401 - whatever Typer has parsed
-        options = _merge(context, values)
-        if takes_context:
-            values["context"] = context
-        return call(options, **values)
-
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [
-        inspect.Parameter("context", keyword, annotation=typer.Context),
-        *(parameter.replace(kind=keyword) for parameter in own),
-        *(
-            inspect.Parameter(f"global_{member}", keyword, annotation=annotation, default=default)
-            for member, (annotation, default) in GLOBAL_OPTIONS.items()
-        ),
-    ]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    run.__name__ = function.__name__
-    run.__doc__ = _help(inspect.getdoc(function) or "", examples)
-    return run
-
-
-def _merge(context: typer.Context, values: dict[str, Any]) -> Options:
-    """Take the global options out of what was parsed, and put them into the one record of this run."""
-    options = context.find_root().obj
-    assert isinstance(options, Options)
-    for member in GLOBAL_OPTIONS:
-        value = values.pop(f"global_{member}")
-        if value:
-            setattr(options, member, value)
-    return options
-
-
-def _help(text: str, examples: tuple[str, ...]) -> str:
-    """The help text, with the examples as lines that keep their shape."""
-    if not examples:
-        return text
-    title = "Example:" if len(examples) == 1 else "Examples:"
-    return f"{text}\n\n\b\n{title}\n" + "\n".join(f"  {example}" for example in examples)
+def quick_options(arguments: Sequence[str], command: str) -> Options | None:
+    """The options of a line that holds the command and global options only; None for any other line."""
+    options = Options(arguments=list(arguments))
+    found = False
+    words = iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if word in SWITCHES:
+            setattr(options, SWITCHES[word], True)
+        elif flag in VALUED:
+            given = value if equals else next(words, "")
+            if not given or given.startswith("-"):
+                return None
+            setattr(options, VALUED[flag], given)
+        elif word == command and not found:
+            found = True
+        else:
+            return None
+    return options if found else None
 
 
 def _is_terminal(stream: object) -> bool:

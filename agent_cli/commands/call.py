@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from agent_cli.compose import call as call_node
-from agent_cli.options import Options, command
+from agent_cli.options import Options
+from agent_cli.registration import command
 from agent_cli.result import Result, WrongUsage
 
 

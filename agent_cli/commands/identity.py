@@ -12,7 +12,8 @@ import typer
 
 from agent_cli import text
 from agent_cli.compose import STATUS_TIMEOUT, call, home_of, node_of
-from agent_cli.options import Options, command, group, make_app
+from agent_cli.options import Options
+from agent_cli.registration import command, group, make_app
 from agent_cli.result import Result, WrongUsage
 from wws.client import NodeNotRunning, RpcError
 from wws.runtime.homes import SeveralNodes

@@ -20,8 +20,9 @@ from agent_cli.commands.status import network_of
 from agent_cli.compose import STATUS_TIMEOUT, asked_node, home_of
 from agent_cli.connector import spawn, start_failure, start_lock, wait_until_ended, wait_until_ready
 from agent_cli.join_story import Story, outcome
-from agent_cli.options import Options, command
+from agent_cli.options import Options
 from agent_cli.progress import Progress, progress
+from agent_cli.registration import command
 from agent_cli.result import Result, WrongUsage, emit
 from agent_cli.targets import check_name
 from wws.client import NodeNotRunning, RpcError, call_once

@@ -10,8 +10,9 @@ import typer
 
 from agent_cli.compose import home_of, node_of
 from agent_cli.connector import wait_until_ended
-from agent_cli.options import Options, command
+from agent_cli.options import Options
 from agent_cli.progress import progress
+from agent_cli.registration import command
 from agent_cli.result import Result
 from wws.client import NodeNotRunning, RpcError, call_once
 from wws.errors import LocalError

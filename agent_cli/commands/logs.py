@@ -11,7 +11,8 @@ from typing import Annotated, BinaryIO
 import typer
 
 from agent_cli.compose import asked_node, node_of
-from agent_cli.options import Options, command
+from agent_cli.options import Options
+from agent_cli.registration import command
 from agent_cli.result import Result, envelope, write_out
 from agent_cli.text import printable
 from wws.client import NodeNotRunning

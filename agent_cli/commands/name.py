@@ -8,8 +8,9 @@ import typer
 
 from agent_cli import text
 from agent_cli.compose import STATUS_TIMEOUT, call
-from agent_cli.options import Options, command, group, make_app
+from agent_cli.options import Options
 from agent_cli.progress import progress
+from agent_cli.registration import command, group, make_app
 from agent_cli.result import Result, WrongUsage
 from agent_cli.targets import check_name
 

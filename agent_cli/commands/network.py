@@ -9,7 +9,8 @@ import typer
 
 from agent_cli import text
 from agent_cli.compose import home_of
-from agent_cli.options import Options, command, group, make_app
+from agent_cli.options import Options
+from agent_cli.registration import command, group, make_app
 from agent_cli.result import Result, WrongUsage
 from wws.errors import LocalError, ParseError
 from wws.rpc.codes import Exit

@@ -8,8 +8,9 @@ import typer
 
 from agent_cli import text
 from agent_cli.compose import call
-from agent_cli.options import Options, command
+from agent_cli.options import Options
 from agent_cli.progress import progress
+from agent_cli.registration import command
 from agent_cli.result import Problem, Result
 from agent_cli.targets import check_target
 from wws.rpc.codes import Exit

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from agent_cli import text
 from agent_cli.compose import STATUS_TIMEOUT, call
-from agent_cli.options import Options, command
+from agent_cli.options import Options
 from agent_cli.result import Result
+
+if TYPE_CHECKING:
+    import typer
 
 
 def register(app: typer.Typer) -> None:
+    from agent_cli.registration import command  # `wws status` itself does without Typer
+
     command(app, status, examples=("wws status", "wws status --node alice --json"))
 
 
