@@ -75,7 +75,7 @@ _UNDER_WAY = frozenset({State.LOOKING, State.SOLVING, State.STORING, State.CONFI
 
 ACCEPTED: dict[type[Event], frozenset[State]] = {
     Claim: frozenset(State),
-    Renew: _UNDER_WAY | {State.HELD, State.WAITING},
+    Renew: _UNDER_WAY | {State.HELD, State.WAITING, State.RELEASING},
     Release: frozenset(State) - {State.TAKEN, State.LOST},
     AddressesChanged: frozenset(State),
     TimerFired: frozenset(State),

@@ -134,10 +134,12 @@ class PeerRecordKeeper:
         if value == ours.value:
             return self._rest(now, unix_now)
         found = self._read(value, unix_now)
-        if found is None or found.rank > ours.rank:
-            return self._store(ours)
-        self._seq = max(self._seq, found.seq)
-        return self._publish(now, unix_now)
+        if found is not None:
+            self._seq = max(self._seq, found.seq)
+        is_hidden = found is not None and found.rank < ours.rank
+        if is_hidden or self._upkeep.is_due(now, unix_now, moved=self._has_moved()):
+            return self._publish(now, unix_now)
+        return self._store(ours)
 
     def _rest(self, now: float, unix_now: int) -> list[Command]:
         self._upkeep.checked(now, again_after=self._config.check_interval)

@@ -114,6 +114,13 @@ def test_what_the_hourly_look_finds(found: bytes | None, again: str) -> None:
     assert after == record if again == "same" else after.seq == NOW + 7_001
 
 
+def test_a_record_that_lapsed_during_the_look_is_not_stored_again() -> None:
+    machine, _ = published()
+    machine.handle(TimerFired(), 4_000, NOW + 4_000)
+    unix_now = NOW + 90_000
+    assert stored(machine.handle(LookedUp(None), 4_001, unix_now), unix_now).issued_at == unix_now
+
+
 def test_a_look_that_nobody_answers() -> None:
     machine, _ = published()
     machine.handle(TimerFired(), 4_000, NOW + 4_000)
