@@ -1,7 +1,7 @@
 """Peers that worked, remembered over restarts: the way back without DNS and without bootstrap nodes.
 
 What makes a cached peer trustworthy is not that it answered, but through whom it was met: `through` is the
-entry point behind it, `met_at` the last time that it was met while this one stood behind it. A node that comes
+entry point behind it, `met_at` the last time that it was met while this one was there. A node that comes
 back through a cached peer passes on its `through` and `met_at`, so trust never renews itself.
 """
 

@@ -191,7 +191,7 @@ class Discovery:
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, event: Event, now: float, unix_now: int) -> list[Command]:
-        """What is to be done about `event`. Raises `LocalProtocolError`, changing nothing, when it cannot come."""
+        """What is to be done about `event`. Raises `LocalProtocolError` when it cannot come."""
         if type(event) not in EVENTS:
             raise LocalProtocolError(f"{type(event).__name__} is no event of discovery")
         if self.state is State.STOPPED and not isinstance(event, Started):
