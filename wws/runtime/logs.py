@@ -52,7 +52,8 @@ def start_logging(
 ) -> None:
     """Send the log to `stream` (stderr unless said) and, where given, to the rotated file at `file`.
 
-    `fields` stand in every line (the node's name, say). Done again it replaces what was set before.
+    A stream that already leads to that file gets nothing, or every line would stand there twice. `fields`
+    stand in every line (the node's name, say). Done again it replaces what was set before.
     Raises `MachineError` when the file cannot be written.
     """
     shared: list[Processor] = [
@@ -65,10 +66,10 @@ def start_logging(
     ]
     _configure(shared)
     output = stream or sys.stderr
-    colours = settings.format == "text" and output.isatty() and "NO_COLOR" not in os.environ
-    handlers: list[logging.Handler] = [
-        _handler(logging.StreamHandler(output), settings, shared, colours=colours)
-    ]
+    handlers: list[logging.Handler] = []
+    if file is None or not _leads_to(output, file):
+        colours = settings.format == "text" and output.isatty() and "NO_COLOR" not in os.environ
+        handlers.append(_handler(logging.StreamHandler(output), settings, shared, colours=colours))
     if file is not None:
         handlers.append(_handler(_open_file(file, settings), settings, shared, colours=False))
     root = logging.getLogger()
@@ -120,6 +121,14 @@ def _one_line(text: str) -> str:
     if shown.isprintable():
         return shown
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in shown)
+
+
+def _leads_to(stream: TextIO, file: Path) -> bool:
+    """Whether `stream` goes to `file` already, as for a node in the background."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), os.stat(file))
+    except (OSError, ValueError):
+        return False
 
 
 def _with_fields(fields: dict[str, str]) -> Processor:
