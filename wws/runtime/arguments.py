@@ -2,8 +2,8 @@
 
     arguments ──parse_arguments──► Options ──prepare──► Preparation (home, settings, key path, node name)
 
-`--bootstrap-mode` makes a bootstrap node of either program: its key is `./bootstrap-identity.key`, its node is
-called `bootstrap`, it listens on port 9000, unless something else is asked for.
+`--bootstrap-mode` makes a bootstrap node of either program: its key is `./bootstrap-identity.key`, its node
+is called `bootstrap`, it listens on port 9000, unless something else is asked for; it never claims a name.
 """
 
 from __future__ import annotations
@@ -119,8 +119,9 @@ def parse_arguments(arguments: Sequence[str], *, program: str = "wws-connector")
 
 
 def prepare(options: Options, env: Mapping[str, str]) -> Preparation:
-    """Read the settings and settle home, node and key path. Changes nothing, so it may be done again (SIGHUP).
+    """Read the settings and settle home, node and key path.
 
+    Changes nothing, so it may be done again (SIGHUP).
     Raises `ConfigError`, `BadNodeName`.
     """
     from wws.config import load_config  # not needed to answer --help
@@ -132,6 +133,7 @@ def prepare(options: Options, env: Mapping[str, str]) -> Preparation:
     name = parse_node_name(config.name) if config.name else None
     if config.network.bootstrap_mode:
         # A bootstrap node has no part in the life of an agent on the same machine: not its key, nor its name.
+        config = replace(config, agent=replace(config.agent, wws_name=None))
         called = options.node or options.name or BOOTSTRAP_NODE
         configured = config.identity.path if config.is_explicit("identity.path") else BOOTSTRAP_KEY
         identity = choose_identity_path(env, options.identity_path, configured, None, home)
@@ -195,12 +197,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--bootstrap-mode",
         action="store_true",
-        help="serve as bootstrap, relay and witness; never as an agent",
+        help="serve as bootstrap, relay and witness node",
     )
     parser.add_argument(
         "--allow-unsigned",
         action="store_true",
-        help="take entry points from unsigned DNS: whoever answers, decides",
+        help="believe unsigned DNS: whoever answers decides",
     )
     parser.add_argument("--log-format", choices=["text", "json"], help="form of the log on stderr")
     return parser

@@ -11,7 +11,8 @@ from wws.runtime.homes import BadNodeName
 EVERYTHING = [
     "--config", "c.toml", "--home", "/h", "--node", "n", "--name", "alice", "--network", "example.org",
     "--bootstrap", "/a", "--bootstrap", "/b", "--listen", "/ip4/127.0.0.1/tcp/0",
-    "--announce", "/ip4/203.0.113.4/tcp/1", "--dns-server", "127.0.0.1:53", "--rpc", "127.0.0.1:1", "--http", "",
+    "--announce", "/ip4/203.0.113.4/tcp/1", "--dns-server", "127.0.0.1:53", "--rpc", "127.0.0.1:1",
+    "--http", "",
     "--identity-path", "k", "--wws-name", "bob", "--swarm", "lab", "--relay-only", "--bootstrap-mode",
     "--allow-unsigned", "--log-format", "json",
 ]  # fmt: skip
