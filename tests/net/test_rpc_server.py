@@ -405,14 +405,14 @@ async def test_ten_mebibytes_without_a_line_feed_are_cut_at_two(home: Path) -> N
     async with serving(home) as rig:
         client = await rig.on_tcp()
         block = b"x" * (1 << 20)
-        with pytest.raises(OSError):
-            for _ in range(10):
-                client.send(block)
-                await client.writer.drain()
-            await client.writer.drain()
+
+        async def flood() -> None:
             while True:
                 client.send(block)
                 await client.writer.drain()
+
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            await flood()
         assert rig.server.refused["line_too_long"] == 1
 
 
@@ -457,9 +457,13 @@ async def test_who_does_not_read_is_not_read_from_and_at_last_cut(home: Path) ->
             raw.setblocking(False)
             loop = asyncio.get_running_loop()
             line = b'{"jsonrpc":"2.0","method":"rpc.discover","id":1}\n' * 200
-            with pytest.raises(OSError):
+
+            async def ask_for_ever() -> None:
                 while True:
                     await loop.sock_sendall(raw, line)
+
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                await ask_for_ever()
         while rig.server.clients:
             await asyncio.sleep(0)
         assert rig.server.refused["connection_lost"] >= 1

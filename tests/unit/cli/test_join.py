@@ -1,0 +1,243 @@
+"""`wws join` and `wws leave` against a real process that keeps a node's promises: every ending of a join."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent_cli.connector import has_ended
+from wws.runtime.homes import Home
+
+RUN = """
+import agent_cli.connector
+agent_cli.connector.PROGRAM = "wws.testing.fake_connector"
+from agent_cli.app import main
+main()
+"""
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        lines = self.out.splitlines()
+        assert len(lines) == 1, self.out
+        return json.loads(lines[0])
+
+    @property
+    def data(self) -> dict:
+        return self.json["data"]
+
+    @property
+    def error(self) -> dict:
+        (error,) = self.json["errors"]
+        return error
+
+
+@dataclass
+class Cli:
+    """`wws` in a home of its own, with a fake node process behind it."""
+
+    root: Path
+
+    def env(self, **join: object) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
+        return {
+            **kept,
+            "HOME": str(self.root),
+            "XDG_RUNTIME_DIR": str(self.root),
+            "FAKE_JOIN": json.dumps(join),
+        }
+
+    def start(self, *arguments: str, **join: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.env(**join),
+            cwd=Path(__file__).parents[3],
+        )
+
+    def __call__(self, *arguments: str, **join: object) -> Outcome:
+        process = self.start(*arguments, **join)
+        out, err = process.communicate(timeout=60)
+        return Outcome(process.returncode, out, err)
+
+    @property
+    def home(self) -> Home:
+        return Home(self.root / ".openswarm")
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[Cli]:
+    tmp_path.chmod(0o700)
+    cli = Cli(tmp_path)
+    yield cli
+    for ready in cli.home.running_nodes():
+        cli("leave", "--node", ready.node)
+
+
+def test_join_status_leave(cli: Cli) -> None:
+    joined = cli("join", "--name", "Alice", "--network", "example.org", "--json")
+    assert joined.code == 0, joined
+    assert joined.json["schema"] == "wws.join/v1"
+    assert joined.json["ok"] is True
+    assert joined.data["node"] == joined.data["name"] == "alice"
+    assert joined.data["already_running"] is False
+    assert joined.data["joined"] is True
+    assert joined.data["network"] == "example.org"
+    assert joined.data["identity_path"] is None or joined.data["identity_path"].endswith("alice.key")
+    status = cli("status", "--json")
+    assert status.data["peer_id"] == joined.data["peer_id"]
+    (ready,) = cli.home.running_nodes()
+    left = cli("leave", "--json")
+    assert left.data == {"node": "alice", "was_running": True, "released": []}
+    assert has_ended(ready.pid, ready.started)
+    assert cli("leave").code == 0
+    assert cli("status").code == 3
+
+
+def test_join_tells_each_fact_and_keeps_stdout_for_it(cli: Cli) -> None:
+    joined = cli("join", "--name", "alice")
+    for fact in ("peer id   12D3KooW", "did       did:swarm:", "network   test", "wws:alice is yours until"):
+        assert fact in joined.out
+    assert joined.err == ""
+    again = cli("join", "--name", "alice")
+    assert again.code == 0
+    assert "already running" in again.out
+
+
+def test_another_name_is_another_node(cli: Cli) -> None:
+    assert cli("join", "--name", "alice").code == 0
+    assert cli("join", "--name", "bob").code == 0
+    assert [ready.node for ready in cli.home.running_nodes()] == ["alice", "bob"]
+    which = cli("status", "--json")
+    assert which.code == 2
+    assert which.error["code"] == "several_nodes"
+    assert "alice, bob" in which.error["message"]
+    assert cli("--node", "bob", "status", "--json").data["node"] == "bob"
+
+
+def test_another_network_on_a_running_node_changes_nothing(cli: Cli) -> None:
+    cli("join", "--network", "example.org")
+    other = cli("join", "--network", "other.org", "--json")
+    assert (other.code, other.error["code"]) == (2, "other_network")
+    assert "wws leave" in other.error["hint"]
+    same = cli("join", "--network", "EXAMPLE.org.#" + "00" * 32, "--json")
+    assert (same.code, same.data["already_running"]) == (0, True)
+
+
+def test_a_taken_name_is_exit_7_with_its_holder(cli: Cli) -> None:
+    joined = cli("join", "--name", "alice", "--json", taken_by="did:swarm:bob")
+    assert (joined.code, joined.error["code"]) == (7, "name_taken")
+    assert "did:swarm:bob" in joined.error["message"]
+    assert joined.data["joined"] is True
+    assert joined.data["name"] is None
+    assert joined.data["holder"] == "did:swarm:bob"
+
+
+def test_no_way_in_is_exit_9_and_the_node_goes_on(cli: Cli) -> None:
+    joined = cli("join", "--json", state="failed_retrying", tried=[["dns", "example.org", "NXDOMAIN"]])
+    assert (joined.code, joined.error["code"]) == (9, "no_way_in")
+    assert joined.data["tried"] == [{"source": "dns", "target": "example.org", "error": "NXDOMAIN"}]
+    assert "wws leave" in joined.error["hint"]
+    assert cli("status").code == 0
+    text = cli("join", "--timeout", "0", state="failed_retrying")
+    assert text.code == 9
+    assert "tried dns example.org: NXDOMAIN" in text.err
+
+
+def test_no_retry_stops_the_node(cli: Cli) -> None:
+    joined = cli("join", "--no-retry", "--json", state="failed_retrying")
+    assert joined.code == 9
+    assert "background" not in joined.error["hint"]
+    assert cli.home.running_nodes() == []
+
+
+def test_the_time_runs_out(cli: Cli) -> None:
+    joined = cli("join", "--timeout", "2", "--json", state="discovering")
+    assert joined.code == 9
+    assert joined.data["joined"] is False
+
+
+def test_a_clock_that_differs_is_said(cli: Cli) -> None:
+    assert "3 min ahead of" in cli("join", clock_skew_s=200.0).err
+
+
+def test_a_start_that_fails_is_told_in_the_nodes_words(cli: Cli, code: int, word: str) -> None:
+    error = {"code": word, "message": "What happened.", "hint": "What mends it.", "exit_code": code}
+    joined = cli("join", "--json", error=error)
+    assert joined.code == code
+    assert joined.error == {"code": word, "message": "What happened.", "hint": "What mends it."}
+
+
+def test_a_process_that_dies_without_a_word_is_told_with_its_last_words(cli: Cli) -> None:
+    joined = cli("join", "--json", die=3)
+    assert joined.error["code"] == "start_failed"
+    assert "exit code 3" in joined.error["message"]
+    assert "the last words" in joined.error["message"]
+    logged = cli("logs", "--json")
+    assert (logged.code, logged.data["lines"]) == (0, ["the last words"])
+
+
+def test_an_old_error_is_not_taken_for_a_new_one(cli: Cli) -> None:
+    error = {"code": "port_taken", "message": "Old.", "hint": "", "exit_code": 10}
+    assert cli("join", error=error).code == 10
+    assert cli("join", "--json", die=5).error["code"] == "start_failed"
+    assert cli("join").code == 0
+
+
+def test_two_joins_at_once_start_one_node(cli: Cli) -> None:
+    both = [cli.start("join", "--name", "alice", "--json") for _ in range(3)]
+    outcomes = [Outcome(process.wait(60), *process.communicate()) for process in both]
+    assert [outcome.code for outcome in outcomes] == [0, 0, 0]
+    assert sorted(outcome.data["already_running"] for outcome in outcomes) == [False, True, True]
+    assert len({outcome.data["peer_id"] for outcome in outcomes}) == 1
+
+
+def test_foreground_stays_until_it_is_stopped(cli: Cli) -> None:
+    process = cli.start("join", "--foreground", "--json")
+    assert process.stdout is not None
+    joined = json.loads(process.stdout.readline())
+    assert joined["data"]["joined"] is True
+    process.terminate()
+    assert process.wait(60) == 0
+    assert cli.home.running_nodes() == []
+    process.communicate()
+
+
+def test_leave_ends_a_node_that_does_not_answer(cli: Cli) -> None:
+    cli("join")
+    (ready,) = cli.home.running_nodes()
+    Path(ready.socket).unlink()
+    paths = cli.home.node(ready.node)
+    paths.ready_file.write_text(paths.ready_file.read_text().replace(json.dumps(ready.rpc), "null"))
+    assert cli("leave").code == 0
+    assert has_ended(ready.pid, ready.started)
+
+
+def test_commands_on_a_running_node(cli: Cli) -> None:
+    me = cli("join", "--name", "alice", "--json").data["did"]
+    assert cli("name", "claim", "alice", "--json").data["registered"] is True
+    assert cli("name", "list", "--json").data["names"][0]["name"] == "alice"
+    assert cli("resolve", "wws:alice", "--json").data["did"] == me
+    assert cli("ping", "alice", "-c", "2", "--json").data["received"] == 2
+    assert "2 of 2 answered" in cli("ping", "alice", "-c", "2").out
+    missing = cli("resolve", "carol", "--json")
+    assert (missing.code, missing.error["code"]) == (4, "name_not_found")
+    assert cli("peers").out == "No peers.\n"
+    assert cli("call", "swarm.my_names", "--json").data["result"][0]["name"] == "alice"
+    unknown = cli("call", "no.such", "--json")
+    assert (unknown.code, unknown.error["code"]) == (2, "method_not_found")
+    assert cli("name", "renew", "alice").code == 0
+    assert cli("leave", "--release-name", "--json").data["released"] == ["alice"]

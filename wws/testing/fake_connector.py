@@ -1,0 +1,120 @@
+"""`python -m wws.testing.fake_connector`: a node process without a network.
+
+Takes the command line of `wws-connector`, keeps its promises about files, socket and signals
+(`ready.json`, `error.json`, RPC, SIGTERM), and has a `FakeNode` behind them. How its join goes is set
+in the environment variable FAKE_JOIN, as JSON: `{"state", "tried", "taken_by", "clock_skew_s"}`, or
+`{"error": {"code", "message", "hint", "exit_code"}}` for a start that fails, or `{"die": 3}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+from typing import Any
+
+from wws.errors import LocalError
+from wws.rpc import api
+from wws.runtime.arguments import parse_arguments, prepare
+from wws.runtime.homes import Ready, process_start
+from wws.runtime.keyfile import load_or_create
+from wws.runtime.rpc_server import RpcServer, RpcServerConfig
+from wws.runtime.whole_files import make_folder
+from wws.testing.fake_node import NOW, FakeNode
+
+
+class SetFailure(LocalError):
+    """A failure that the environment asked for."""
+
+    def __init__(self, code: str, message: str, hint: str, exit_code: int) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code  # type: ignore[misc]  # one class stands for every failure here
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+class _Node(FakeNode):
+    """A fake node with a true identity and the state of join that was asked for."""
+
+    def __init__(self, label: str, name: str | None, setting: dict[str, Any]) -> None:
+        super().__init__(label)
+        self._claimed = name
+        self._setting = setting
+        self.ready: Ready | None = None
+        self.network: str | None = None
+        state = setting.get("state", "joined")
+        self.join = api.JoinProgress(
+            state,
+            source="pinned" if state == "joined" else None,
+            tried=tuple(api.Tried(*entry) for entry in setting.get("tried", ())),
+            next_retry_s=60.0 if state == "failed_retrying" else None,
+            clock_skew_s=setting.get("clock_skew_s"),
+        )
+
+    async def status(self) -> api.NodeStatus:
+        assert self.ready is not None
+        status = await super().status()
+        names: tuple[api.LeasedName, ...] = ()
+        if self._claimed is not None and status.joined:
+            holder = self._setting.get("taken_by")
+            state: api.NameState = "taken" if holder else "held"
+            expires_at = None if holder else NOW
+            names = (api.LeasedName(self._claimed, "public", expires_at, False, state, holder),)
+        return replace(
+            status,
+            name=self._claimed,
+            names=names,
+            network=self.network,
+            domain=self.network,
+            rpc=self.ready.rpc,
+            socket=self.ready.socket,
+        )
+
+
+async def serve(arguments: list[str], setting: dict[str, Any]) -> int:
+    """Run until SIGTERM or `swarm.stop`; the exit code."""
+    options = parse_arguments(arguments)
+    preparation = prepare(options, os.environ)
+    paths = preparation.node
+    make_folder(paths.run)
+    paths.clear()
+    if "error" in setting:
+        paths.write_error(SetFailure(**setting["error"]))
+        return int(setting["error"]["exit_code"])
+    if "die" in setting:
+        sys.stderr.write("the last words\n")
+        return int(setting["die"])
+    identity, _ = load_or_create(preparation.identity.path, os.environ)
+    node = _Node(paths.name, options.wws_name or options.name, setting)
+    node.peer_id, node.did = str(identity.peer_id), identity.peer_id.did
+    node.swarm.nodes[node.peer_id] = node
+    node.network = (options.network or "test").partition("#")[0]
+    server = RpcServer(node, paths, RpcServerConfig(port=0, port_is_default=False), env=os.environ)
+    await server.start()
+    node.ready = Ready(
+        node=paths.name,
+        pid=os.getpid(),
+        peer_id=node.peer_id,
+        did=node.did,
+        listen=(),
+        rpc=server.tcp_address,
+        http=None,
+        socket=str(server.socket_path),
+        cookie=str(server.cookie_path),
+        started=process_start(os.getpid()),
+    )
+    paths.write_ready(node.ready)
+    sys.stderr.write(f"{node.peer_id} is up\n")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stopped.set)
+    await node.stopped.wait()
+    paths.clear()
+    await server.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(serve(sys.argv[1:], json.loads(os.environ.get("FAKE_JOIN", "{}")))))
