@@ -26,7 +26,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 @asynccontextmanager
-async def serving(home: Home, label: str, swarm: FakeSwarm, *, socket: bool = True) -> AsyncIterator[FakeNode]:
+async def serving(
+    home: Home, label: str, swarm: FakeSwarm, *, socket: bool = True
+) -> AsyncIterator[FakeNode]:
     node, paths = FakeNode(label, swarm), home.node(label)
     config = RpcServerConfig(port=0, port_is_default=False)
     server = RpcServer(node, paths, config, env={"XDG_RUNTIME_DIR": str(home.root)})
