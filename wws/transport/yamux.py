@@ -206,7 +206,9 @@ class Yamux:
         if not stream.state & OWES_SYN:
             self._control(DATA, RST, stream_id, 0)
             if not stream.state & ENDED_BY_PEER:
-                self._stray_allowance += stream.credit
+                # What is left of a frame under way is dropped without being charged.
+                under_way = self._body_left if self._body_stream == stream_id else 0
+                self._stray_allowance += stream.credit - under_way
         self._table.free(stream_id, stream)
 
     def consumed(self, stream_id: int, count: int, now: float) -> None:
@@ -318,6 +320,7 @@ class Yamux:
                 stream_id = self._body_stream
                 stream = streams.get(stream_id)
                 if stream is not None:
+                    stream.credit -= taken
                     stream.unread += taken
                     self._table.unread += taken
                     if self._table.unread > self._config.max_unread:
@@ -397,7 +400,6 @@ class Yamux:
     def _begin_body(self, stream_id: int, stream: Stream, length: int, ends: bool) -> None:
         if length > stream.credit:
             raise WindowExceeded(f"stream {stream_id}: {length} bytes, {stream.credit} granted")
-        stream.credit -= length
         self._body_left = length
         self._body_stream = stream_id
         self._body_ends = ends

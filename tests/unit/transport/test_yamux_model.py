@@ -252,10 +252,10 @@ class TwoSessions(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Deliver and consume everything."""
-        while True:
+        busy = True
+        while busy:
             self.flush()
-            if not any(side.arriving for side in self.sides):
-                return
+            busy = any(side.arriving for side in self.sides)
             for index, side in enumerate(self.sides):
                 self.hear(index, 10_000_000)
                 for stream_id, view in side.views.items():
