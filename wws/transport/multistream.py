@@ -130,13 +130,16 @@ class Negotiator:
         Raises `NegotiationFailed` when the peer breaks the rules or supports nothing of what was proposed.
         """
         self._buffer += data
+        if not self._header_seen and not _HEADER_LINE.startswith(self._buffer[: len(_HEADER_LINE)]):
+            # Said at the first wrong byte: a browser's or a scanner's next one may never come.
+            raise NegotiationFailed(
+                f"the peer does not speak multistream-select: {bytes(self._buffer[:40])!r}"
+            )
         while self.protocol is None:
             line = self._next_line()
             if line is None:
                 break
             if not self._header_seen:
-                if line != HEADER:
-                    raise NegotiationFailed(f"the peer does not speak multistream-select: {line[:40]!r}")
                 self._header_seen = True
                 if not self.is_initiator:
                     self._out += _HEADER_LINE
