@@ -1,4 +1,4 @@
-"""The command line that users and scripts rely on: commands, options, JSON members, exit codes, start time."""
+"""The command line that scripts rely on: commands, options, JSON members, exit codes, start time."""
 
 import json
 import os

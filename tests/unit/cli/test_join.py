@@ -226,6 +226,29 @@ def test_leave_ends_a_node_that_does_not_answer(cli: Cli) -> None:
     assert has_ended(ready.pid, ready.started)
 
 
+DATA = {
+    "status": "node peer_id did network reachability nat relays addresses connections names uptime_s "
+    "traffic disk",
+    "peers": "peers",
+    "id": "peer_id peer_id_cid did did_key node_id path",
+    "resolve alice": "name swarm did peer_id addresses expires_at stale witnessed pinned owner_changed",
+    "ping alice": "target peer_id sent received replies",
+    "name list": "names",
+    "join": "node already_running joined network source identity_path peer_id did peers swarm_size name "
+    "name_expires_at witnessed rpc socket http",
+}
+"""Contract, section 2: what `data` has at least."""
+
+
+def test_data_members(cli: Cli) -> None:
+    assert cli("join", "--name", "alice").code == 0
+    assert cli("name", "claim", "alice").code == 0
+    for command, members in DATA.items():
+        found = cli(*command.split(), *(["--name", "alice"] if command == "join" else []), "--json")
+        assert found.code == 0, found
+        assert set(members.split()) <= set(found.data), command
+
+
 def test_commands_on_a_running_node(cli: Cli) -> None:
     me = cli("join", "--name", "alice", "--json").data["did"]
     assert cli("name", "claim", "alice", "--json").data["registered"] is True

@@ -1,0 +1,108 @@
+"""The RPC interface that programs rely on: methods, parameters, members of the answers, error numbers."""
+
+import dataclasses
+
+import pytest
+
+from wws.rpc import api, codes
+from wws.rpc.methods import METHODS, Who
+from wws.rpc.params import is_required
+from wws.rpc.wire import WireConfig
+from wws.runtime.rpc_connection import ConnectionConfig
+from wws.runtime.rpc_ports import DEFAULT_PORT
+from wws.runtime.rpc_server import RpcServerConfig
+from wws.testing.fake_node import FakeNode
+
+METHOD_PARAMS = {
+    "swarm.get_status": [],
+    "swarm.get_network_stats": [],
+    "swarm.get_identity": ["did?"],
+    "swarm.peers": [],
+    "swarm.connect": ["addr"],
+    "swarm.ping": ["target", "count?"],
+    "swarm.register_name": ["name"],
+    "swarm.resolve_name": ["name"],
+    "swarm.renew_name": ["name"],
+    "swarm.my_names": [],
+    "swarm.release_name": ["name"],
+    "swarm.stop": ["release_name?"],
+    "rpc.discover": [],
+}
+
+MEMBERS: dict[type, set[str]] = {
+    api.NodeStatus: {
+        *("agent_id", "peer_id", "name", "status", "reachability", "tier", "peers", "uptime_s"),
+        *("node", "did", "network", "nat", "relays", "addresses", "connections", "names", "traffic", "disk"),
+    },
+    api.NetworkStats: {"swarm_size", "peers", "relays", "traffic"},
+    api.SwarmSize: {"estimate", "low", "high", "method"},
+    api.Relay: {"peer_id", "addr", "expires_at"},
+    api.ConnectionCounts: {"direct", "relayed"},
+    api.IdentityInfo: {"did", "peer_id", "node_id", "did_key", "name"},
+    api.PeerConnection: {
+        *("peer_id", "addr", "transport", "direction", "path", "relay", "rtt_ms", "agent", "name"),
+    },
+    api.PingReport: {"target", "peer_id", "sent", "received", "replies"},
+    api.PingReply: {"seq", "rtt_ms", "path", "relay", "reason"},
+    api.Resolved: {
+        *("name", "swarm", "did", "peer_id", "addresses", "expires_at", "stale", "witnessed", "pinned"),
+        "owner_changed",
+    },
+    api.NameRegistered: {"registered", "expires_at", "witnessed"},
+    api.NameRenewed: {"renewed", "new_expires_at"},
+    api.LeasedName: {"name", "swarm", "expires_at", "witnessed", "state"},
+}
+
+
+def test_methods_and_their_params() -> None:
+    assert {
+        name: [
+            field.name + ("" if is_required(field) else "?") for field in dataclasses.fields(method.params)
+        ]
+        for name, method in METHODS.items()
+    } == METHOD_PARAMS
+
+
+@pytest.mark.parametrize("record", MEMBERS, ids=lambda record: record.__name__)
+def test_members_of_the_answers(record: type) -> None:
+    assert MEMBERS[record] <= {field.name for field in dataclasses.fields(record)}
+
+
+async def test_my_names_is_a_list() -> None:
+    alice = FakeNode("alice")
+    await alice.register_name("alice")
+    (name,) = api.to_json(await METHODS["swarm.my_names"].call(alice, None))  # type: ignore[misc]
+    assert isinstance(name, dict)
+    assert {"name", "expires_at"} <= set(name)
+
+
+async def test_the_openrpc_document_lists_each_method() -> None:
+    document = await METHODS["rpc.discover"].call(FakeNode("alice"), None)
+    assert isinstance(document, dict)
+    assert document["openrpc"].startswith("1.")
+    assert {entry["name"] for entry in document["methods"]} == set(METHOD_PARAMS)
+
+
+def test_error_numbers() -> None:
+    assert (codes.PARSE_ERROR, codes.INVALID_REQUEST, codes.METHOD_NOT_FOUND) == (-32700, -32600, -32601)
+    assert (codes.INVALID_PARAMS, codes.INTERNAL_ERROR) == (-32602, -32603)
+    assert (codes.UNAUTHORISED, codes.NOT_FOUND, codes.REFUSED, codes.RATE_LIMITED) == (
+        -32001,
+        -32002,
+        -32003,
+        -32004,
+    )
+    assert (codes.TIMEOUT, codes.UNREACHABLE, codes.INTEGRITY) == (-32005, -32006, -32007)
+    assert codes.rpc_number("owner_changed") == -32007
+
+
+def test_bounds() -> None:
+    assert WireConfig().max_line == 2 * 1024 * 1024
+    assert WireConfig().max_batch == 100
+    assert RpcServerConfig().max_clients == 256
+    assert ConnectionConfig().idle_timeout == 600
+    assert (RpcServerConfig().host, DEFAULT_PORT) == ("127.0.0.1", 9370)
+
+
+def test_only_stopping_is_closed_to_tcp() -> None:
+    assert [name for name, method in METHODS.items() if method.who is Who.SOCKET] == ["swarm.stop"]
