@@ -66,8 +66,8 @@ from wws.dht.store import Outcome, ProviderStore, RecordKind, RecordStore, Store
 from wws.dht.upkeep import (
     BringRecord,
     CheckPeer,
+    LookForKey,
     LookForSelf,
-    LookIntoBucket,
     Provide,
     Task,
     Upkeep,
@@ -166,7 +166,8 @@ class Kademlia:
         self._connected: set[PeerId] = set()
         self._round_trip = config.first_round_trip
         self._measured = False
-        self._looking_for_self = False
+        self.joined = False
+        """Whether a look-up of ourselves has come to its end with at least one answer."""
 
     # What the outside may ask
 
@@ -453,7 +454,7 @@ class Kademlia:
                 return self._begin(
                     self._find(None, self.local.to_bytes(), None, self.config.lookup, now), now, unix_now
                 )
-            case LookIntoBucket(key=key):
+            case LookForKey(key=key):
                 return self._begin(self._find(None, key, None, self._narrow, now), now, unix_now)
             case CheckPeer(contact=contact):
                 message = KadMessage(MessageType.FIND_NODE, self.local.to_bytes())
@@ -491,7 +492,10 @@ class Kademlia:
             commands.append(step)
         if operation.complete and not operation.sampled:
             operation.sampled = True
-            self._sample(operation.lookup, now)
+            if operation.lookup.k >= self.config.lookup.k:
+                self._sample(operation.lookup, now)
+            if operation.lookup.answered and operation.lookup.target == position_of_peer(self.local):
+                self.joined = True
         op = operation.op
         if operation.reported and op is not None and self._operations.get(op) is operation:
             # The number is the caller's again; what is left to do goes on without it.

@@ -25,6 +25,7 @@ from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.dht.messages import WirePeer
@@ -169,9 +170,13 @@ class Lookup:
         self._config = config
         self._late_after = late_after
         self._radius = radius
-        self._k = config.k
+        self.k = config.k
+        """How many peers it is after."""
         self._path_count = 1
         self._candidates: dict[PeerId, _Candidate] = {}
+        self._prefixes: dict[str, int] = {}
+        self._crowded = False
+        """Whether some prefix has more candidates than count, so that they must be told apart."""
         self._ordered: list[tuple[int, _Candidate]] = []
         self._in_flight = [0]
         self._timers: list[tuple[float, int, _Candidate]] = []
@@ -198,7 +203,7 @@ class Lookup:
             case Failed(peer=peer):
                 self._conclude(peer, _FAILED)
             case Widen(k=k):
-                self._k = max(self._k, k)
+                self.k = max(self.k, k)
             case TimerFired():
                 self._expire(now)
             case _:
@@ -270,8 +275,6 @@ class Lookup:
             if known.standing is _HEARD and named.addresses is not known.addresses:
                 self._learn_addresses(known, named)
             return
-        if peer == self._local:
-            return
         distance = position_of_peer(peer) ^ self.target
         if len(self._ordered) >= self._config.max_candidates:
             farthest = self._ordered[-1]
@@ -279,7 +282,10 @@ class Lookup:
                 return
             self._ordered.pop()
             del self._candidates[farthest[1].peer]
+        if peer == self._local:
+            return
         candidate = _Candidate(named, distance, paths)
+        self._count_prefixes(candidate.prefixes)
         self._candidates[peer] = candidate
         insort(self._ordered, (distance, candidate), key=_distance_of)
 
@@ -288,6 +294,14 @@ class Lookup:
         if len(merged) > len(known.addresses):
             known.addresses = merged[:16]
             known.prefixes = _prefixes_of(known.addresses)
+            self._count_prefixes(known.prefixes)
+
+    def _count_prefixes(self, prefixes: tuple[str, ...]) -> None:
+        # Never counted down: at worst candidates are told apart where they need not be.
+        for prefix in prefixes:
+            count = self._prefixes[prefix] = self._prefixes.get(prefix, 0) + 1
+            if count > self._config.per_prefix:
+                self._crowded = True
 
     def _conclude(self, peer: PeerId, standing: _Standing) -> _Candidate:
         candidate = self._candidates.get(peer)
@@ -314,7 +328,7 @@ class Lookup:
             budget = self._config.alpha // self._path_count
             if path < self._config.alpha % self._path_count:
                 budget += 1
-            for candidate in self._nearest(self._k, 1 << path, now=now):
+            for candidate in self._nearest(self.k, 1 << path, now=now):
                 standing = candidate.standing
                 if standing is _ANSWERED:
                     continue
@@ -355,6 +369,7 @@ class Lookup:
         """
         found: list[_Candidate] = []
         prefixes: dict[str, int] = {}
+        crowded = self._crowded
         give_up = now is not None and self.answered >= self._config.enough
         for distance, candidate in self._ordered:
             if len(found) >= count and (distance > self._radius or len(found) >= self._config.widest):
@@ -368,7 +383,7 @@ class Lookup:
                 waited = now >= candidate.asked_at + self._config.patience
                 if give_up or waited:
                     continue
-            if candidate.prefixes and not self._admit(candidate, prefixes):
+            if crowded and candidate.prefixes and not self._admit(candidate, prefixes):
                 continue
             found.append(candidate)
         return found
@@ -386,6 +401,7 @@ def _distance_of(entry: tuple[int, _Candidate]) -> int:
     return entry[0]
 
 
+@lru_cache(maxsize=16_384)
 def _prefixes_of(addresses: tuple[Multiaddr, ...]) -> tuple[str, ...]:
     # Any of its addresses may be the real one, so a peer counts for each prefix that it names.
     found = {public_prefix_of(address) for address in addresses}

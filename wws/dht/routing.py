@@ -208,10 +208,19 @@ class RoutingTable:
         return due[:limit]
 
     def thin_buckets(self) -> list[int]:
-        """Buckets with fewer than half their places taken, although deeper ones hold peers."""
-        half = self._config.bucket_size // 2
-        deepest = max((i for i in range(self._deepest, -1, -1) if self._buckets[i]), default=0)
-        return [index for index in range(deepest) if len(self._buckets[index]) < half]
+        """Buckets with fewer than half their places taken, although the deeper ones together would fill one.
+
+        Deeper than these, a look-up of ourselves meets everybody there is.
+        """
+        thin: list[int] = []
+        deeper = len(self._contacts)
+        for index in range(self._deepest + 1):
+            deeper -= len(self._buckets[index])
+            if deeper < self._config.bucket_size:
+                break
+            if len(self._buckets[index]) < self._config.bucket_size // 2:
+                thin.append(index)
+        return thin
 
     def bucket_sizes(self) -> dict[int, int]:
         """Peers by length of common prefix, empty buckets left out."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from wws.dht.messages import KadMessage, KadRecord, MessageType, WirePeer
-from wws.dht.positions import position_of_key
+from wws.dht.positions import position_of_key, position_of_peer
 from wws.dht.routing import RoutingTable
 from wws.dht.store import Outcome, ProviderStore, RecordStore, StoreRefused
 from wws.identity.peer_id import PeerId
@@ -62,7 +62,8 @@ class Serving:
 
     def _closer(self, sender: PeerId, key: bytes) -> tuple[WirePeer, ...]:
         contacts = self._routing.closest(position_of_key(key), self._k + 1, proven=True)
-        return tuple([contact.named for contact in contacts if contact.peer != sender][: self._k])
+        asking = position_of_peer(sender)
+        return tuple([contact.named for contact in contacts if contact.position != asking][: self._k])
 
     def _value(self, sender: PeerId, key: bytes, unix_now: int) -> KadMessage | None:
         try:

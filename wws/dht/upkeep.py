@@ -11,15 +11,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import random
 from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from wws.dht.positions import KEY_BITS, position_of_key, position_of_peer
+from wws.dht.positions import KEY_BITS, position_of_peer
 from wws.dht.routing import Contact, RoutingTable
 from wws.dht.store import RecordStore
+from wws.errors import LocalProtocolError
 from wws.identity.peer_id import PeerId
 
 
@@ -33,10 +35,15 @@ class UpkeepConfig:
     """Seconds between look-ups of our own position."""
     newcomer_refresh_after: float = 5.0
     """Seconds after a newcomer in the neighbourhood until such a look-up is made early."""
-    newcomer_refresh_spacing: float = 60.0
+    newcomer_refresh_spacing: float = 120.0
     """Seconds between early ones."""
     bucket_refresh_interval: float = 600.0
     """Seconds between look-ups into a bucket that stays thin."""
+    wanted_peers: int = 160
+    """Peers to be connected with where there are as many: a warm connection answers in one round trip, a
+    peer that must be dialled takes four. Well below the connection limit of an agent (256)."""
+    widen_spacing: float = 15.0
+    """Seconds between look-ups for a random key to reach that number, as long as they bring newcomers."""
     max_refreshed_bucket: int = 12
     """Deeper buckets are filled by looking for ourselves; finding a key for them costs 2^depth hashes."""
     check_interval: float = 600.0
@@ -65,9 +72,10 @@ class LookForSelf:
 
 
 @dataclass(frozen=True, slots=True)
-class LookIntoBucket:
+class LookForKey:
+    """A narrow look-up, to get to know peers where the key is."""
+
     key: bytes
-    """A key whose position falls into the bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ class Provide:
     key: bytes
 
 
-Task: TypeAlias = LookForSelf | LookIntoBucket | CheckPeer | BringRecord | Provide
+Task: TypeAlias = LookForSelf | LookForKey | CheckPeer | BringRecord | Provide
 
 
 class Upkeep:
@@ -105,7 +113,9 @@ class Upkeep:
         self._next_tick: float | None = None
         self._refresh_at: float | None = None
         self._last_refresh = float("-inf")
-        self._buckets_refreshed: dict[int, float] = {}
+        self._widen_at = 0.0
+        self._peers_when_widened = 0
+        self._bucket_due: dict[int, float] = {}
         self._republish_at: dict[bytes, float] = {}
         self._republish_queue: list[tuple[float, bytes]] = []
         self._handovers: deque[tuple[bytes, PeerId]] = deque()
@@ -191,21 +201,29 @@ class Upkeep:
         for bucket in self._routing.thin_buckets():
             if bucket > self._config.max_refreshed_bucket:
                 break
-            if (
-                now - self._buckets_refreshed.get(bucket, float("-inf"))
-                < self._config.bucket_refresh_interval
-            ):
+            if now < self._bucket_due.get(bucket, now):
                 continue
-            self._buckets_refreshed[bucket] = now
-            return [LookIntoBucket(self._key_in_bucket(bucket))]
+            self._bucket_due[bucket] = now + self._spread(self._config.bucket_refresh_interval)
+            return [LookForKey(self._key_in_bucket(bucket))]
+        if len(self._routing) < self._config.wanted_peers and self._widen_at <= now:
+            grown = len(self._routing) > self._peers_when_widened
+            self._peers_when_widened = len(self._routing)
+            pause = self._config.widen_spacing if grown else self._config.refresh_interval
+            self._widen_at = now + self._spread(pause)
+            return [LookForKey(self._rng.randbytes(32))]
         return []
 
     def _key_in_bucket(self, bucket: int) -> bytes:
-        # The table's positions are hashes, so a position is found by trying: 2^(bucket + 1) times.
-        while True:
-            key = self._rng.randbytes(32)
-            if KEY_BITS - (position_of_key(key) ^ self._local_position).bit_length() == bucket:
+        # Positions are hashes, so one in the bucket is found by trying: 2^(bucket + 1) times on average.
+        first = self._rng.getrandbits(64)
+        shift = KEY_BITS - 64
+        local = self._local_position >> shift
+        for number in range(first, first + (1 << 32)):
+            key = number.to_bytes(16, "big")
+            near = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
+            if 64 - (near ^ local).bit_length() == bucket:
                 return key
+        raise LocalProtocolError(f"no key found for bucket {bucket}")
 
     def _queue_handovers(self, peer: PeerId) -> None:
         newcomer = position_of_peer(peer)

@@ -134,14 +134,17 @@ def test_checks_go_to_whom_nobody_heard_of_longest() -> None:
     assert [contact.peer for contact in routing.to_check(1000, 100, 1)] == [FAR[1]]
 
 
-def test_thin_buckets_are_those_before_the_deepest() -> None:
+def test_thin_buckets_have_a_bucket_full_of_peers_behind_them() -> None:
     routing = table()
-    for peer in FAR[:3]:
+    for peer in NEAR[:3]:
         routing.add(peer, (), None, 0)
     assert routing.thin_buckets() == []
-    deep = max(PEERS, key=bucket_of)
-    routing.add(deep, (), None, 0)
-    assert routing.thin_buckets() == list(range(1, bucket_of(deep)))
+    routing.add(NEAR[3], (), None, 0)
+    assert routing.thin_buckets()[:4] == [0, 1, 2, 3]
+    routing.add(FAR[0], (), None, 0)
+    assert routing.thin_buckets()[0] == 0
+    routing.add(FAR[1], (), None, 0)
+    assert routing.thin_buckets()[0] == 1
 
 
 class RoutingRules(RuleBasedStateMachine):
