@@ -174,6 +174,9 @@ def test_a_clock_that_differs_is_said(cli: Cli) -> None:
     assert "3 min ahead of" in cli("join", clock_skew_s=200.0).err
 
 
+@pytest.mark.parametrize(
+    "code, word", [(9, "no_network"), (8, "key_file_loose"), (10, "port_taken"), (2, "config_error")]
+)
 def test_a_start_that_fails_is_told_in_the_nodes_words(cli: Cli, code: int, word: str) -> None:
     error = {"code": word, "message": "What happened.", "hint": "What mends it.", "exit_code": code}
     joined = cli("join", "--json", error=error)
