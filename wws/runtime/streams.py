@@ -149,6 +149,10 @@ class Stream:
         connection = self.connection
         while view:
             self._check_writable()
+            if self._negotiator is not None and not self._negotiator.may_send:
+                # Of several proposals nobody knows yet which one these bytes would reach.
+                await self._wait_writer()
+                continue
             accepted = connection.send(self.stream_id, view)
             view = view[accepted:]
             if connection.write_paused:
@@ -200,6 +204,7 @@ class Stream:
     def negotiation_done(self, protocol: str) -> None:
         self._negotiator = None
         self.protocol = protocol
+        self._wake_writer()
         if self._fin_wanted:
             self._send_fin()
 
