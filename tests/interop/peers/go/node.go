@@ -107,6 +107,7 @@ func newNode(config Config) (*Node, error) {
 		"/test/sink/1":    func(stream network.Stream) error { return sink(stream, 0) },
 		"/test/slow/1":    func(stream network.Stream) error { return sink(stream, 20*time.Millisecond) },
 		"/test/reverse/1": reverse,
+		"/test/reset/1":   readAndReset,
 	} {
 		host.SetStreamHandler(name, serve(handler))
 	}
@@ -194,6 +195,14 @@ func reverse(stream network.Stream) error {
 	slices.Reverse(data)
 	_, err = stream.Write(data)
 	return err
+}
+
+// readAndReset reads something, then resets.
+func readAndReset(stream network.Stream) error {
+	if _, err := stream.Read(make([]byte, chunkSize)); err != nil {
+		return err
+	}
+	return errors.New("reset, as the protocol says")
 }
 
 // ---- identify ----

@@ -58,10 +58,15 @@ async function send (stream, bytes) {
   if (stream.send(bytes) === false) await stream.onDrain()
 }
 
-async function readAll (stream) {
-  const parts = []
-  for await (const chunk of chunks(stream)) parts.push(chunk)
-  return Buffer.concat(parts)
+/** Everything until the end. It may fail before it is awaited, when the writing has failed already. */
+function readAll (stream) {
+  const all = (async () => {
+    const parts = []
+    for await (const chunk of chunks(stream)) parts.push(chunk)
+    return Buffer.concat(parts)
+  })()
+  all.catch(() => {})
+  return all
 }
 
 const handlers = {
@@ -99,6 +104,11 @@ const handlers = {
   '/test/reverse/1': async stream => {
     await send(stream, (await readAll(stream)).reverse())
     await stream.close()
+  },
+  /** Reads something, then resets. */
+  '/test/reset/1': async stream => {
+    for await (const _ of chunks(stream)) break
+    stream.abort(new Error('reset, as the protocol says'))
   }
 }
 
