@@ -124,49 +124,45 @@ class LimitSettings:
     """Inbound connections that are still negotiating, in total (2,048 in bootstrap mode)."""
     phase_timeout: Seconds = 10.0
     """Longest phase of a handshake: a silent socket is gone by then."""
-    dials: Count = 32
+    dials: Count = 64
     """Outbound attempts at a time."""
     dial_timeout: Seconds = 10.0
     keepalive_interval: Seconds = 30.0
     """Silence on a connection after which it is pinged."""
-    keepalive_timeout: Seconds = 20.0
+    keepalive_timeout: Seconds = 10.0
     """Wait for the answer to that ping, after which the connection is given up."""
     streams_per_connection: Count = 512
     stream_window: Size = 16 * 1024 * 1024
     """Bytes that a stream may have in flight towards us, once its window has grown."""
-    connection_window: Size = 32 * 1024 * 1024
-    """The same for all streams of a connection."""
+    connection_window: Size = 16 * 1024 * 1024
+    """By how much all windows of a connection may have grown together."""
     send_buffer: Size = 1024 * 1024
     """Bytes that wait to be sent on one connection before writers are made to wait."""
     known_peers: Count = 4096
-    addresses_per_peer: Count = 32
-    cached_peers: Count = 256
+    addresses_per_peer: Count = 16
+    cached_peers: Count = 500
     """Peers that worked, remembered over restarts."""
-    stream_requests_per_s: Rate = 50.0
-    """Inbound requests of one peer a second, on each protocol of the mesh."""
-    requests_per_s_per_prefix: Rate = 200.0
-    """The same from one IPv4 /24 or IPv6 /56."""
+    dht_requests_per_s: Rate = 100.0
+    """Requests of one peer a second; over it the peer is made to wait."""
 
     # DHT
-    dht_records: Count = 16_384
+    dht_records: Count = 65_536
     """Records held for others."""
-    dht_records_per_publisher: Count = 64
+    dht_records_per_publisher: Count = 256
     dht_record_bytes: Size = 64 * 1024 * 1024
     """Bytes of all records held."""
     dht_provider_keys: Count = 16_384
     dht_providers_per_key: Count = 20
     dht_provider_keys_per_peer: Count = 256
-    dht_operations: Count = 64
+    dht_operations: Count = 256
     """Look-ups of our own at a time; more wait."""
     dht_query_timeout: Seconds = 10.0
-    dht_inbound_requests: Count = 256
-    """Requests of others being answered at a time."""
 
     # Discovery
     dns_timeout: Seconds = 5.0
     dns_records: Count = 1_000
     """Records of one answer that are looked at."""
-    mdns_peers: Count = 256
+    mdns_peers: Count = 64
     join_peer_timeout: Seconds = 10.0
     """Time that one entry point gets at the join."""
     retry_first: Seconds = 60.0
@@ -180,20 +176,15 @@ class LimitSettings:
     rpc_depth: Count = 64
     """Nesting of one JSON value."""
     rpc_idle_timeout: Seconds = 600.0
-    rpc_pending: Count = 64
+    rpc_pending: Count = 16
     """Requests of one client being worked on at a time."""
-    new_names_per_day: Count = 5
-    """New names an agent may claim a day."""
-    registrations_per_hour: Count = 1
-    """Calls of `register_agent` an agent may make an hour."""
     http_clients: Count = 64
     http_request: Size = 8192
     """Bytes of an HTTP request's head."""
     http_timeout: Seconds = 10.0
 
-    # Shutdown
-    drain_timeout: Seconds = 10.0
-    """Time that work in progress gets after SIGTERM."""
+    drain_timeout: Seconds = 2.0
+    """Time that calls under way get after SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +219,6 @@ BOOTSTRAP_DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "handshakes": 2048,
         "dht_records": 131_072,
         "known_peers": 32_768,
-        "dht_inbound_requests": 2048,
         "stream_window": 4 * 1024 * 1024,
         "connection_window": 8 * 1024 * 1024,
     },

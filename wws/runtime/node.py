@@ -45,6 +45,7 @@ from wws.runtime.node_config import (
     entry_point_config,
     host_config,
     kademlia_config,
+    peer_cache_config,
 )
 from wws.runtime.own_addresses import announced
 from wws.runtime.ping import PingConfig, PingService
@@ -237,7 +238,7 @@ class Node:
             self.resolver,
             machine,
             DiscoveryFiles(
-                lambda value: files.change_state(network.name, lambda _: value),
+                lambda value: files.raise_state(network.name, value),
                 cache_file.write,
             ),
             ask_dns=self.config.network.auto_discover_bootstrap,
@@ -245,15 +246,15 @@ class Node:
         )
 
     def _read_cache(self, file: StateFile) -> PeerCache:
-        domain = self.choice.network.domain
+        domain, bounds = self.choice.network.domain, peer_cache_config(self.config)
         value = file.read()
         if value is None:
-            return PeerCache(domain)
+            return PeerCache(domain, config=bounds)
         try:
-            return PeerCache.from_json(value, domain, self.clock.unix())
+            return PeerCache.from_json(value, domain, self.clock.unix(), bounds)
         except PeerCacheMalformed as error:
             self.warnings.append(str(error))
-            return PeerCache(domain)
+            return PeerCache(domain, config=bounds)
 
     def _read_bundles(self, files: NetworkFiles) -> BundleState | None:
         network = self.choice.network

@@ -9,6 +9,7 @@ from wws.dht.kademlia import KademliaConfig
 from wws.dht.store import StoreConfig
 from wws.discovery.dials import DialConfig
 from wws.discovery.entry_points import EntryPointConfig
+from wws.discovery.peer_cache import PeerCacheConfig
 from wws.discovery.race import DiscoveryConfig
 from wws.mesh.admission import AdmissionConfig
 from wws.mesh.connections import ConnectionTableConfig
@@ -76,7 +77,7 @@ def kademlia_config(config: NodeConfig) -> KademliaConfig:
 
 
 def dht_driver_config(config: NodeConfig) -> DhtDriverConfig:
-    return DhtDriverConfig(max_requests_per_second=config.limits.stream_requests_per_s)
+    return DhtDriverConfig(max_requests_per_second=config.limits.dht_requests_per_s)
 
 
 def discovery_config(config: NodeConfig) -> DiscoveryConfig:
@@ -88,6 +89,10 @@ def discovery_config(config: NodeConfig) -> DiscoveryConfig:
         first_retry=limits.retry_first,
         longest_retry=limits.retry_longest,
     )
+
+
+def peer_cache_config(config: NodeConfig) -> PeerCacheConfig:
+    return PeerCacheConfig(max_peers=config.limits.cached_peers)
 
 
 def entry_point_config(config: NodeConfig) -> EntryPointConfig:

@@ -14,6 +14,7 @@ from wws.config.records import NodeConfig
 from wws.config.reloading import reload_config
 from wws.errors import LocalError, WwsError
 from wws.identity.keys import Identity
+from wws.rpc.wire import WireConfig
 from wws.runtime import keyfile, systemd
 from wws.runtime.announcement import identity_lines, txt_lines
 from wws.runtime.arguments import Options, Preparation, prepare
@@ -86,6 +87,7 @@ class Process:
         self._choice = choice
         self._env = env
         self._stopping = asyncio.Event()
+        self._http: HttpServer | None = None
 
     async def main(self) -> None:
         """Start everything, wait for the end, stop everything."""
@@ -111,13 +113,12 @@ class Process:
             env=self._env,
             on_refused=lambda reason: node.host.count_refusal("rpc", reason),
         )
-        http: HttpServer | None = None
         try:
             await node.start()
             await rpc.start()
             node.warnings += [warned.message for warned in rpc.warnings]
             face.rpc, face.socket = rpc.tcp_address, str(rpc.socket_path)
-            http = await self._start_http(node, face, metrics, readiness, rpc.port_shift)
+            self._http = await self._start_http(node, face, metrics, readiness, rpc.port_shift)
             readiness.set("listening", True)
             # A bootstrap node is a way in by itself; an agent is ready once it has found one.
             readiness.set("joined", node.is_bootstrap)
@@ -132,8 +133,8 @@ class Process:
         finally:
             await node.stop()
             await rpc.close()
-            if http is not None:
-                await http.close()
+            if self._http is not None:
+                await self._http.close()
 
     async def _start_http(
         self, node: Node, face: NodeFace, metrics: NodeMetrics, readiness: Readiness, shift: int
@@ -220,6 +221,8 @@ class Process:
         self._config = outcome.config
         set_level(outcome.config.log.level)
         node.reload(outcome.config)
+        if self._http is not None:
+            self._http.replace_hosts(outcome.config.rpc.http_hosts)
         log.info("reloaded", changed=list(outcome.changed), needs_restart=list(outcome.needs_restart))
 
 
@@ -250,9 +253,14 @@ def _lock(paths: NodePaths) -> int:
 
 def _rpc_config(config: NodeConfig) -> RpcServerConfig:
     limits = config.limits
-    connection = ConnectionConfig(idle_timeout=limits.rpc_idle_timeout, max_calls=limits.rpc_pending)
+    connection = ConnectionConfig(
+        idle_timeout=limits.rpc_idle_timeout,
+        max_calls=limits.rpc_pending,
+        drain_timeout=limits.drain_timeout,
+    )
+    wire = WireConfig(max_line=limits.rpc_line, max_depth=limits.rpc_depth, max_batch=limits.rpc_batch)
     if not config.rpc.tcp:
-        return RpcServerConfig(port=None, max_clients=limits.rpc_clients, connection=connection)
+        return RpcServerConfig(port=None, max_clients=limits.rpc_clients, connection=connection, wire=wire)
     host, _, port = config.rpc.tcp.rpartition(":")
     return RpcServerConfig(
         host=host.strip("[]"),
@@ -260,6 +268,7 @@ def _rpc_config(config: NodeConfig) -> RpcServerConfig:
         port_is_default=not config.is_explicit("rpc.tcp"),
         max_clients=limits.rpc_clients,
         connection=connection,
+        wire=wire,
     )
 
 

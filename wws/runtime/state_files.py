@@ -6,10 +6,9 @@ read is set aside under `<file>.damaged`, with a warning, and the node starts wi
 ever saves time or remembers a floor, it is never worth a node that does not start.
 
     state/<node>/port         {"schema", "port"}
-    state/<node>/peers.json   {"schema", "peers": [{"peer_id", "addresses", "network", "met_through",
-                                                    "worked_at"}]}
-    state/<node>/leases.json  {"schema", "leases": [{"swarm", "name", "record"}]}
-    known_names.json          {"schema", "names": [{"network", "swarm", "name", "peer_id", "pinned_at"}]}
+    state/<node>/peers.json   as `wws.discovery.peer_cache` writes it
+    state/<node>/leases.json  as `wws.runtime.names_driver` writes it
+    known_names.json          as `wws.names.pins` writes it
     networks/<name>.state     as `wws.discovery.bundle_state` writes it
     networks/<name>.json      the network file as it was signed: canonical JSON, no schema of ours
 
@@ -22,24 +21,19 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from wws.addresses.multiaddr import Multiaddr
-from wws.codec.canonical import JsonObject, JsonValue
+from wws.codec.canonical import JsonObject
+from wws.discovery.bundle_state import BundleState
 from wws.errors import LocalError, ParseError
-from wws.identity.peer_id import PeerId
 from wws.runtime.homes import Home, NodePaths
 from wws.runtime.machine_errors import reading_failed, writing_failed
 from wws.runtime.whole_files import make_folder, write_whole
 
 MAX_STATE = 16 * 1024 * 1024
 """Largest state file that is read, in bytes."""
-
-_T = TypeVar("_T")
 
 
 class StateDamaged(LocalError):
@@ -154,133 +148,6 @@ class PortFile:
         self._file.write({"port": port})
 
 
-@dataclass(frozen=True, slots=True)
-class CachedPeer:
-    """A peer that worked before."""
-
-    peer_id: PeerId
-    addresses: tuple[Multiaddr, ...]
-    network: str
-    """Domain of the network it was met in; empty for an ad hoc one."""
-    met_through: str
-    """How it was met (`pinned`, `bundle`, `entry_point`, `hint`, `mdns`): decides whether it is trusted."""
-    worked_at: int
-    """Unix time of the last connection."""
-
-
-class PeerCacheFile:
-    """Peers that worked, over restarts."""
-
-    def __init__(self, node: NodePaths, *, warn: Warn = _log_warning) -> None:
-        self._file = StateFile(node.peer_cache, warn=warn)
-
-    def read(self) -> list[CachedPeer]:
-        """The peers, as they were written; malformed entries are left out."""
-        return _entries(self._file.read(), "peers", _cached_peer)
-
-    def write(self, peers: Iterable[CachedPeer]) -> None:
-        """Replace the cache by `peers`; the caller bounds and ages them."""
-        self._file.write(
-            {
-                "peers": [
-                    {
-                        "peer_id": str(peer.peer_id),
-                        "addresses": [str(address) for address in peer.addresses],
-                        "network": peer.network,
-                        "met_through": peer.met_through,
-                        "worked_at": peer.worked_at,
-                    }
-                    for peer in peers
-                ]
-            }
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLease:
-    """A name that this node holds, with the record it published last."""
-
-    swarm: str
-    name: str
-    record: str
-    """The record as published: canonical JSON."""
-
-
-class LeasesFile:
-    """The names that a node holds."""
-
-    def __init__(self, node: NodePaths, *, warn: Warn = _log_warning) -> None:
-        self._file = StateFile(node.leases, warn=warn)
-
-    def read(self) -> list[StoredLease]:
-        """The leases, as they were written; malformed entries are left out."""
-        return _entries(self._file.read(), "leases", _lease)
-
-    def write(self, leases: Iterable[StoredLease]) -> None:
-        """Replace the leases by `leases`."""
-        self._file.write(
-            {
-                "leases": [
-                    {"swarm": lease.swarm, "name": lease.name, "record": lease.record} for lease in leases
-                ]
-            }
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPin:
-    """Whose a name was when this home first resolved it."""
-
-    network: str
-    """Domain of the network; empty for all ad hoc networks."""
-    swarm: str
-    name: str
-    peer_id: PeerId
-    pinned_at: int
-
-
-class PinsFile:
-    """`known_names.json`, shared by all nodes of a home and the command line."""
-
-    def __init__(self, home: Home, *, warn: Warn = _log_warning) -> None:
-        self._file = StateFile(home.known_names, warn=warn)
-
-    def read(self) -> list[StoredPin]:
-        """The pins, as they were written; malformed entries are left out."""
-        return _entries(self._file.read(), "names", _pin)
-
-    def set(self, pin: StoredPin) -> None:
-        """Pin a name, or move its pin. What other processes have pinned meanwhile stays."""
-        with locked(self._file.path):
-            kept = [known for known in self.read() if _pin_key(known) != _pin_key(pin)]
-            self._write([*kept, pin])
-
-    def forget(self, network: str, swarm: str, name: str) -> bool:
-        """Remove the pin of a name; whether there was one."""
-        with locked(self._file.path):
-            pins = self.read()
-            kept = [known for known in pins if _pin_key(known) != (network, swarm, name)]
-            if len(kept) != len(pins):
-                self._write(kept)
-            return len(kept) != len(pins)
-
-    def _write(self, pins: list[StoredPin]) -> None:
-        self._file.write(
-            {
-                "names": [
-                    {
-                        "network": pin.network,
-                        "swarm": pin.swarm,
-                        "name": pin.name,
-                        "peer_id": str(pin.peer_id),
-                        "pinned_at": pin.pinned_at,
-                    }
-                    for pin in pins
-                ]
-            }
-        )
-
-
 class NetworkFiles:
     """The saved networks of a home, and what their bundles have settled; shared by all its nodes."""
 
@@ -327,18 +194,25 @@ class NetworkFiles:
         """What the network's bundles have settled, for `BundleState.of`."""
         return StateFile(self._home.network_state(name), warn=self._warn).read()
 
-    def change_state(self, name: str, change: Callable[[JsonObject | None], JsonObject | None]) -> None:
-        """Replace the state by what `change` makes of the present one; `None` leaves it.
+    def raise_state(self, name: str, value: JsonObject) -> None:
+        """Save what `BundleState.to_json` gave, unless the file holds a higher number already.
 
-        Under a lock: another node of this home may have accepted a newer bundle meanwhile, and the highest
-        number must never sink, so `change` compares with what it is given.
+        Another node of this home may have accepted a newer bundle meanwhile, and the floor never sinks.
         """
         path = self._home.network_state(name)
         with locked(path):
             file = StateFile(path, warn=self._warn)
-            changed = change(file.read())
-            if changed is not None:
-                file.write(changed)
+            if _bundle_number(file.read()) <= _bundle_number(value):
+                file.write(value)
+
+
+def _bundle_number(value: JsonObject | None) -> int:
+    """The highest number that a state knows; -1 for none, and for a state that cannot be read."""
+    try:
+        seq = None if value is None else BundleState.from_json(value).seq
+    except ParseError:
+        return -1
+    return -1 if seq is None else seq
 
 
 def _parse(data: bytes) -> JsonObject:
@@ -352,59 +226,4 @@ def _parse(data: bytes) -> JsonObject:
         raise ValueError("it is not JSON") from None
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
-    return value
-
-
-def _entries(value: JsonObject | None, member: str, parse: Callable[[JsonObject], _T]) -> list[_T]:
-    listed = None if value is None else value.get(member)
-    found = []
-    for item in listed if isinstance(listed, list) else []:
-        if isinstance(item, dict):
-            try:
-                found.append(parse(item))
-            except (KeyError, TypeError, ParseError):
-                continue
-    return found
-
-
-def _cached_peer(item: JsonObject) -> CachedPeer:
-    addresses = item["addresses"]
-    if not isinstance(addresses, list):
-        raise TypeError("addresses")
-    return CachedPeer(
-        peer_id=PeerId.parse(_text(item["peer_id"])),
-        addresses=tuple(Multiaddr.parse(_text(address)) for address in addresses),
-        network=_text(item["network"]),
-        met_through=_text(item["met_through"]),
-        worked_at=_number(item["worked_at"]),
-    )
-
-
-def _lease(item: JsonObject) -> StoredLease:
-    return StoredLease(_text(item["swarm"]), _text(item["name"]), _text(item["record"]))
-
-
-def _pin(item: JsonObject) -> StoredPin:
-    return StoredPin(
-        network=_text(item["network"]),
-        swarm=_text(item["swarm"]),
-        name=_text(item["name"]),
-        peer_id=PeerId.parse(_text(item["peer_id"])),
-        pinned_at=_number(item["pinned_at"]),
-    )
-
-
-def _pin_key(pin: StoredPin) -> tuple[str, str, str]:
-    return pin.network, pin.swarm, pin.name
-
-
-def _text(value: JsonValue) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a string")
-    return value
-
-
-def _number(value: JsonValue) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("not an integer")
     return value
