@@ -185,10 +185,10 @@ def test_what_is_signed_parses_back(
 @pytest.mark.parametrize(
     "host",
     [
-        "", ".", "a..b", "-a.example", "a-.example", "a_b.example", "A.example", "a.example.", "bücher.example",
-        "1.2.3", "1.2.3.4.5", "01.2.3.4", "256.1.1.1", "1.2.3.4x.5", "x" * 64 + ".example", "a." * 127 + "ab",
-        "[::1", "::1", "[::0]", "[0:0:0:0:0:0:0:1]", "[2001:DB8::1]", "[2001:db8::1%eth0]", "[::ffff:c000:201]",
-        "[192.0.2.1]", "a b",
+        "", ".", "a..b", "-a.example", "a-.example", "a_b.example", "A.example", "a.example.",
+        "bücher.example", "1.2.3", "1.2.3.4.5", "01.2.3.4", "256.1.1.1", "1.2.3.4x.5", "x" * 64 + ".example",
+        "a." * 127 + "ab", "[::1", "::1", "[::0]", "[0:0:0:0:0:0:0:1]", "[2001:DB8::1]", "[2001:db8::1%eth0]",
+        "[::ffff:c000:201]", "[192.0.2.1]", "a b",
     ],
 )  # fmt: skip
 def test_hosts_that_are_none(host: str) -> None:
