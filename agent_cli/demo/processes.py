@@ -1,0 +1,206 @@
+"""Every process and file of a demo, from its start to its end.
+
+All files lie in one folder. Each process is noted in `demo.json` there as soon as it runs, and nodes tell of
+themselves in their `ready.json`; so whoever has the folder can end the demo, also when the command that
+began it was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent_cli.connector import has_ended
+from agent_cli.result import WrongUsage
+from wws.errors import LocalError
+from wws.rpc.codes import Exit
+from wws.runtime.homes import Home, process_start
+
+PREFIX = "wws-demo-"
+NOTES = "demo.json"
+SCHEMA = 1
+COMMAND_TIMEOUT = 60.0
+"""Seconds that one `wws` command of the demo may take."""
+GRACE = 10.0
+"""Seconds that processes get to end by themselves after SIGTERM."""
+POLL = 0.05
+TAIL = 2_000
+"""Characters of a log that are shown when something fails."""
+
+
+class StepFailed(LocalError):
+    """A command of the demo has failed. The message holds what it said."""
+
+    code = "demo_failed"
+    exit_code = Exit.BUG
+
+    def __init__(self, what: str, output: str) -> None:
+        indented = "\n".join(f"  | {line}" for line in output.strip().splitlines())
+        super().__init__(f"{what}\n{indented}" if indented else what)
+        self.details = {"command": what, "output": output}
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A process that the demo has started."""
+
+    pid: int
+    started: int | None
+
+
+@dataclass(slots=True)
+class Processes:
+    """The folder of a running demo, and what runs in it."""
+
+    folder: Path
+    noted: list[Noted] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls) -> Processes:
+        """A demo of its own, in a new folder that only this user can read."""
+        processes = cls(Path(tempfile.mkdtemp(prefix=PREFIX)))
+        processes._write()
+        return processes
+
+    @classmethod
+    def find(cls, folder: Path) -> Processes:
+        """The demo that runs in a folder. Raises `WrongUsage` for a folder that is not a demo's."""
+        try:
+            found = folder.lstat()
+            notes = json.loads((folder / NOTES).read_bytes())
+            noted = [Noted(int(pid), started) for pid, started in notes["processes"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise WrongUsage(f"{folder} is not the folder of a demo.") from None
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or notes.get("schema") != SCHEMA:
+            raise WrongUsage(f"{folder} is not the folder of a demo.")
+        return cls(folder, noted)
+
+    def start(self, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start a module of Python that stays; what it says goes to `log`."""
+        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(log, "ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
+                env=self._environment(),
+                start_new_session=True,  # Ctrl-C is for us: we end our processes ourselves
+            )
+        self.noted.append(Noted(process.pid, process_start(process.pid)))
+        self._write()
+        return process
+
+    def wws(self, *arguments: str) -> dict[str, object]:
+        """Run a `wws` command to its end, as a user would; the `data` of its answer. Raises `StepFailed`."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from agent_cli.app import main; main()", "--json", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self._environment(),
+            start_new_session=True,
+        )
+        try:
+            output, diagnostics = process.communicate(timeout=COMMAND_TIMEOUT)
+        except BaseException as error:
+            # A join that is interrupted ends the node that it was starting.
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                what = f"wws {' '.join(arguments)} had not ended after {COMMAND_TIMEOUT:g} s"
+                raise StepFailed(what, str(error.output or "")) from None
+            raise
+        try:
+            answer = json.loads(output)
+        except ValueError:
+            answer = None
+        if process.returncode != 0 or not isinstance(answer, dict):
+            what = f"wws {' '.join(arguments)} ended with exit code {process.returncode}"
+            raise StepFailed(what, f"{diagnostics}{output}{self._logs()}")
+        data: dict[str, object] = answer["data"]
+        return data
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL one of our processes, and wait for its end."""
+        os.kill(pid, signal.SIGKILL)
+        self._wait([noted for noted in self.noted if noted.pid == pid])
+
+    def end(self) -> None:
+        """End every process and remove every file. Raises `StepFailed` for what could not be ended.
+
+        Safe to do again, and from another process than the one that began the demo.
+        """
+        running = list({found.pid: found for found in (*self.noted, *self._nodes())}.values())
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            running = [found for found in running if not _has_ended(found)]
+            for found in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(found.pid, number)
+            running = self._wait(running)
+        if running:
+            pids = " ".join(str(found.pid) for found in running)
+            raise StepFailed(f"These processes of the demo do not end: {pids}", "")
+        shutil.rmtree(self.folder)
+
+    def _wait(self, running: list[Noted]) -> list[Noted]:
+        """Wait for processes to end; those that have not."""
+        deadline = time.monotonic() + GRACE
+        while running and time.monotonic() < deadline:
+            running = [found for found in running if not _has_ended(found)]
+            if running:
+                time.sleep(POLL)
+        return running
+
+    def _nodes(self) -> Iterator[Noted]:
+        """The nodes that `wws join` has left running in homes of the demo."""
+        for home in self.folder.iterdir():
+            if home.is_dir():
+                for ready in Home(home).running_nodes():
+                    yield Noted(ready.pid, ready.started)
+
+    def _logs(self) -> str:
+        """The end of each log, the one written last at the end."""
+        logs = [*self.folder.glob("*/log"), *self.folder.glob("*/state/*/log")]
+        logs.sort(key=lambda log: log.stat().st_mtime)
+        return "".join(
+            f"\n{log.relative_to(self.folder)}:\n{log.read_text(errors='replace')[-TAIL:]}" for log in logs
+        )
+
+    def _environment(self) -> dict[str, str]:
+        """Ours without what is set for other nodes of this user; the runtime folder is the demo's own."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
+        runtime = self.folder / "runtime"
+        runtime.mkdir(exist_ok=True, mode=0o700)
+        return {**kept, "XDG_RUNTIME_DIR": str(runtime)}
+
+    def _write(self) -> None:
+        notes = {"schema": SCHEMA, "processes": [[found.pid, found.started] for found in self.noted]}
+        fresh = self.folder / f"{NOTES}.new"
+        fresh.write_text(json.dumps(notes))
+        fresh.replace(self.folder / NOTES)
+
+
+def _has_ended(found: Noted) -> bool:
+    """Whether a process has ended; a child of ours is reaped on the way."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(found.pid, os.WNOHANG)
+    return has_ended(found.pid, found.started)
