@@ -258,5 +258,5 @@ class Stream:
         return self
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
-        if error is not None or not (self._eof and self._fin_wanted):
+        if error is not None or self._buffer or not (self._eof and self._fin_wanted):
             self.reset()
