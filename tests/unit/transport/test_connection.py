@@ -122,6 +122,19 @@ def test_the_flights_of_an_early_muxer() -> None:
     ]
 
 
+def test_streams_may_follow_the_muxer_in_one_read() -> None:
+    pair = Pair(bob=NoiseStatic(BOB, muxers=()))
+    pair.bob.receive_data(b"".join(pair.alice.data_to_send()), 0.0)
+    pair.alice.receive_data(b"".join(pair.bob.data_to_send()), 0.0)
+    assert pair.bob.receive_data(b"".join(pair.alice.data_to_send()), 0.0) == [Established(ALICE.peer_id)]
+    stream = pair.bob.open_stream(0.0)
+    pair.bob.send(stream, bytes(100_000))  # in Noise messages of its own, behind the one with the answer
+    flight = b"".join(pair.bob.data_to_send())
+    events = pair.alice.receive_data(flight, 0.0)
+    assert events[:2] == [Established(BOB.peer_id), StreamOpened(stream)]
+    assert sum(len(event.data) for event in events if isinstance(event, DataReceived)) == 100_000
+
+
 def test_a_listener_says_nothing_first() -> None:
     assert Pair().bob.data_to_send() == []
 

@@ -125,6 +125,7 @@ def test_one_byte_over_the_line_bound_is_refused(length: int, accepted: bool) ->
         b"\x00",
         encode_line("/multistream/2.0.0"),
         varint.encode(18) + b"/multistream/1.0.0",  # no newline within the length
+        HEADER + b"\x03na!",  # no newline
         HEADER + b"\x80\x00",  # a length that is not minimal
         HEADER + b"\xff\xff\xff",
         HEADER + b"\x03\xff\xfe\n",  # not UTF-8

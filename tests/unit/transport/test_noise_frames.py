@@ -59,6 +59,14 @@ def test_one_byte_a_read() -> None:
     assert heard == [b"hello", b"world"]
 
 
+def test_an_empty_read_changes_nothing() -> None:
+    alice, bob = pair()
+    message = alice.encrypt([b"hello"])[0]
+    for part in (b"", message[:1], b"", message[1:2], b"", message[2:5], b""):
+        assert bob.decrypt(part) == []
+    assert bob.decrypt(message[5:]) == [b"hello"]
+
+
 def test_what_was_read_may_be_overwritten() -> None:
     alice, bob = pair()
     message = alice.encrypt([b"hello"])[0]
