@@ -194,3 +194,22 @@ def test_sighup_reads_limits_again_and_survives_a_mistake(tmp_path: Path, start:
     assert "did you mean dials?" in str(reload_with("[limits]\ndialss = 5\n")["error"])
     process.send_signal(signal.SIGTERM)
     assert ended(process)[0] == 0
+
+
+def test_the_socket_lies_where_the_settings_say_and_replaces_nothing(tmp_path: Path, start: Start):
+    settings = tmp_path / "config.toml"
+    settings.write_text(f"[rpc]\nsocket = '{tmp_path}/elsewhere/rpc.sock'\n")
+    lines(start(*LOOPBACK, "--http", "", "--config", str(settings)), 1)
+    ready = Home(tmp_path / ".openswarm").node("bootstrap").read_ready()
+    assert ready is not None
+    assert ready.socket == f"{tmp_path}/elsewhere/rpc.sock"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(ready.socket)
+    settings.write_text(f"[rpc]\nsocket = '{tmp_path}/bootstrap-identity.key'\n")
+    other = start(
+        *LOOPBACK, "--http", "", "--config", str(settings), "--node", "b", "--identity-path", "b.key"
+    )
+    code, errors = ended(other)
+    assert code == 10
+    assert "is in the way" in errors
+    assert len((tmp_path / "bootstrap-identity.key").read_bytes()) == 32

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Mapping
 
+from wws.config.kinds import parse_host_port
 from wws.config.records import NodeConfig
 from wws.config.reloading import reload_config
 from wws.errors import LocalError, WwsError
@@ -20,6 +21,7 @@ from wws.runtime.announcement import identity_lines, txt_lines
 from wws.runtime.arguments import Options, Preparation, prepare
 from wws.runtime.clock import SystemClock
 from wws.runtime.homes import NodePaths, Ready, process_start
+from wws.runtime.homes import expand as expand_path
 from wws.runtime.http_server import HttpConfig, HttpServer
 from wws.runtime.logs import logger, set_level, start_logging
 from wws.runtime.machine_errors import PortTaken, writing_failed
@@ -109,7 +111,7 @@ class Process:
         rpc = RpcServer(
             face,
             self._preparation.node,
-            _rpc_config(self._config),
+            _rpc_config(self._config, self._env),
             env=self._env,
             on_refused=lambda reason: node.host.count_refusal("rpc", reason),
         )
@@ -141,7 +143,7 @@ class Process:
     ) -> HttpServer | None:
         if not self._config.rpc.http:
             return None
-        host, _, port = self._config.rpc.http.rpartition(":")
+        host, port = parse_host_port(self._config.rpc.http)
         explicit = self._config.is_explicit("rpc.http")
 
         async def facts() -> Mapping[str, object]:
@@ -170,7 +172,7 @@ class Process:
             lambda reason: node.host.count_refusal("http", reason),
         )
         try:
-            where = await server.start(host.strip("[]"), int(port) + (0 if explicit else shift))
+            where = await server.start(host, port + (0 if explicit else shift))
         except PortTaken as error:
             if explicit:
                 raise
@@ -181,13 +183,11 @@ class Process:
         return server
 
     def _tell(self, node: Node, face: NodeFace, rpc: RpcServer) -> None:
-        """Say on stdout, in `ready.json` and to systemd that the node is up."""
+        """Say in `ready.json`, on stdout and to systemd that the node is up."""
         lines = identity_lines(self._identity.peer_id)
         if node.is_bootstrap:
             addresses = node.addresses or expand(node.host.listen_addresses)
             lines += txt_lines(self._identity.peer_id, addresses, self._choice.network.domain or None)
-        sys.stdout.write("\n".join(lines) + "\n")
-        sys.stdout.flush()
         self._preparation.node.write_ready(
             Ready(
                 node=self._preparation.node.name,
@@ -202,6 +202,9 @@ class Process:
                 started=process_start(os.getpid()),
             )
         )
+        # After `ready.json`, so that who waits for these lines finds it.
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
         systemd.notify(self._env, systemd.READY, systemd.status(f"listening as {self._identity.peer_id}"))
         logger("node").info(
             "listening",
@@ -251,24 +254,21 @@ def _lock(paths: NodePaths) -> int:
     return descriptor
 
 
-def _rpc_config(config: NodeConfig) -> RpcServerConfig:
+def _rpc_config(config: NodeConfig, env: Mapping[str, str]) -> RpcServerConfig:
     limits = config.limits
-    connection = ConnectionConfig(
-        idle_timeout=limits.rpc_idle_timeout,
-        max_calls=limits.rpc_pending,
-        drain_timeout=limits.drain_timeout,
-    )
-    wire = WireConfig(max_line=limits.rpc_line, max_depth=limits.rpc_depth, max_batch=limits.rpc_batch)
-    if not config.rpc.tcp:
-        return RpcServerConfig(port=None, max_clients=limits.rpc_clients, connection=connection, wire=wire)
-    host, _, port = config.rpc.tcp.rpartition(":")
+    host, port = parse_host_port(config.rpc.tcp) if config.rpc.tcp else ("127.0.0.1", None)
     return RpcServerConfig(
-        host=host.strip("[]"),
-        port=int(port),
+        unix_socket=expand_path(config.rpc.socket, env) if config.rpc.socket else None,
+        host=host,
+        port=port,
         port_is_default=not config.is_explicit("rpc.tcp"),
         max_clients=limits.rpc_clients,
-        connection=connection,
-        wire=wire,
+        connection=ConnectionConfig(
+            idle_timeout=limits.rpc_idle_timeout,
+            max_calls=limits.rpc_pending,
+            drain_timeout=limits.drain_timeout,
+        ),
+        wire=WireConfig(max_line=limits.rpc_line, max_depth=limits.rpc_depth, max_batch=limits.rpc_batch),
     )
 
 

@@ -26,7 +26,7 @@ from wws.rpc.access import Access
 from wws.rpc.api import NodeApi, Warned
 from wws.rpc.wire import WireConfig
 from wws.runtime.homes import NodePaths
-from wws.runtime.machine_errors import PortTaken, writing_failed
+from wws.runtime.machine_errors import CannotWrite, PortTaken, writing_failed
 from wws.runtime.rpc_connection import CHUNK, ConnectionConfig, RpcConnection
 from wws.runtime.rpc_ports import DEFAULT_PORT, STEP, PortClaims
 from wws.runtime.whole_files import make_folder, write_whole
@@ -38,6 +38,8 @@ COOKIE_BYTES: Final = 32
 class RpcServerConfig:
     """Where the server listens, and its bounds."""
 
+    unix_socket: Path | None = None
+    """The unix socket; None: where the node's paths say."""
     host: str = "127.0.0.1"
     port: int | None = DEFAULT_PORT
     """None: no TCP."""
@@ -177,8 +179,12 @@ class RpcServer:
         return sum(connection.pending for connection in self._connections) <= self._config.max_pending
 
     def _listen_unix(self) -> socket.socket:
-        path = self._paths.socket(self._env)
+        path = self._config.unix_socket or self._paths.socket(self._env)
         make_folder(path.parent)
+        if path.exists() and not path.is_socket():
+            raise CannotWrite(
+                f"{path} is in the way: it is no socket.", hint="Move it away, or change [rpc] socket."
+            )
         if path.exists() or path.is_symlink():
             if _answers(path):
                 raise PortTaken(
