@@ -1,4 +1,4 @@
-"""Our node as the interoperability tests use it: a host, a dialer, identify, ping and the test protocols.
+"""Our node as the interoperability tests use it: host, dialer, identify, ping, the DHT and test protocols.
 
 ::
 
@@ -18,11 +18,14 @@ from typing import Self
 
 from tests.interop.peer import ECHO, REVERSE, SINK, SLOW_SINK
 from wws.addresses.multiaddr import Multiaddr
+from wws.dht.kademlia import Kademlia, KademliaConfig, RecordKind
 from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
+from wws.names.kinds import NameRecords, PeerRecords
 from wws.runtime.clock import SystemClock
 from wws.runtime.connection import Connection
+from wws.runtime.dht_driver import DhtDriver, DhtDriverConfig
 from wws.runtime.dialer import Dialer, DialerConfig
 from wws.runtime.host import Host, HostConfig
 from wws.runtime.identify_service import IdentifyConfig, IdentifyService
@@ -36,7 +39,7 @@ _PATIENCE = 20.0
 class OurNode:
     """A running node of ours."""
 
-    def __init__(self, label: str, config: HostConfig) -> None:
+    def __init__(self, label: str, config: HostConfig, network: str | None) -> None:
         rng = random.Random(label)
         self.label = label
         self.host = Host(Identity.from_label(label), config, clock=SystemClock(), rng=rng)
@@ -44,7 +47,11 @@ class OurNode:
         self.identify = IdentifyService(
             self.host, IdentifyConfig(), lambda: tuple(self.host.listen_addresses)
         )
+        self.identify.set_network(network)
         self.ping = PingService(self.host, PingConfig(), rng)
+        kinds: tuple[RecordKind, ...] = (NameRecords(), PeerRecords())
+        self.kademlia = Kademlia(self.peer_id, KademliaConfig(), rng, {kind.prefix: kind for kind in kinds})
+        self.dht = DhtDriver(self.host, self.dialer, self.kademlia, DhtDriverConfig(), network)
         for protocol, handler in (
             (ECHO, echo),
             (SINK, sink),
@@ -55,14 +62,27 @@ class OurNode:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def start(cls, label: str, config: HostConfig | None = None) -> AsyncIterator[Self]:
-        """A node that listens on loopback, closed at the end of the block."""
-        node = cls(label, config or HostConfig())
+    async def start(
+        cls,
+        label: str,
+        config: HostConfig | None = None,
+        *,
+        network: str | None = None,
+        serve_dht: bool = False,
+    ) -> AsyncIterator[Self]:
+        """A node that listens on loopback, closed at the end of the block.
+
+        :param network: the `/wws/net/…` protocol of its network; None: an ad hoc network.
+        """
+        node = cls(label, config or HostConfig(), network)
         await node.host.start()
         try:
+            node.dht.set_mode(serve_dht)
             await node.host.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
+            node.dht.set_addresses(tuple(node.host.listen_addresses))
             yield node
         finally:
+            await node.dht.close()
             await node.dialer.close()
             await node.host.close()
 

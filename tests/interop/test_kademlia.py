@@ -1,0 +1,282 @@
+"""Our node and the foreign peers in one DHT, and in two that must not mix.
+
+The foreign peers take any value that does not start with `BAD`; our node takes records that are valid.
+"""
+
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+import pytest_asyncio
+
+from tests.interop.ours import OurNode, until, until_true
+from tests.interop.peer import IMPLEMENTATIONS, ForeignPeer, ForeignPeerError, Implementation
+from wws.discovery.network import network_protocol_id
+from wws.identity import proof_of_work
+from wws.identity.keys import Identity
+from wws.identity.peer_id import PeerId
+from wws.names.peer_record import PeerRecord
+from wws.names.record import NameRecord, work_context
+
+pytestmark = [pytest.mark.interop, pytest.mark.net, pytest.mark.timeout(120)]
+
+CAROL = Identity.from_label("carol")
+CONTENT = b"\x12\x20" + hashlib.sha256(b"content").digest()
+"""A SHA-256 multihash."""
+NETWORK = network_protocol_id("example.org")
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def implementation(request: pytest.FixtureRequest, built: None) -> Implementation:
+    chosen: Implementation = request.param
+    return chosen
+
+
+@pytest_asyncio.fixture
+async def bob(implementation: Implementation) -> AsyncIterator[ForeignPeer]:
+    """A foreign peer of its own for each test: a routing table remembers peers that are long gone."""
+    async with ForeignPeer.start(implementation) as peer:
+        yield peer
+
+
+@pytest_asyncio.fixture(params=["we-dial", "it-dials"])
+async def alice(request: pytest.FixtureRequest, bob: ForeignPeer) -> AsyncIterator[OurNode]:
+    """Our node in one DHT with bob."""
+    async with OurNode.start("alice", serve_dht=True) as node:
+        if request.param == "we-dial":
+            await node.dial(bob.address)
+        else:
+            await bob.dial(node.address)
+        await in_one_dht(node, bob)
+        yield node
+
+
+async def in_one_dht(node: OurNode, peer: ForeignPeer) -> None:
+    """Waits until each has the other in its routing table: both sides ask a new peer something first."""
+    await until(lambda: PeerId.parse(peer.peer_id) in node.kademlia.routing)
+    await until_true(lambda: knows(peer, str(node.peer_id)))
+
+
+async def knows(peer: ForeignPeer, other: str) -> bool:
+    return other in await peer.routing_table()
+
+
+def name_record(owner: Identity, name: str, *, version: int = 0) -> NameRecord:
+    now = int(time.time())
+    return NameRecord.sign(
+        owner,
+        name=name,
+        swarm="public",
+        addresses=[],
+        seq=now + version,
+        registered_at=now - 60,
+        issued_at=now,
+        expires_at=now + 3600,
+        nonce=proof_of_work.solve(work_context(name, "public"), owner.peer_id.did, 12),
+    )
+
+
+def peer_record(owner: Identity) -> PeerRecord:
+    now = int(time.time())
+    return PeerRecord.sign(owner, addresses=[], seq=now, issued_at=now, expires_at=now + 3600)
+
+
+def kept(node: OurNode, key: str) -> bytes | None:
+    """What the node itself holds."""
+    return node.kademlia.records.find(key.encode(), node.host.clock.unix())
+
+
+async def test_put_here_get_there(alice: OurNode, bob: ForeignPeer) -> None:
+    for record in (name_record(CAROL, "carol"), peer_record(CAROL)):
+        assert await bob.get(record.key) is None
+        done = await alice.dht.put(record.key, record.value)
+        assert (done.stored, done.reachable) == (2, 2)
+        assert await bob.get(record.key) == record.value
+    assert alice.host.refusals.total() == 0
+
+
+async def test_put_there_get_here(alice: OurNode, bob: ForeignPeer) -> None:
+    for record in (name_record(CAROL, "carol"), peer_record(CAROL)):
+        assert (await alice.dht.get(record.key)).value is None
+        assert str(alice.peer_id) in await bob.put(record.key, record.value)
+        assert kept(alice, record.key) == record.value
+        done = await alice.dht.get(record.key)
+        assert (done.value, done.answers, done.holders) == (record.value, 2, 2)
+    newer = name_record(CAROL, "carol", version=1)
+    await alice.dht.put(newer.key, newer.value)
+    assert await bob.get(newer.key) == newer.value
+    assert alice.host.refusals.total() == 0
+
+
+async def test_a_holder_of_an_old_record_is_brought_the_new_one(bob: ForeignPeer) -> None:
+    old, new = (name_record(CAROL, "carol", version=version) for version in (0, 1))
+    async with OurNode.start("alice", serve_dht=True) as alice:
+        await alice.dht.put(new.key, new.value)
+        await alice.dial(bob.address)
+        await in_one_dht(alice, bob)
+        await bob.put(old.key, old.value)
+        assert kept(alice, new.key) == new.value
+        assert (await alice.dht.get(new.key)).value == new.value
+        await until_true(lambda: _finds(bob, new))
+
+
+async def _finds(peer: ForeignPeer, record: NameRecord) -> bool:
+    return await peer.get(record.key) == record.value
+
+
+async def test_who_brings_what_is_not_valid_is_refused_that_and_nothing_more(
+    alice: OurNode, bob: ForeignPeer
+) -> None:
+    good = name_record(CAROL, "carol")
+    await alice.dht.put(good.key, good.value)
+    for key, value in (
+        (good.key, b"no record"),
+        (name_record(CAROL, "dave").key, good.value),
+        ("/wws/unknown/1", b"of no kind"),
+    ):
+        await bob.put(key, value)
+        assert kept(alice, key) == (good.value if key == good.key else None)
+        with suppress(ForeignPeerError):  # js insists on correcting us
+            await bob.get(key)
+    assert (await alice.dht.get(good.key)).value == good.value
+    assert await knows(bob, str(alice.peer_id))
+    assert PeerId.parse(bob.peer_id) in alice.kademlia.routing
+    other = peer_record(CAROL)
+    await bob.put(other.key, other.value)
+    assert kept(alice, other.key) == other.value
+
+
+async def test_providers(alice: OurNode, bob: ForeignPeer) -> None:
+    await bob.provide(CONTENT)
+    await until(lambda: bool(alice.kademlia.providers.find(CONTENT, alice.host.clock.monotonic())))
+    (found,) = (await alice.dht.find_providers(CONTENT)).providers
+    assert str(found.peer_id) == bob.peer_id
+    assert [str(address.with_peer(found.peer_id)) for address in found.addresses] == list(bob.addresses)
+    await alice.dht.provide(CONTENT)
+    providers = {provider.peer_id: provider.addresses for provider in await bob.find_providers(CONTENT)}
+    assert str(alice.peer_id) in providers
+    found_here = {str(peer.peer_id) for peer in (await alice.dht.find_providers(CONTENT)).providers}
+    assert found_here == {bob.peer_id, str(alice.peer_id)}
+
+
+async def test_peers_are_found_through_each_other(
+    alice: OurNode, bob: ForeignPeer, implementation: Implementation
+) -> None:
+    async with (
+        ForeignPeer.start(implementation) as carol,
+        OurNode.start("dave", serve_dht=True) as dave,
+    ):
+        await carol.dial(alice.address)
+        await dave.dial(bob.address)
+        await in_one_dht(alice, carol)
+        await in_one_dht(dave, bob)
+        # bob learns of carol through alice, alice of dave through bob.
+        found = await bob.find_peer(carol.peer_id)
+        assert found is not None
+        assert [address.partition("/p2p/")[0] for address in found.addresses] == [
+            address.partition("/p2p/")[0] for address in carol.addresses
+        ]
+        first = (await alice.dht.find(dave.peer_id)).peers[0]
+        assert first.peer_id == dave.peer_id
+        await alice.dialer.connect(dave.peer_id, first.addresses)
+        # What carol puts, dave gets: neither was told of the other.
+        record = name_record(CAROL, "carol")
+        assert len(await carol.put(record.key, record.value)) >= 2
+        assert (await dave.dht.get(record.key)).value == record.value
+
+
+async def test_a_client_is_served_and_not_asked(implementation: Implementation) -> None:
+    async with (
+        OurNode.start("alice", serve_dht=True) as alice,
+        ForeignPeer.start(implementation, dht_mode="client") as bob,
+    ):
+        await bob.dial(alice.address)
+        await until_true(lambda: knows(bob, str(alice.peer_id)))
+        record = name_record(CAROL, "carol")
+        assert await bob.put(record.key, record.value) == [str(alice.peer_id)]
+        assert await bob.get(record.key) == record.value
+        assert len(alice.kademlia.routing) == 0
+        done = await alice.dht.put(record.key, record.value)
+        assert (done.stored, done.reachable) == (1, 1)
+
+
+async def test_our_client_asks_and_is_not_asked(bob: ForeignPeer) -> None:
+    async with OurNode.start("alice", serve_dht=False) as alice:
+        connection = await alice.dial(bob.address)
+        await until(lambda: PeerId.parse(bob.peer_id) in alice.kademlia.routing)
+        assert connection.identification is not None
+        record = name_record(CAROL, "carol")
+        await alice.dht.put(record.key, record.value)
+        assert await bob.get(record.key) == record.value
+        assert (await alice.dht.get(record.key)).value == record.value
+        assert await bob.routing_table() == set()
+
+
+async def test_the_public_network_does_not_mix_with_ours(implementation: Implementation) -> None:
+    async with (
+        OurNode.start("alice", serve_dht=True) as alice,
+        ForeignPeer.start(implementation, dht_protocol="/ipfs/kad/1.0.0") as stranger,
+        ForeignPeer.start("go") as bob,
+    ):
+        await stranger.dial(alice.address)
+        await alice.dial(bob.address)
+        await in_one_dht(alice, bob)
+        connection = await alice.connection_with(stranger.peer_id)
+        said = await connection.wait_identified()
+        assert said is not None
+        assert "/ipfs/kad/1.0.0" in (said.protocols or ())
+        await stranger.identified(str(alice.peer_id))
+        assert connection.peer_id not in alice.kademlia.routing
+        assert await stranger.routing_table() == set()
+        assert await bob.routing_table() == {str(alice.peer_id)}
+        record = name_record(CAROL, "carol")
+        assert (await alice.dht.put(record.key, record.value)).reachable == 2
+        # It neither learns of our peers from us, nor we of its.
+        assert {str(peer.peer_id) for peer in (await alice.dht.find(connection.peer_id)).peers} <= {
+            bob.peer_id
+        }
+
+
+async def test_a_peer_that_names_no_network_is_served_and_never_asked(bob: ForeignPeer) -> None:
+    async with OurNode.start("alice", network=NETWORK, serve_dht=True) as alice:
+        connection = await alice.dial(bob.address)
+        await connection.wait_identified()
+        await until_true(lambda: knows(bob, str(alice.peer_id)))
+        record = name_record(CAROL, "carol")
+        assert str(alice.peer_id) in await bob.put(record.key, record.value)
+        assert kept(alice, record.key) == record.value
+        assert await bob.get(record.key) == record.value
+        assert len(alice.kademlia.routing) == 0
+        other = peer_record(CAROL)
+        done = await alice.dht.put(other.key, other.value)
+        assert (done.stored, done.reachable) == (1, 1)
+        assert (await alice.dht.find(PeerId.parse(bob.peer_id))).peers == ()
+
+
+async def test_a_peer_that_joins_our_network_later_is_asked_from_then_on(bob: ForeignPeer) -> None:
+    async with OurNode.start("alice", network=NETWORK, serve_dht=True) as alice:
+        connection = await alice.dial(bob.address)
+        await connection.wait_identified()
+        assert len(alice.kademlia.routing) == 0
+        await bob.serve_echo(NETWORK)
+        await until(lambda: connection.peer_id in alice.kademlia.routing)
+        record = name_record(CAROL, "carol")
+        assert (await alice.dht.put(record.key, record.value)).stored == 2
+
+
+async def test_a_peer_of_another_network_is_not_answered(bob: ForeignPeer) -> None:
+    await bob.serve_echo(network_protocol_id("example.net"))
+    async with OurNode.start("alice", network=NETWORK, serve_dht=True) as alice:
+        connection = await alice.dial(bob.address)
+        said = await connection.wait_identified()
+        assert said is not None
+        assert said.network == network_protocol_id("example.net")
+        await bob.identified(str(alice.peer_id))
+        record = name_record(CAROL, "carol")
+        await alice.dht.put(record.key, record.value)
+        with suppress(ForeignPeerError):  # go says that it has nobody to ask
+            assert await bob.get(record.key) is None
+        assert alice.host.refusals["/wws/kad/1.0.0", "wrong_network"] > 0
+        assert len(alice.kademlia.routing) == 0
