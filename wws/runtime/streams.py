@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from wws.runtime.connection import Connection
 
 _CHUNK = 64 * 1024
+_SMALL = 512
+"""Bytes up to which pieces that wait for the reader are put together."""
 
 
 class StreamReset(WwsError):
@@ -191,7 +193,11 @@ class Stream:
     # What the connection calls.
 
     def data_received(self, data: bytes) -> None:
-        self._buffer.append(data)
+        # Pieces of a byte or two would cost many times their size: a peer chooses how it cuts its frames.
+        if self._buffer and len(self._buffer[-1]) + len(data) <= _SMALL:
+            self._buffer[-1] += data
+        else:
+            self._buffer.append(data)
         self._wake_reader()
 
     def ended(self) -> None:
