@@ -10,19 +10,19 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.errors import ParseError
+from wws.discovery.publishers import parse_domain, parse_publisher_key
+from wws.errors import WwsError
+from wws.names.uri import parse_name
 
 MAX_LIST = 1024
 """Most entries in one setting that is a list."""
-
-_KEY = re.compile(r"[0-9a-fA-F]{64}\Z|[A-Za-z0-9_-]{43}\Z")
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
-_MESH_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,30}[a-z0-9]\Z")
 
 
 def parse_host_port(text: str, default_port: int | None = None) -> tuple[str, int]:
@@ -88,34 +88,34 @@ def _https_url(text: str) -> str:
 
 
 def _multiaddr(text: str) -> str:
-    try:
+    with _as_value_error():
         Multiaddr.parse(text)
-    except ParseError as error:
-        raise ValueError(str(error)) from None
     return text
 
 
 def _publisher(text: str) -> str:
-    if not _KEY.match(text):
-        raise ValueError(f"{text[:80]!r} is not a publisher key: 64 hex digits, or 43 base64url digits")
+    with _as_value_error():
+        parse_publisher_key(text)
     return text
 
 
 def _domain(text: str) -> str:
-    name = text.lower().removesuffix(".")
-    if len(name) > 253 or not all(_LABEL.match(label) for label in name.split(".")):
-        raise ValueError(f"{text[:80]!r} is not a domain name")
-    return name
+    with _as_value_error():
+        return parse_domain(text)
 
 
 def _mesh_name(text: str) -> str:
-    name = text.lower()
-    if not _MESH_NAME.match(name) or name in ("did", "peer", "wws"):
-        raise ValueError(
-            f"{text[:80]!r} is not a name: 3 to 32 letters, digits and '-', not '-' at the ends; "
-            "'did', 'peer' and 'wws' are reserved"
-        )
-    return name
+    with _as_value_error():
+        return parse_name(text)
+
+
+@contextmanager
+def _as_value_error() -> Iterator[None]:
+    """What our own parsers refuse, as pydantic expects it."""
+    try:
+        yield
+    except WwsError as error:
+        raise ValueError(str(error)) from None
 
 
 def _prefix(text: str) -> str:

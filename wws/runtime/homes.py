@@ -55,7 +55,7 @@ class SeveralNodes(LocalError):
 def parse_node_name(text: str) -> str:
     """The name of a node, in lower case. Raises `BadNodeName`: it becomes part of paths, so it is strict."""
     name = text.lower()
-    if not _NODE_NAME.match(name) or ".." in name:
+    if not text.isascii() or not _NODE_NAME.match(name) or ".." in name:
         raise BadNodeName(
             f"{text[:80]!r} cannot be the name of a node.",
             hint="Use letters, digits, '-', '_' and '.', at most 63, beginning with a letter or digit.",
@@ -318,7 +318,7 @@ def process_start(pid: int) -> int | None:
 
 def _network_name(text: str) -> str:
     name = text.lower()
-    if not _NETWORK_NAME.match(name) or len(name) > MAX_NETWORK_NAME or ".." in name:
+    if not text.isascii() or not _NETWORK_NAME.match(name) or len(name) > MAX_NETWORK_NAME or ".." in name:
         raise BadNodeName(f"{text[:80]!r} cannot be the name of a saved network.")
     return name
 

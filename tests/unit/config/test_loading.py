@@ -229,6 +229,7 @@ def test_an_unknown_key_names_file_line_and_nearest(file: Path, text, line, near
         ("agent", "wws_name", '"a"'),
         ("agent", "wws_name", '"peer"'),
         ("agent", "wws_name", '"-alice"'),
+        ("agent", "wws_name", '"\u212aate"'),
         ("agent", "swarm", '"a b"'),
         ("rpc", "tcp", '"localhost:9370"'),
         ("rpc", "tcp", '"127.0.0.1"'),

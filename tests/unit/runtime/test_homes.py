@@ -93,7 +93,7 @@ def test_names_of_nodes(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a..b", "-a", ".a", "_a", "a/b", "a b", "a\n", "é", "a" * 64]
+    "name", ["", ".", "..", "a..b", "-a", ".a", "_a", "a/b", "a b", "a\n", "é", "\u212aate", "a" * 64]
 )
 def test_what_is_no_name_of_a_node(home: Home, name):
     for attempt in (parse_node_name, home.node, home.named_key, home.network_file, home.network_state):
