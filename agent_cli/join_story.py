@@ -20,6 +20,8 @@ SOURCES = {
     "dnsaddr": "DNS (dnsaddr)",
     "mdns": "the local network (mDNS)",
 }
+LOST = ("taken", "lost")
+"""States of a name that somebody else has."""
 CLOCK_SKEW = 60.0
 """Seconds by which the clock may differ from the peers' before it is said."""
 
@@ -67,7 +69,13 @@ def own_name(status: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def outcome(
-    status: dict[str, Any], *, already_running: bool, timeout: float, took: float, no_retry: bool
+    status: dict[str, Any],
+    options: Options,
+    *,
+    already_running: bool,
+    timeout: float,
+    took: float,
+    no_retry: bool,
 ) -> Result:
     """The result of a join: joined (0), joined without the name (7), or no way in (9)."""
     name = own_name(status)
@@ -101,10 +109,10 @@ def outcome(
     }
     notes = _notes(status)
     if not status["joined"]:
-        problem = _no_way_in(status, timeout=timeout, no_retry=no_retry)
+        problem = _no_way_in(status, options, timeout=timeout, no_retry=no_retry)
         tried = tuple(f"  tried {t['source']} {t['target']}: {t['error']}" for t in status["join"]["tried"])
         return Result(data, notes=notes + tried, errors=(problem,), exit_code=Exit.NO_WAY_IN)
-    if name is not None and name["state"] == "taken":
+    if name is not None and name["state"] in LOST:
         problem = Problem(
             "name_taken",
             f"The name wws:{name['name']} belongs to {name['holder'] or 'another peer'}; joined without it.",
@@ -114,7 +122,7 @@ def outcome(
         return Result(data, notes=notes, errors=(problem,), exit_code=Exit.REFUSED)
     if status["name"] is not None and not holds:
         notes += (f"The name wws:{status['name']} is still being claimed: wws name list",)
-    return Result(data, _next_steps(status), notes=notes)
+    return Result(data, _next_steps(status, options), notes=notes)
 
 
 def _notes(status: dict[str, Any]) -> tuple[str, ...]:
@@ -131,7 +139,7 @@ def _notes(status: dict[str, Any]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _no_way_in(status: dict[str, Any], *, timeout: float, no_retry: bool) -> Problem:
+def _no_way_in(status: dict[str, Any], options: Options, *, timeout: float, no_retry: bool) -> Problem:
     join = status["join"]
     tried = len(join["tried"])
     counted = f"{tried} {'way' if tried == 1 else 'ways'} tried"
@@ -146,10 +154,11 @@ def _no_way_in(status: dict[str, Any], *, timeout: float, no_retry: bool) -> Pro
     return Problem(
         "no_way_in",
         f"No way into the network {network_of(status)}: {ways}.",
-        f"{advice} The node keeps trying in the background (again{when}); wws status shows how it goes, "
-        f"wws leave --node {status['node']} stops it.",
+        f"{advice} The node keeps trying in the background (again{when}); wws status shows how it goes. "
+        f"To stop it: {options.again('leave')} --node {status['node']}",
     )
 
 
-def _next_steps(status: dict[str, Any]) -> str:
-    return f"Joined. The node {status['node']!r} stays running: wws status, wws leave."
+def _next_steps(status: dict[str, Any], options: Options) -> str:
+    status_command, leave = options.again("status"), options.again("leave")
+    return f"Joined. The node {status['node']!r} stays running: {status_command}, {leave}."

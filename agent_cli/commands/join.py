@@ -32,7 +32,7 @@ from wws.runtime.homes import NodePaths, Ready, parse_node_name
 
 POLL = 0.1
 """Seconds between two questions to the node."""
-SETTLED = ("held", "taken", "released")
+SETTLED = ("held", "taken", "lost", "released")
 """States of a name that will not change by waiting."""
 
 Texts = list[str]
@@ -128,7 +128,7 @@ def join(
                 if ready is None:
                     process = spawn(node, arguments, foreground=foreground)
                     try:
-                        ready = wait_until_ready(node, process, deadline)
+                        ready = wait_until_ready(node, process, deadline, arguments)
                     except BaseException:
                         _end_unready(process)
                         raise
@@ -136,9 +136,12 @@ def join(
             assert process is not None
             _end_unready(process)
             raise NotReadyInTime(node, timeout)
-        status = _follow(ready, network, story, shown, deadline, node=node, process=process)
+        status = _follow(
+            ready, network, story, shown, deadline, node=node, process=process, arguments=arguments
+        )
     result = outcome(
         status,
+        options,
         already_running=process is None,
         timeout=timeout,
         took=time.monotonic() - started_at,
@@ -208,6 +211,7 @@ def _follow(
     *,
     node: NodePaths,
     process: subprocess.Popen[bytes] | None,
+    arguments: list[str],
 ) -> dict[str, Any]:
     """Ask the node how far it is until it has arrived or the time is up; the last answer."""
     while True:
@@ -215,7 +219,7 @@ def _follow(
             status: dict[str, Any] = call_once(ready, "swarm.get_status", timeout=STATUS_TIMEOUT)
         except NodeNotRunning:
             if process is not None and process.poll() is not None:
-                raise start_failure(node, process.returncode) from None
+                raise start_failure(node, process.returncode, arguments) from None
             raise
         if process is None and network is not None:
             _check_network(network, status)

@@ -83,7 +83,8 @@ class MachineDriver:
         except WwsError:
             self.feed(LookUpFailed())
         else:
-            self.feed(LookedUp(found.value))
+            # Nobody's silence says that a name is free, or that a record is gone.
+            self.feed(LookedUp(found.value) if found.asked else LookUpFailed())
 
     async def _store(self, key: str, value: bytes) -> None:
         # With nobody connected the own store would be the only holder, and the machine would rest content.

@@ -88,7 +88,8 @@ class HeldName:
     lease: Lease
     driver: MachineDriver
     state: str = "claiming"
-    """`claiming`, `held`, `taken`, `lost` or `released`."""
+    """`claiming`, `held`, `taken`, `lost` or `released`. A name that was never held cannot be lost."""
+    was_held: bool = False
     holder: PeerId | None = None
     expires_at: int | None = None
     free_at: int | None = None
@@ -262,13 +263,16 @@ class NamesDriver:
                 if held.state != "held":
                     log.info("name held", name=name, swarm=swarm, expires_at=expires_at)
                 held.state, held.holder, held.expires_at, held.problem = "held", None, expires_at, ""
+                held.was_held = True
             case NameTaken(holder=holder, expires_at=expires_at, free_at=free_at):
                 log.warning("name taken", name=name, swarm=swarm, holder=str(holder))
                 held.state, held.holder = "taken", holder
                 held.expires_at, held.free_at = expires_at, free_at
             case NameLost(holder=holder, expires_at=expires_at):
                 log.warning("name lost", name=name, swarm=swarm, holder=str(holder))
-                held.state, held.holder, held.expires_at = "lost", holder, expires_at
+                # A claim that came second is told of it by the look-up that was to confirm it.
+                held.state = "lost" if held.was_held else "taken"
+                held.holder, held.expires_at = holder, expires_at
             case NameReleased(free_at=free_at):
                 log.info("name released", name=name, swarm=swarm)
                 held.state, held.free_at, held.expires_at = "released", free_at, None

@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.codec.canonical import JsonObject
 from wws.config.records import NodeConfig
 from wws.dht.kademlia import Kademlia
+from wws.discovery.bundle import Bundle
 from wws.discovery.bundle_state import BundleState, StateMalformed
 from wws.discovery.peer_cache import PeerCache, PeerCacheMalformed
 from wws.discovery.race import Discovery
 from wws.errors import WwsError
 from wws.identity.keys import Identity
+from wws.identity.peer_id import PeerId
 from wws.mesh.clock_check import ClockCheck
 from wws.names.kinds import NameRecords, PeerRecords
 from wws.runtime.arguments import Preparation
@@ -35,6 +37,7 @@ from wws.runtime.host import Host
 from wws.runtime.identify_service import IdentifyConfig, IdentifyService
 from wws.runtime.listening import open_listeners
 from wws.runtime.logs import logger
+from wws.runtime.mdns import Mdns
 from wws.runtime.names_driver import NamesDriver
 from wws.runtime.network_choice import NetworkChoice
 from wws.runtime.node_config import (
@@ -47,7 +50,7 @@ from wws.runtime.node_config import (
     kademlia_config,
     peer_cache_config,
 )
-from wws.runtime.own_addresses import announced
+from wws.runtime.own_addresses import announced, expand
 from wws.runtime.ping import PingConfig, PingService
 from wws.runtime.state_files import NetworkFiles, PortFile, StateFile
 
@@ -119,13 +122,14 @@ class Node:
         self.discovery = self._make_discovery(rng)
         self.addresses: tuple[Multiaddr, ...] = ()
         """What we announce."""
+        self._is_new_here = False
         self._started_names = False
         self._address_check: asyncio.Task[None] | None = None
 
         self.host.listeners.peer_identified.append(self._peer_identified)
         self.host.listeners.peer_connected.append(lambda _: self.refresh_addresses())
         self.discovery.on_joined.append(self._joined)
-        self.discovery.on_bundle.append(lambda _: self.dht.reconsider_peers())
+        self.discovery.on_bundle.append(self._bundle_taken)
         self.discovery.is_member = self.dht.is_member
 
     async def start(self) -> None:
@@ -189,7 +193,19 @@ class Node:
         return self.discovery.view.state == "joined"
 
     def _joined(self) -> None:
+        self._is_new_here = True
         self.refresh_addresses()
+        self._attend_to_names()
+
+    def _bundle_taken(self, _: Bundle) -> None:
+        self.dht.reconsider_peers()
+        self._attend_to_names()
+
+    def _attend_to_names(self) -> None:
+        """After a join, once a peer can be asked: claim our names, or go on with what waited for one."""
+        if not self._is_new_here or not any(map(self.dht.is_member, self.host.connections())):
+            return
+        self._is_new_here = False
         self.names.wake()
         if self._started_names:
             return
@@ -205,6 +221,7 @@ class Node:
             self.names.begin_claim(name, in_swarm)
 
     def _peer_identified(self, connection: Connection) -> None:
+        self._attend_to_names()
         said = connection.identification
         if said is not None and said.clock is not None:
             self.clock_check.heard(connection.peer_id, said.clock, self.clock.unix())
@@ -242,8 +259,11 @@ class Node:
                 cache_file.write,
             ),
             ask_dns=self.config.network.auto_discover_bootstrap,
-            local=None,
+            local=self._make_mdns if self.config.network.enable_mdns else None,
         )
+
+    def _make_mdns(self, found: Callable[[PeerId, Sequence[Multiaddr]], None]) -> Mdns:
+        return Mdns(self.identity.peer_id, lambda: expand(self.host.listen_addresses), found)
 
     def _read_cache(self, file: StateFile) -> PeerCache:
         domain, bounds = self.choice.network.domain, peer_cache_config(self.config)
