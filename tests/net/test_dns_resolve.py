@@ -179,7 +179,36 @@ async def test_expand_ends_where_dnsaddr_leads_to_itself() -> None:
     async with DnsServer(ZONE) as server:
         with pytest.raises(DnsNoAnswer):
             await resolver(server).expand(Multiaddr.parse("/dnsaddr/loop.test"))
-        assert len(server.queries) == 1
+        assert len(server.queries) == 2  # once for everyone, once for bob
+
+
+async def test_one_record_that_hangs_costs_only_itself() -> None:
+    zone = {
+        "_dnsaddr.boot.test": {
+            "TXT": [
+                f"dnsaddr=/dns4/slow.test/tcp/9/p2p/{ALICE}",
+                f"dnsaddr=/dnsaddr/slow.test/p2p/{ALICE}",
+                f"dnsaddr=/dns4/quick.test/tcp/9/p2p/{BOB}",
+            ]
+        },
+        "quick.test": {"A": ["127.0.0.4"]},
+    }
+    async with DnsServer(zone) as server:
+        server.fail(Fault.SILENCE, "slow.test")
+        server.fail(Fault.SILENCE, "_dnsaddr.slow.test")
+        found = await resolver(server, timeout=0.5).expand(Multiaddr.parse("/dnsaddr/boot.test"))
+        assert [str(address) for address in found] == [f"/ip4/127.0.0.4/tcp/9/p2p/{BOB}"]
+
+
+async def test_one_family_that_hangs_costs_little() -> None:
+    class OnlyV4(DnsServer):
+        def answer(self, wire: bytes, transport: str) -> tuple[bytes | None, float]:
+            answer, delay = super().answer(wire, transport)
+            return (None if self.queries[-1][1] == "AAAA" else answer), delay
+
+    async with OnlyV4(ZONE) as server:
+        asked = resolver(server, timeout=30.0, family_grace=0.05)
+        assert await asked.addresses("eu.boot.test") == ("127.0.0.2",)
 
 
 async def test_expand_is_bounded_in_depth_and_number() -> None:

@@ -107,6 +107,10 @@ class DnsConfig:
     """Seconds after which the next server is asked while the one before has not answered."""
     resend: float = 1.0
     """Seconds after which a query over UDP is sent once more."""
+    family_grace: float = 0.5
+    """Seconds that the second address family is waited for when the first one has answered."""
+    max_system_lookups: int = 16
+    """Most look-ups of hosts under way at the system's resolver; further ones wait."""
     max_servers: int = 4
     """Most servers of each kind that are asked."""
     max_records: int = 1_000

@@ -3,18 +3,16 @@
     the system's servers, or `servers` of our own, one after the other     each 1 s later, or when one fails
         '─ none gave records ─► DNS over HTTPS at `doh_servers`            off when `servers` is set
 
-Hosts go through the system's resolver (`/etc/hosts` included) unless `servers` is set. Nothing is cached and
-nothing is shared between look-ups, so one that hangs never blocks another. What imports slowly is imported at
-the first look-up.
+Hosts go through the system's resolver (`/etc/hosts` included) unless `servers` is set. Nothing is cached: a
+look-up that hangs never blocks another. What imports slowly is imported at the first look-up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -38,6 +36,7 @@ from wws.runtime.dns_exchange import (
     server_text,
     system_servers,
 )
+from wws.runtime.system_resolver import SystemResolver
 
 if TYPE_CHECKING:
     import dns.message
@@ -55,13 +54,6 @@ _TELLING: tuple[type[DnsError], ...] = (
 _DEFINITE = (DnsNxDomain, DnsNoAnswer)
 """After one of these another server of the same kind would only say it again."""
 _MAX_ALIASES = 8
-_GAI_ERRORS: dict[int | None, type[DnsError]] = {
-    socket.EAI_NONAME: DnsNxDomain,
-    socket.EAI_AGAIN: DnsServFail,
-    socket.EAI_FAIL: DnsServFail,
-}
-with contextlib.suppress(AttributeError):  # not on every system
-    _GAI_ERRORS[socket.EAI_NODATA] = DnsNoAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +73,7 @@ class DnsResolver:
     def __init__(self, config: DnsConfig | None = None) -> None:
         """Raises `ParseError` when a server is not `IP[:PORT]`."""
         self._config = config or DnsConfig()
+        self._system = SystemResolver(self._config.max_system_lookups)
         self._servers = tuple(parse_server(text) for text in self._config.servers[: self._config.max_servers])
 
     async def txt(self, name: str) -> TxtAnswer:
@@ -104,12 +97,7 @@ class DnsResolver:
         elif self._servers:
             found = await self._ask_addresses(name, families)
         else:
-            try:
-                found = await self._system_addresses(name, families)
-            except DnsError:
-                if not self._config.doh_servers:
-                    raise
-                found = await self._ask_addresses(name, families)
+            found = await self._system_addresses(name, families)
         usable = [ip for ip in dict.fromkeys(found) if _is_usable(ip)][: self._config.max_hosts]
         if not usable:
             raise DnsNoAnswer(f"{host} has no usable address")
@@ -121,81 +109,52 @@ class DnsResolver:
         `/dnsaddr` is followed to bounded depth; with a `/p2p/` at its end only records of that peer count.
         What of it cannot be looked up is left out; raises the first `DnsError` when nothing remains.
         """
-        async with _deadline(self._config.timeout, f"{address}: no DNS server has answered in time"):
-            found, failures = await self._expand(address)
-        if not found:
-            raise next(iter(failures), DnsNoAnswer(f"{address} leads to no address"))
-        return tuple(dict.fromkeys(found))[: self._config.max_hosts]
-
-    async def _expand(self, address: Multiaddr) -> tuple[list[Multiaddr], list[DnsError]]:
-        failures: list[DnsError] = []
-        found: list[Multiaddr] = []
-        names: list[Multiaddr] = []
-        todo = [address]
-        seen: set[str] = set()
-        for depth in range(self._config.max_depth + 1):
-            deeper: list[Multiaddr] = []
-            for item in todo:
-                if item.is_ip:
-                    found.append(item)
-                elif item.host_kind != "dnsaddr":
-                    names.append(item)
-                elif (
-                    item.host not in seen
-                    and len(seen) < self._config.max_lookups
-                    and depth < self._config.max_depth
-                ):
-                    seen.add(item.host)
-                    deeper.append(item)
-            if not deeper:
-                break
-            todo = []
-            for result in await asyncio.gather(*(self._dnsaddr(item, address) for item in deeper)):
-                if isinstance(result, DnsError):
-                    failures.append(result)
-                else:
-                    todo.extend(result)
-        names = names[: self._config.max_hosts]
-        for name, outcome in zip(names, await asyncio.gather(*map(self._host, names)), strict=True):
-            if isinstance(outcome, DnsError):
-                failures.append(outcome)
-            else:
-                found.extend(name.with_host(ip) for ip in outcome)
-        return found, failures
-
-    async def _dnsaddr(self, item: Multiaddr, wanted: Multiaddr) -> Sequence[Multiaddr] | DnsError:
+        walk = _Walk()
         try:
+            async with asyncio.timeout(self._config.timeout):
+                await self._follow(address, 0, walk)
+        except TimeoutError:
+            walk.failures.append(DnsTimeout(f"{address}: no DNS server has answered in time"))
+        if not walk.found:
+            raise next(iter(walk.failures), DnsNoAnswer(f"{address} leads to no address"))
+        return tuple(dict.fromkeys(walk.found))[: self._config.max_hosts]
+
+    async def _follow(self, item: Multiaddr, depth: int, walk: _Walk) -> None:
+        """Add to `walk` what `item` leads to as soon as it is known: what hangs costs only itself."""
+        if item.is_ip:
+            walk.found.append(item)
+            return
+        config = self._config
+        is_dnsaddr = item.host_kind == "dnsaddr"
+        bound = config.max_lookups if is_dnsaddr else config.max_hosts
+        asked = walk.asked.setdefault(is_dnsaddr, set())
+        if item in asked or len(asked) >= bound or (is_dnsaddr and depth >= config.max_depth):
+            return
+        asked.add(item)
+        try:
+            if not is_dnsaddr:
+                walk.found += [item.with_host(ip) for ip in await self.addresses(item.host, item.host_kind)]
+                return
             answer = await self.txt(dnsaddr_name(item.host))
         except DnsError as error:
-            return error
-        hints = parse_dnsaddr(answer.texts, any_peer=wanted.peer_id is None)
-        return [
-            address
-            for address in hints.addresses
-            if wanted.peer_id in (None, address.peer_id)
-            and (wanted.transport is None or address.transport in (None, wanted.transport))
-        ]
-
-    async def _host(self, name: Multiaddr) -> Sequence[str] | DnsError:
-        try:
-            return await self.addresses(name.host, name.host_kind)
-        except DnsError as error:
-            return error
+            walk.failures.append(error)
+            return
+        hints = parse_dnsaddr(answer.texts, any_peer=item.peer_id is None)
+        wanted = [address for address in hints.addresses if _is_wanted(address, item)]
+        await asyncio.gather(*(self._follow(address, depth + 1, walk) for address in wanted))
 
     async def _system_addresses(self, host: str, families: Sequence[str]) -> list[str]:
-        family = socket.AF_UNSPEC
-        if len(families) == 1:
-            family = socket.AF_INET if families[0] == "A" else socket.AF_INET6
-        loop = asyncio.get_running_loop()
-        async with _deadline(self._config.timeout, f"{host}: the system's resolver has not answered in time"):
-            try:
-                rows = await loop.getaddrinfo(host, None, family=family, type=socket.SOCK_STREAM)
-            except socket.gaierror as error:
-                kind = _GAI_ERRORS.get(error.errno, DnsNetwork)
-                raise kind(f"{host}: {error.strerror}") from None
-            except (OSError, UnicodeError) as error:
-                raise DnsNetwork(f"{host}: {error}") from None
-        return [str(row[4][0]) for row in rows]
+        """From the system's resolver, then from `doh_servers`, which get half of the time when it hangs."""
+        config = self._config
+        share = config.timeout / 2 if config.doh_servers else config.timeout
+        try:
+            async with _deadline(share, f"{host}: the system's resolver has not answered in time"):
+                return await self._system.look_up(host, families)
+        except DnsError:
+            if not config.doh_servers:
+                raise
+        async with _deadline(config.timeout - share, f"{host}: no DNS server has answered in time"):
+            return await self._ask_addresses(host, families)
 
     async def _ask_addresses(self, host: str, families: Sequence[str]) -> list[str]:
         async def one(family: str) -> list[str] | DnsError:
@@ -205,9 +164,25 @@ class DnsResolver:
                 return error
             return [record.to_text() for record in _records(response, family)]
 
-        results = await asyncio.gather(*(one(family) for family in families))
-        found = [ip for result in results if not isinstance(result, DnsError) for ip in result]
-        failures = [result for result in results if isinstance(result, DnsError)]
+        tasks = [asyncio.create_task(one(family)) for family in families]
+        found: list[str] = []
+        failures: list[DnsError] = []
+        try:
+            done, late = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if late:
+                # RFC 8305 section 3: one family that answers does not wait long for the other one.
+                usable = any(not isinstance(task.result(), DnsError) for task in done)
+                await asyncio.wait(late, timeout=self._config.family_grace if usable else None)
+            for task in tasks:
+                result = task.result() if task.done() else DnsTimeout(f"{host}: one family has not answered")
+                if isinstance(result, DnsError):
+                    failures.append(result)
+                else:
+                    found += result
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if not found and failures:
             raise _most_telling(failures)
         return found
@@ -236,6 +211,23 @@ class DnsResolver:
         except TimeoutError:
             failures.append(DnsTimeout(f"no DNS server has answered for {name} in {config.timeout:g} s"))
         raise _most_telling(failures)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What is found on the way from one multiaddr."""
+
+    found: list[Multiaddr] = field(default_factory=list)
+    failures: list[DnsError] = field(default_factory=list)
+    asked: dict[bool, set[Multiaddr]] = field(default_factory=dict)
+    """What was looked up: `/dnsaddr` under `True`, hosts under `False`."""
+
+
+def _is_wanted(address: Multiaddr, asked: Multiaddr) -> bool:
+    """Whether an address is of the peer, and of the transport, that the `/dnsaddr` asked for names."""
+    return asked.peer_id in (None, address.peer_id) and (
+        asked.transport is None or address.transport in (None, asked.transport)
+    )
 
 
 _Ask: TypeAlias = "Callable[[dns.name.Name, str, DnsConfig], Awaitable[dns.message.Message]]"
