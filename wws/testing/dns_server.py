@@ -35,6 +35,9 @@ import dns.rdatatype
 import dns.rdtypes.ANY.TXT
 from typing_extensions import override
 
+from wws.addresses.multiaddr import Multiaddr
+from wws.discovery.txt import bundle_name, dnsaddr_name, seed_name, seed_text
+
 Zone: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
 """Name → record type → values; TXT values are plain text of any length."""
 
@@ -65,6 +68,19 @@ class Fault(enum.Enum):
     """Over UDP only the flag that says: ask over TCP."""
     SLOW = "slow"
     """The answer comes after `slow_by` seconds."""
+
+
+def network_zone(
+    domain: str, bundle_text: str | None, addresses: Sequence[Multiaddr]
+) -> dict[str, dict[str, list[str]]]:
+    """What an operator publishes for a network: its signed bundle, the seed's records and `_dnsaddr`."""
+    zone = {
+        seed_name(domain): {"TXT": [seed_text(address) for address in addresses]},
+        dnsaddr_name(domain): {"TXT": [f"dnsaddr={address}" for address in addresses]},
+    }
+    if bundle_text is not None:
+        zone[bundle_name(domain)] = {"TXT": [bundle_text]}
+    return zone
 
 
 class DnsServer:

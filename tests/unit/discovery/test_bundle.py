@@ -1,6 +1,7 @@
 """Signed bundles: the vectors, every byte tampered with, every rule at its edge."""
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from wws.discovery.bundle_state import BundleConfig, BundleState, StateMalformed
 from wws.discovery.publishers import PublisherKey, host_kind, key_id, parse_publisher_key
 from wws.errors import ParseError
 from wws.identity.keys import Identity
+from wws.testing import scale
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "bundle.json").read_text())
 NOW = VECTORS["now"]
@@ -147,6 +149,22 @@ def test_every_truncation_is_refused() -> None:
             continue  # the first signature alone is enough: it covers all of the content
         with pytest.raises(BundleError):
             fresh().accept(text[:end], NOW)
+
+
+def test_damage_of_any_kind_is_refused() -> None:
+    rng = random.Random(1)
+    texts = [VECTORS[name] for name in ("one_signature", "rotation", "addresses_of_all_kinds")]
+    letters = ";,=:@/[].-_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ \n\x00é"
+    for _ in range(scale(100_000, least=1_000)):
+        whole = rng.choice(texts)
+        text = whole
+        for _ in range(rng.randint(1, 3)):
+            place, width = rng.randrange(len(text)), rng.choice((0, 1, 1, 1, 5, 60))
+            other = rng.choice(("", rng.choice(letters), text[place:][:20], ";sig=", ",", "keys="))
+            text = text[:place] + other + text[place + width :]
+        if text != whole:
+            with pytest.raises(BundleError):
+                fresh().accept(text, NOW)
 
 
 @given(st.text(max_size=200) | st.text(max_size=200).map("v=wws1;".__add__))
