@@ -231,7 +231,9 @@ class Yamux:
         round_trip = self._keep_alive.round_trip
         if round_trip is None:
             self.ping(now)  # growth needs to know it
-        elif now - stream.granted_at < self._config.growth_round_trips * round_trip:
+        elif now - stream.granted_at < self._config.growth_round_trips * max(
+            round_trip, self._config.least_round_trip
+        ):
             delta += self._table.grow(stream)
         stream.granted_at = now
         stream.credit += delta

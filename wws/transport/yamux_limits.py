@@ -41,6 +41,9 @@ class YamuxConfig:
     """Seconds that a pinged peer may stay silent."""
     growth_round_trips: float = 4.0
     """A window consumed within this many round trips is too small, and doubles."""
+    least_round_trip: float = 0.005
+    """Seconds; a shorter round trip counts as this. On a fast link a peer waits longer for its turn on the
+    processor than for the way."""
 
 
 DEFAULT_CONFIG: Final = YamuxConfig()

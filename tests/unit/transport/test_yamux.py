@@ -415,6 +415,14 @@ def test_a_slow_reader_does_not() -> None:
         assert fill_and_consume(bob, now) == INITIAL_WINDOW
 
 
+def test_a_very_short_round_trip_counts_as_a_longer_one() -> None:
+    bob = responder()
+    measured(bob, 0.0001)
+    hear(bob, frame(WINDOW_UPDATE, SYN, 1), 1.0)
+    assert fill_and_consume(bob, 1.021) == INITIAL_WINDOW
+    assert fill_and_consume(bob, 1.040) == 2 * INITIAL_WINDOW
+
+
 def test_all_streams_share_the_growth_and_give_it_back() -> None:
     bob = responder(YamuxConfig(max_growth=INITIAL_WINDOW))
     measured(bob, 0.1)
