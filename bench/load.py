@@ -2,7 +2,7 @@
 
     python -m bench.load '{"address": …, "peer_id": …, "pid": …, "steps": [100, 1000], "sequential": 200}'
 
-Prints one JSON object. The server's CPU and memory are read from the operating system by its `pid`, so
+Prints one JSON object. The CPU and memory of the server are read from the operating system by its `pid`, so
 that all implementations are measured alike. Sequential handshakes are timed end to end, both sides on this machine.
 """
 

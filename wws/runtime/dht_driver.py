@@ -215,7 +215,12 @@ class DhtDriver:
     def is_member(self, connection: Connection) -> bool:
         """Whether a peer serves our DHT and belongs to our network, so that we route through it."""
         said = connection.identification
-        if said is None or PROTOCOL not in (said.protocols or ()):
+        return said is not None and PROTOCOL in (said.protocols or ()) and self.is_of_our_network(connection)
+
+    def is_of_our_network(self, connection: Connection) -> bool:
+        """Whether a peer has said that it belongs to our network. An ad hoc network takes everybody."""
+        said = connection.identification
+        if said is None:
             return False
         if self._network is None:
             return True

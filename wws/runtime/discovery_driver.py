@@ -110,6 +110,8 @@ class DiscoveryDriver:
         self._ask_dns = ask_dns
         self._make_local = local
         self._local: LocalDiscovery | None = None
+        self._counted: set[PeerId] = set()
+        """Connected peers that are entry points or of our network: while there is one, we are in."""
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         host.listeners.peer_connected.append(self._peer_connected)
@@ -143,21 +145,34 @@ class DiscoveryDriver:
     # What happens on the host
 
     def _peer_connected(self, peer: PeerId) -> None:
-        self._feed(PeerConnected(peer))
-        self._host.set_entry_points(self.entry_points_connected())
-        self.machine.entry_points.mesh_scope = self._host.scope
-        self._feed(PeerCountChanged(self._host.table.peer_count))
+        # An entry point is known by its key; anybody else has to say first which network it is of.
+        if self.machine.is_entry_point(peer, self._host.clock.unix()):
+            self._count(peer)
 
     def _peer_identified(self, connection: Connection) -> None:
         if self.is_member(connection):
+            self._count(connection.peer_id)
             addresses = self._host.peers.addresses(connection.peer_id)
             if addresses:
                 self._feed(PeerIdentified(connection.peer_id, addresses))
 
     def _peer_disconnected(self, peer: PeerId) -> None:
-        self._feed(PeerDisconnected(peer))
+        if peer in self._counted:
+            self._counted.discard(peer)
+            self._feed(PeerDisconnected(peer))
+            self._entry_points_changed()
+            self._feed(PeerCountChanged(len(self._counted)))
+
+    def _count(self, peer: PeerId) -> None:
+        if peer not in self._counted:
+            self._counted.add(peer)
+            self._feed(PeerConnected(peer))
+            self._entry_points_changed()
+            self._feed(PeerCountChanged(len(self._counted)))
+
+    def _entry_points_changed(self) -> None:
         self._host.set_entry_points(self.entry_points_connected())
-        self._feed(PeerCountChanged(self._host.table.peer_count))
+        self.machine.entry_points.mesh_scope = self._host.scope
 
     # The machine
 
@@ -217,12 +232,20 @@ class DiscoveryDriver:
 
     async def _dial(self, dial: Dial) -> None:
         try:
-            await self._dialer.connect_at(dial.peer_id, dial.address, dial.timeout)
+            connection = await self._dialer.connect_at(dial.peer_id, dial.address, dial.timeout)
         except DialError as error:
             code = error.attempts[-1].code if error.attempts else error.code
             self._feed(DialFailed(dial.peer_id, dial.address, _CODES.get(code, code)))
-        else:
-            self._feed(DialSucceeded(dial.peer_id, dial.address))
+            return
+        if not self.machine.is_entry_point(dial.peer_id, self._host.clock.unix()):
+            await connection.wait_identified()
+            if not self.is_member(connection):
+                self._host.count_refusal("discovery", "wrong_network")
+                if connection.outbound:
+                    connection.close("of another network")
+                self._feed(DialFailed(dial.peer_id, dial.address, "wrong_network"))
+                return
+        self._feed(DialSucceeded(dial.peer_id, dial.address))
 
     async def _query(self, query: QueryDns) -> None:
         if not self._ask_dns:

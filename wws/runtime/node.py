@@ -130,7 +130,7 @@ class Node:
         self.host.listeners.peer_connected.append(lambda _: self.refresh_addresses())
         self.discovery.on_joined.append(self._joined)
         self.discovery.on_bundle.append(self._bundle_taken)
-        self.discovery.is_member = self.dht.is_member
+        self.discovery.is_member = self.dht.is_of_our_network
 
     async def start(self) -> None:
         """Open the listeners and begin to look for the network. Raises `CannotListen`, `PortTaken`."""

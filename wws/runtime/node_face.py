@@ -276,7 +276,7 @@ class NodeFace:
             tried += [
                 api.Tried(source.source, report.network, source.detail or source.code)
                 for source in report.sources
-                if source.code not in ("ok", "off", "waiting")
+                if source.code not in ("ok", "off", "waiting", "empty") or source.source == "mdns"
             ]
             tried += [
                 api.Tried(str(attempt.source), attempt.address, attempt.code) for attempt in report.attempts

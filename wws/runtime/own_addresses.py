@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import ifaddr
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.scope import Scope, scope_of
+from wws.addresses.scope import Scope, scope_of, scope_of_ip
 from wws.errors import ParseError
 from wws.identity.peer_id import PeerId
 from wws.mesh.reach import reaches
@@ -54,9 +54,10 @@ def interface_addresses(ipv6: bool) -> list[str]:
     found: list[str] = []
     for adapter in ifaddr.get_adapters():
         for ip in adapter.ips:
-            text = ip.ip[0] if isinstance(ip.ip, tuple) else ip.ip
-            if ip.is_IPv6 == ipv6:
-                found.append(text.partition("%")[0])
+            text = (ip.ip[0] if isinstance(ip.ip, tuple) else ip.ip).partition("%")[0]
+            # A link-local IPv6 address needs its interface, for which a multiaddr of ours has no place.
+            if ip.is_IPv6 == ipv6 and not (ipv6 and scope_of_ip(text) is Scope.LINK):
+                found.append(text)
     return found
 
 
