@@ -22,6 +22,8 @@ from wws.names.record import NameRecord, work_context
 
 pytestmark = [pytest.mark.interop, pytest.mark.net, pytest.mark.timeout(120)]
 
+NOW = int(time.time())
+"""When all records here were issued: of two claims of one owner the earlier one would win."""
 CAROL = Identity.from_label("carol")
 CONTENT = b"\x12\x20" + hashlib.sha256(b"content").digest()
 """A SHA-256 multihash."""
@@ -64,23 +66,21 @@ async def knows(peer: ForeignPeer, other: str) -> bool:
 
 
 def name_record(owner: Identity, name: str, *, version: int = 0) -> NameRecord:
-    now = int(time.time())
     return NameRecord.sign(
         owner,
         name=name,
         swarm="public",
         addresses=[],
-        seq=now + version,
-        registered_at=now - 60,
-        issued_at=now,
-        expires_at=now + 3600,
+        seq=NOW + version,
+        registered_at=NOW - 60,
+        issued_at=NOW,
+        expires_at=NOW + 3600,
         nonce=proof_of_work.solve(work_context(name, "public"), owner.peer_id.did, 12),
     )
 
 
 def peer_record(owner: Identity) -> PeerRecord:
-    now = int(time.time())
-    return PeerRecord.sign(owner, addresses=[], seq=now, issued_at=now, expires_at=now + 3600)
+    return PeerRecord.sign(owner, addresses=[], seq=NOW, issued_at=NOW, expires_at=NOW + 3600)
 
 
 def kept(node: OurNode, key: str) -> bytes | None:
@@ -105,7 +105,7 @@ async def test_put_there_get_here(alice: OurNode, bob: ForeignPeer) -> None:
         done = await alice.dht.get(record.key)
         assert (done.value, done.answers, done.holders) == (record.value, 2, 2)
     newer = name_record(CAROL, "carol", version=1)
-    await alice.dht.put(newer.key, newer.value)
+    assert (await alice.dht.put(newer.key, newer.value)).stored == 2
     assert await bob.get(newer.key) == newer.value
     assert alice.host.refusals.total() == 0
 
