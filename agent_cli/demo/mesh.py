@@ -83,25 +83,28 @@ class Mesh:
 
     def start_bootstrap_nodes(self) -> None:
         """Start them all, and wait until each has found the others."""
-        for number, (identity, place) in enumerate(self._nodes, start=1):
-            home = self._home(f"bootstrap-{number}")
-            log = home.root / "log"
-            process = self.processes.start(
-                [
-                    "bootstrap_node",
-                    f"--home={home.root}",
-                    f"--identity-path={home.root / 'key'}",
-                    f"--listen={place.multiaddr}",
-                    *self.network_options,
-                    "--rpc=",
-                    "--http=",
-                ],
-                log,
-            )
-            self.bootstrap.append(BootstrapNode(identity, place, process, home.node("bootstrap"), log))
+        self.bootstrap = [self.start_bootstrap_node(number) for number in range(1, BOOTSTRAP_NODES + 1)]
         for node in self.bootstrap:
             what = f"the bootstrap node {node.place.multiaddr}"
-            self._wait_until(partial(_is_joined, node.paths), node.process, node.log, what)
+            self._wait_until(partial(_knows_the_others, node.paths), node.process, node.log, what)
+
+    def start_bootstrap_node(self, number: int) -> BootstrapNode:
+        """Start one of them, counted from 1; returns at once."""
+        identity, place = self._nodes[number - 1]
+        home = self._home(f"bootstrap-{number}")
+        process = self.processes.start(
+            [
+                "bootstrap_node",
+                f"--home={home.root}",
+                f"--identity-path={home.root / 'key'}",
+                f"--listen={place.multiaddr}",
+                *self.network_options,
+                "--rpc=",
+                "--http=",
+            ],
+            home.root / "log",
+        )
+        return BootstrapNode(identity, place, process, home.node("bootstrap"), home.root / "log")
 
     @property
     def network_options(self) -> list[str]:
@@ -150,8 +153,8 @@ class Mesh:
             time.sleep(POLL)
 
 
-def _is_joined(node: NodePaths) -> bool:
-    """Whether a bootstrap node is up and knows all the others."""
+def _knows_the_others(node: NodePaths) -> bool:
+    """Whether a bootstrap node is up and connected to all the others."""
     ready = node.read_ready()
     if ready is None:
         return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -59,6 +60,15 @@ class Noted:
     started: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that has ended."""
+
+    exit_code: int
+    output: str
+    diagnostics: str
+
+
 @dataclass(slots=True)
 class Processes:
     """The folder of a running demo, and what runs in it."""
@@ -96,7 +106,7 @@ class Processes:
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
-                env=self._environment(),
+                env=self.environment(),
                 start_new_session=True,  # Ctrl-C is for us: we end our processes ourselves
             )
         self.noted.append(Noted(process.pid, process_start(process.pid)))
@@ -105,14 +115,27 @@ class Processes:
 
     def wws(self, *arguments: str) -> dict[str, object]:
         """Run a `wws` command to its end, as a user would; the `data` of its answer. Raises `StepFailed`."""
+        finished = self.run("--json", *arguments)
+        try:
+            answer = json.loads(finished.output)
+        except ValueError:
+            answer = None
+        if finished.exit_code != 0 or not isinstance(answer, dict):
+            what = f"wws {shlex.join(arguments)} ended with exit code {finished.exit_code}"
+            raise StepFailed(what, f"{finished.diagnostics}{finished.output}{self._logs()}")
+        data: dict[str, object] = answer["data"]
+        return data
+
+    def run(self, *arguments: str) -> Finished:
+        """Run a `wws` command to its end, however it ends. Raises `StepFailed` when it does not."""
         process = subprocess.Popen(
-            [sys.executable, "-c", "from agent_cli.app import main; main()", "--json", *arguments],
+            [sys.executable, "-c", "from agent_cli.app import main; main()", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env=self._environment(),
+            env=self.environment(),
             start_new_session=True,
         )
         try:
@@ -121,23 +144,15 @@ class Processes:
             # A join that is interrupted ends the node that it was starting.
             process.send_signal(signal.SIGINT)
             try:
-                process.communicate(timeout=GRACE)
+                output, diagnostics = process.communicate(timeout=GRACE)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.communicate()
+                output, diagnostics = process.communicate()
             if isinstance(error, subprocess.TimeoutExpired):
-                what = f"wws {' '.join(arguments)} had not ended after {COMMAND_TIMEOUT:g} s"
-                raise StepFailed(what, str(error.output or "")) from None
+                what = f"wws {shlex.join(arguments)} had not ended after {COMMAND_TIMEOUT:g} s"
+                raise StepFailed(what, f"{diagnostics}{output}{self._logs()}") from None
             raise
-        try:
-            answer = json.loads(output)
-        except ValueError:
-            answer = None
-        if process.returncode != 0 or not isinstance(answer, dict):
-            what = f"wws {' '.join(arguments)} ended with exit code {process.returncode}"
-            raise StepFailed(what, f"{diagnostics}{output}{self._logs()}")
-        data: dict[str, object] = answer["data"]
-        return data
+        return Finished(process.returncode, output, diagnostics)
 
     def kill(self, pid: int) -> None:
         """SIGKILL one of our processes, and wait for its end."""
@@ -160,6 +175,13 @@ class Processes:
             pids = " ".join(str(found.pid) for found in running)
             raise StepFailed(f"These processes of the demo do not end: {pids}", "")
         shutil.rmtree(self.folder)
+
+    def environment(self) -> dict[str, str]:
+        """Ours without what is set for other nodes of this user; the runtime folder is the demo's own."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
+        runtime = self.folder / "runtime"
+        runtime.mkdir(exist_ok=True, mode=0o700)
+        return {**kept, "XDG_RUNTIME_DIR": str(runtime)}
 
     def _wait(self, running: list[Noted]) -> list[Noted]:
         """Wait for processes to end; those that have not."""
@@ -184,13 +206,6 @@ class Processes:
         return "".join(
             f"\n{log.relative_to(self.folder)}:\n{log.read_text(errors='replace')[-TAIL:]}" for log in logs
         )
-
-    def _environment(self) -> dict[str, str]:
-        """Ours without what is set for other nodes of this user; the runtime folder is the demo's own."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
-        runtime = self.folder / "runtime"
-        runtime.mkdir(exist_ok=True, mode=0o700)
-        return {**kept, "XDG_RUNTIME_DIR": str(runtime)}
 
     def _write(self) -> None:
         notes = {"schema": SCHEMA, "processes": [[found.pid, found.started] for found in self.noted]}
