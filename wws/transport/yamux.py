@@ -60,8 +60,9 @@ from wws.transport.yamux_frames import (
     WindowExceeded,
     WindowOverflow,
 )
+from wws.transport.yamux_ids import StreamIds
 from wws.transport.yamux_keep_alive import Due, KeepAlive
-from wws.transport.yamux_limits import DEFAULT_CONFIG, ControlBudget, RemoteStreamIds, YamuxConfig
+from wws.transport.yamux_limits import DEFAULT_CONFIG, ControlBudget, YamuxConfig
 from wws.transport.yamux_streams import (
     BLOCKED,
     ENDED_BY_PEER,
@@ -91,13 +92,11 @@ class Yamux:
         "_closed",
         "_config",
         "_going_away",
+        "_ids",
         "_keep_alive",
-        "_next_id",
         "_outgoing",
         "_partial",
         "_peer_going_away",
-        "_remote_ids",
-        "_stray_allowance",
         "_table",
         "buffered",
         "is_initiator",
@@ -116,14 +115,12 @@ class Yamux:
         self._config = config
         self._closed = False
         self._table = StreamTable(config, is_initiator=is_initiator)
-        self._next_id = 1 if is_initiator else 2
-        self._remote_ids = RemoteStreamIds(2 if is_initiator else 1, config.max_skipped_ids)
+        self._ids = StreamIds(is_initiator=is_initiator, max_skipped=config.max_skipped_ids)
         self._outgoing: list[bytes] = []
         self._partial = b""
         self._body_left = 0
         self._body_stream = _DISCARD
         self._body_ends = False
-        self._stray_allowance = 0
         self._going_away = False
         self._peer_going_away = False
         self._budget = ControlBudget(config, now)
@@ -155,10 +152,9 @@ class Yamux:
         reason = self._table.why_not_ours()
         if reason is not None:
             raise StreamRefused(reason)
-        stream_id = self._next_id
-        if stream_id > MAX_WINDOW:
+        stream_id = self._ids.next_own()
+        if stream_id is None:
             raise StreamRefused("this connection has used all its stream ids")
-        self._next_id = stream_id + 2
         self._table.add(stream_id, now)
         return stream_id
 
@@ -208,7 +204,7 @@ class Yamux:
             if not stream.state & ENDED_BY_PEER:
                 # What is left of a frame under way is dropped without being charged.
                 under_way = self._body_left if self._body_stream == stream_id else 0
-                self._stray_allowance += stream.credit - under_way
+                self._ids.allow(stream.credit - under_way)
         self._table.free(stream_id, stream)
 
     def consumed(self, stream_id: int, count: int, now: float) -> None:
@@ -417,24 +413,16 @@ class Yamux:
             events.append(WindowOpened(stream_id))
 
     def _opened_by_peer(self, stream_id: int, flags: int, now: float, events: list[ConnectionEvent]) -> None:
-        if stream_id == 0 or self._table.is_ours(stream_id):
-            raise InvalidStreamId(f"the peer may not open stream {stream_id}")
-        if not self._remote_ids.take(stream_id):
-            raise InvalidStreamId(f"the peer opened stream {stream_id} twice")
+        self._ids.opened_by_peer(stream_id)
         if flags & RST:
             return
         if self._going_away or self._table.is_full:
             self.refused_streams += 1
             self._control(DATA, RST, stream_id, 0)
-            self._stray_allowance += INITIAL_WINDOW
+            self._ids.allow(INITIAL_WINDOW)
             return
         self._table.add(stream_id, now)
         events.append(StreamOpened(stream_id))
-
-    def _was_opened(self, stream_id: int) -> bool:
-        if self._table.is_ours(stream_id):
-            return stream_id < self._next_id
-        return stream_id in self._remote_ids
 
     def _stray_frame(self, kind: int, flags: int, stream_id: int, length: int, now: float) -> None:
         """A frame for a stream that is not in the table."""
@@ -443,14 +431,11 @@ class Yamux:
         if kind == WINDOW_UPDATE or not length:
             if not flags & SYN or flags & RST:  # an opening that was refused is charged already
                 self._budget.charge(now)
-            if not flags & (RST | FIN) and not self._was_opened(stream_id):
-                raise UnknownStream(f"a frame for stream {stream_id}, which was never opened")
+            if not flags & (RST | FIN):
+                self._ids.check_opened(stream_id)
             return
-        if not self._was_opened(stream_id):
-            raise UnknownStream(f"data for stream {stream_id}, which was never opened")
-        if length > self._stray_allowance:
-            raise StreamHasEnded(f"{length} bytes on stream {stream_id}, which is gone")
-        self._stray_allowance -= length
+        self._ids.check_opened(stream_id)
+        self._ids.take_allowed(stream_id, length)
         self._body_left, self._body_stream = length, _DISCARD
 
     def _ping_frame(

@@ -1,4 +1,4 @@
-"""What a yamux session may cost: its bounds, the budget of control frames, and which ids were opened."""
+"""What a yamux session may cost: its bounds, and the budget of control frames."""
 
 from __future__ import annotations
 
@@ -66,38 +66,3 @@ class ControlBudget:
         self._updated_at = now
         if self._tokens < 0.0:
             raise FrameFlood("the peer sends control frames faster than any honest use does")
-
-
-class RemoteStreamIds:
-    """Which stream ids the peer has opened, in little memory: the highest, and the gaps below it.
-
-    Gaps come from peers that open streams in several threads, and fill up. When there are more of them than
-    `most`, the oldest are taken for opened.
-    """
-
-    __slots__ = ("_highest", "_most", "_skipped")
-
-    def __init__(self, first: int, most: int) -> None:
-        self._highest = first - 2
-        self._most = most
-        self._skipped: dict[int, None] | None = None
-
-    def take(self, stream_id: int) -> bool:
-        """Note that `stream_id` is opened now; whether that is for the first time."""
-        highest = self._highest
-        if stream_id <= highest:
-            if self._skipped is None or stream_id not in self._skipped:
-                return False
-            del self._skipped[stream_id]
-            return True
-        self._highest = stream_id
-        if stream_id > highest + 2:
-            skipped = self._skipped = self._skipped or {}
-            oldest = max(highest + 2, stream_id - 2 * self._most)
-            skipped.update(dict.fromkeys(range(oldest, stream_id, 2)))
-            while len(skipped) > self._most:
-                del skipped[next(iter(skipped))]
-        return True
-
-    def __contains__(self, stream_id: int) -> bool:
-        return stream_id <= self._highest and (self._skipped is None or stream_id not in self._skipped)

@@ -41,7 +41,8 @@ from wws.transport.yamux_frames import (
     WindowExceeded,
     WindowOverflow,
 )
-from wws.transport.yamux_limits import DEFAULT_CONFIG, RemoteStreamIds, YamuxConfig
+from wws.transport.yamux_ids import RemoteStreamIds
+from wws.transport.yamux_limits import DEFAULT_CONFIG, YamuxConfig
 
 PROTOCOL_ERROR = HEADER.pack(0, GO_AWAY, 0, 0, GoAwayCode.PROTOCOL_ERROR)
 
@@ -275,7 +276,7 @@ def test_gaps_are_remembered_up_to_a_bound() -> None:
 
 def test_our_ids_end() -> None:
     alice, _ = sessions()
-    alice._next_id = MAX_WINDOW
+    alice._ids._next_own = MAX_WINDOW
     assert alice.open_stream(0.0) == MAX_WINDOW
     with pytest.raises(StreamRefused):
         alice.open_stream(0.0)
