@@ -12,7 +12,7 @@ No party gets many places: at most `per_prefix_in_bucket` and `per_prefix_in_tab
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from wws.addresses.multiaddr import Multiaddr
@@ -160,16 +160,17 @@ class RoutingTable:
         # In the bucket that `position` falls into all are closer to it than in any other; those in deeper
         # buckets come next, all alike; then the shallower buckets one by one.
         index = self._index(position)
-        found: list[Contact] = []
-        groups: list[list[Contact]] = [list(self._buckets[index].values()) if index < KEY_BITS else []]
-        groups.append([c for b in self._buckets[index + 1 : self._deepest + 1] for c in b.values()])
-        for group in groups:
-            found.extend(_sorted_by_distance(group, position, proven))
-            if len(found) >= count:
-                return found[:count]
+        same = self._buckets[index].values() if index < KEY_BITS else ()
+        found = _sorted_by_distance(same, position, proven)
+        if len(found) >= count:
+            return found[:count]
+        deeper = [c for bucket in self._buckets[index + 1 : self._deepest + 1] for c in bucket.values()]
+        found += _sorted_by_distance(deeper, position, proven)
+        if len(found) >= count:
+            return found[:count]
         for shallower in range(min(index - 1, self._deepest), -1, -1):
             if bucket := self._buckets[shallower]:
-                found.extend(_sorted_by_distance(list(bucket.values()), position, proven))
+                found += _sorted_by_distance(bucket.values(), position, proven)
                 if len(found) >= count:
                     break
         return found[:count]
@@ -259,8 +260,8 @@ def _worst(bucket: dict[PeerId, Contact]) -> Contact | None:
     return worst if worst is not None and worst.failures else None
 
 
-def _sorted_by_distance(contacts: list[Contact], position: int, proven: bool) -> list[Contact]:
-    if proven:
-        contacts = [contact for contact in contacts if not contact.failures]
-    contacts.sort(key=lambda contact: contact.position ^ position)
-    return contacts
+def _sorted_by_distance(contacts: Iterable[Contact], position: int, proven: bool) -> list[Contact]:
+    # Pairs, because no two distances are equal and comparing them needs no call for each.
+    pairs = [(c.position ^ position, c) for c in contacts if not (proven and c.failures)]
+    pairs.sort()
+    return [contact for _, contact in pairs]

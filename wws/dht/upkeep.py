@@ -48,7 +48,9 @@ class UpkeepConfig:
     """Deeper buckets are filled by looking for ourselves; finding a key for them costs 2^depth hashes."""
     check_interval: float = 600.0
     """Seconds without a word after which a peer without a connection is asked."""
-    checks_per_tick: int = 8
+    check_spacing: float = 60.0
+    """Seconds between looks for such peers."""
+    checks_at_once: int = 16
     """Peers asked at once."""
     republish_interval: float = 3600.0
     """Seconds between republishing of a record that nobody else brought."""
@@ -114,6 +116,7 @@ class Upkeep:
         self._refresh_at: float | None = None
         self._last_refresh = float("-inf")
         self._widen_at = 0.0
+        self._check_at = 0.0
         self._peers_when_widened = 0
         self._bucket_due: dict[int, float] = {}
         self._republish_at: dict[bytes, float] = {}
@@ -171,12 +174,10 @@ class Upkeep:
             return []
         tasks: list[Task] = []
         tasks += self._due_refresh(now)
-        tasks += [
-            CheckPeer(contact)
-            for contact in self._routing.to_check(
-                now, self._config.check_interval, self._config.checks_per_tick
-            )
-        ]
+        if self._check_at <= now:
+            self._check_at = now + self._spread(self._config.check_spacing)
+            stale = self._routing.to_check(now, self._config.check_interval, self._config.checks_at_once)
+            tasks += [CheckPeer(contact) for contact in stale]
         tasks += self._due_handovers()
         tasks += self._due_republish(now, serving)
         for op, (key, when) in self._provided.items():

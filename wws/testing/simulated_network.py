@@ -9,6 +9,7 @@ A host that is off answers a dial with silence, one whose program ended with a r
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import struct
 from collections.abc import Callable
@@ -75,16 +76,18 @@ class SimulatedNetwork:
         self._trace = hashlib.blake2b(digest_size=16)
         self._per_distance = (self.config.median_round_trip - self.config.access_delay) / MEDIAN_DISTANCE
 
-    def settle(self, dialable: bool) -> Place:
-        """A place for one more node."""
+    def settle(self, dialable: bool, like: Place | None = None) -> Place:
+        """A place for one more node: at a prefix of its own, or at that of another."""
         place = Place(len(self.places), self._rng.random(), self._rng.random(), dialable)
+        if like is not None:
+            place.prefix = like.prefix
+            place.address = like.address.with_port(10_000 + place.index)
         self.places.append(place)
         return place
 
     def round_trip(self, a: Place, b: Place) -> float:
         """Seconds there and back, without jitter and loss."""
-        dx, dy = a.x - b.x, a.y - b.y
-        return self.config.access_delay + self._per_distance * (dx * dx + dy * dy) ** 0.5
+        return self.config.access_delay + self._per_distance * math.hypot(a.x - b.x, a.y - b.y)
 
     def one_way(self, a: Place, b: Place) -> float:
         """Seconds that one message takes now."""

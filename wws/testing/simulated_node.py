@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from wws.dht.kademlia import (
@@ -35,7 +36,7 @@ from wws.dht.kademlia import (
     StartPut,
     TimerFired,
 )
-from wws.dht.messages import KadMessage
+from wws.dht.messages import KadMessage, MessageType
 from wws.dht.store import RecordKind
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
@@ -339,3 +340,13 @@ class SimulatedNode:
                 self._dialling[node.peer_id] = []
                 self._dial(node, 10.0)
         self._time.after(45.0 + 30.0 * self._rng.random(), self._keep_entry_points)
+
+
+class LyingNode(SimulatedNode):
+    """A Sybil: says it stored what it did not, and knows of no value. Otherwise it answers like others."""
+
+    def serve(self, sender: PeerId, message: KadMessage) -> KadMessage | None:
+        if message.type is MessageType.PUT_VALUE:
+            return message
+        answer = super().serve(sender, message)
+        return replace(answer, record=None) if answer is not None else None

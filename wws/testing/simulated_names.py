@@ -1,0 +1,93 @@
+"""Names in the simulation: the shipped lease machine on a simulated node.
+
+A pattern for anything above the DHT: its commands become `get` and `put` of the node, their results its
+events.
+"""
+
+from __future__ import annotations
+
+import random
+
+from wws.dht.kademlia import GetDone, PutDone
+from wws.identity import proof_of_work
+from wws.machine import Command, Event
+from wws.names.events import (
+    Claim,
+    LookedUp,
+    LookUp,
+    LookUpFailed,
+    ProofSolved,
+    SaveState,
+    SolveProofOfWork,
+    Stored,
+    StoreFailed,
+    StoreRecord,
+    TimerFired,
+)
+from wws.names.kinds import NameRecords
+from wws.names.lease import Lease
+from wws.testing.simulated_node import Result, SimulatedNode
+from wws.testing.simulated_time import SimulatedTime
+
+
+class SimulatedLease:
+    """A node's lease of one name, kept for as long as the node is online."""
+
+    def __init__(
+        self,
+        node: SimulatedNode,
+        name: str,
+        *,
+        kind: NameRecords,
+        time: SimulatedTime,
+        rng: random.Random,
+        swarm: str = "public",
+    ) -> None:
+        self.node = node
+        self.reports: list[Command] = []
+        """What the lease said: `NameHeld`, `NameTaken`, `NameLost`…"""
+        self._time = time
+        addresses = (node.place.address.with_peer(node.peer_id),)
+        self.lease = Lease(node.identity, name, swarm, kind=kind, rng=rng, addresses=addresses)
+        self._wakeup: float | None = None
+
+    def claim(self) -> None:
+        """Claim the name, and go on from there."""
+        self._tell(Claim())
+
+    def _tell(self, event: Event) -> None:
+        if not self.node.place.online:
+            return
+        for command in self.lease.handle(event, self._time.now, self._time.unix_now):
+            self._carry_out(command)
+        wakeup = self.lease.next_wakeup()
+        if wakeup is not None and wakeup != self._wakeup:
+            self._wakeup = wakeup
+            self._time.at(wakeup, self._timer, wakeup)
+
+    def _timer(self, scheduled: float) -> None:
+        if scheduled == self._wakeup:
+            self._wakeup = None
+            self._tell(TimerFired())
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case LookUp(key=key):
+                self.node.get(key, self._looked_up)
+            case StoreRecord(key=key, value=value):
+                self.node.put(key, value, self._stored)
+            case SolveProofOfWork(context=context, did=did, bits=bits):
+                nonce = proof_of_work.solve(context, did, bits)
+                self._time.after(0.05, self._tell, ProofSolved(nonce))
+            case SaveState():
+                pass  # a node that comes back is a new one here, so nothing outlives it
+            case _:
+                self.reports.append(command)
+
+    def _looked_up(self, result: Result) -> None:
+        found = isinstance(result, GetDone) and (result.asked or result.value is not None)
+        self._tell(LookedUp(result.value) if found and isinstance(result, GetDone) else LookUpFailed())
+
+    def _stored(self, result: Result) -> None:
+        stored = result.stored if isinstance(result, PutDone) else 0
+        self._tell(Stored(stored) if stored else StoreFailed("no holder kept it"))
