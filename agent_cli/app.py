@@ -20,23 +20,37 @@ class Command:
     """Where a command lives, and what it is called with."""
 
     module: str
+    summary: str
+    """For the list in `wws --help`, which imports no command."""
     subcommands: tuple[str, ...] = ()
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "join": Command("agent_cli.commands.join"),
-    "leave": Command("agent_cli.commands.leave"),
-    "status": Command("agent_cli.commands.status"),
-    "peers": Command("agent_cli.commands.peers"),
-    "logs": Command("agent_cli.commands.logs"),
-    "id": Command("agent_cli.commands.identity", ("new", "export", "import")),
-    "resolve": Command("agent_cli.commands.resolve"),
-    "name": Command("agent_cli.commands.name", ("claim", "list", "renew", "release")),
-    "ping": Command("agent_cli.commands.ping"),
-    "call": Command("agent_cli.commands.call"),
-    "network": Command("agent_cli.commands.network", ("show", "add", "remove")),
-    "config": Command("agent_cli.commands.config", ("show",)),
-    "demo": Command("agent_cli.commands.demo"),
+    "join": Command("agent_cli.commands.join", "Join the mesh; the node stays running."),
+    "leave": Command("agent_cli.commands.leave", "Stop the local node cleanly."),
+    "status": Command("agent_cli.commands.status", "Show how the local node is."),
+    "peers": Command("agent_cli.commands.peers", "List the peers and which way each connection goes."),
+    "logs": Command("agent_cli.commands.logs", "Print the end of the local node's log."),
+    "id": Command(
+        "agent_cli.commands.identity",
+        "Show, make, export or import an identity.",
+        ("new", "export", "import"),
+    ),
+    "resolve": Command("agent_cli.commands.resolve", "Find out who a name, DID or PeerId is, and where."),
+    "name": Command(
+        "agent_cli.commands.name",
+        "Claim, list, renew and release names.",
+        ("claim", "list", "renew", "release"),
+    ),
+    "ping": Command("agent_cli.commands.ping", "Measure round trips to a peer, and which way they go."),
+    "call": Command("agent_cli.commands.call", "Call an RPC method of the local node."),
+    "network": Command(
+        "agent_cli.commands.network",
+        "Show, add and remove the networks known here.",
+        ("show", "add", "remove"),
+    ),
+    "config": Command("agent_cli.commands.config", "Show the settings, and where each came from.", ("show",)),
+    "demo": Command("agent_cli.commands.demo", "Show a whole network on this machine."),
 }
 """The commands in the order in which help lists them; each module has `register(app)`."""
 

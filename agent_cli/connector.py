@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from wws.errors import LocalError
-from wws.rpc.codes import Exit
+from wws.errors import LocalError, WwsError
+from wws.rpc.codes import WORDS, Exit, exit_code
 from wws.runtime.homes import NodePaths, Ready, process_start
 from wws.runtime.machine_errors import writing_failed
 from wws.runtime.whole_files import make_folder
@@ -98,7 +98,9 @@ def spawn(node: NodePaths, arguments: Sequence[str], *, foreground: bool) -> sub
         os.close(log)
 
 
-def wait_until_ready(node: NodePaths, process: subprocess.Popen[bytes], deadline: float) -> Ready | None:
+def wait_until_ready(
+    node: NodePaths, process: subprocess.Popen[bytes], deadline: float, arguments: Sequence[str]
+) -> Ready | None:
     """What the node says of itself once its listeners are open; None when `deadline` came first.
 
     Raises `StartFailed` when the process ended instead.
@@ -109,17 +111,23 @@ def wait_until_ready(node: NodePaths, process: subprocess.Popen[bytes], deadline
             return ready
         returned = process.poll()
         if returned is not None:
-            raise start_failure(node, returned)
+            raise start_failure(node, returned, arguments)
         if time.monotonic() >= deadline:
             return None
         time.sleep(POLL)
 
 
-def start_failure(node: NodePaths, returned: int) -> StartFailed:
+def start_failure(node: NodePaths, returned: int, arguments: Sequence[str]) -> WwsError:
     """Why the node process ended: in its own words where it left some."""
     told = node.read_error()
     if told is not None:
-        return StartFailed(told.code, told.message, told.hint, told.exit_code)
+        known = told.code in WORDS
+        return StartFailed(
+            told.code, told.message, told.hint, exit_code(told.code) if known else told.exit_code
+        )
+    refused = _refusal(arguments)
+    if refused is not None:
+        return refused
     how = f"was ended by signal {-returned}" if returned < 0 else f"ended with exit code {returned}"
     last = last_line(node.log)
     return StartFailed(
@@ -128,6 +136,18 @@ def start_failure(node: NodePaths, returned: int) -> StartFailed:
         f"Look at its log: wws logs --node {node.name}",
         returned if returned > 1 else Exit.MACHINE if returned <= 0 else Exit.BUG,
     )
+
+
+def _refusal(arguments: Sequence[str]) -> WwsError | None:
+    """What is wrong with the command line or the settings: a node that cannot read them knows no home
+    in which to leave word."""
+    from wws.runtime.arguments import parse_arguments, prepare
+
+    try:
+        prepare(parse_arguments(arguments), os.environ)
+    except WwsError as error:
+        return error
+    return None
 
 
 def wait_until_ended(pid: int, started: int | None, timeout: float) -> bool:

@@ -22,11 +22,13 @@ COMPLETION_VARIABLE: Final = "_WWS_COMPLETE"
 def invoke(arguments: list[str], options: Options) -> Result:
     """Run the command and give back its result. Raises `WrongUsage` and what the command raises."""
     name, _ = find_command(arguments)
-    everything = name is None or COMPLETION_VARIABLE in os.environ
     root = make_app(add_completion=True)
     group(root, wws, examples=("wws join --name alice", "wws ping bob", "wws status --json"))
-    for wanted in available_commands() if everything or name is None else [name]:
-        import_module(COMMANDS[wanted].module).register(root)
+    for wanted in available_commands():
+        if wanted == name or COMPLETION_VARIABLE in os.environ:
+            import_module(COMMANDS[wanted].module).register(root)
+        elif name is None:
+            root.command(wanted, help=COMMANDS[wanted].summary)(_only_listed)
     try:
         returned = get_command(root)(
             args=arguments or ["--help"], prog_name="wws", standalone_mode=False, obj=options
@@ -58,3 +60,7 @@ def wws(
     if context.invoked_subcommand is None:
         raise WrongUsage("Missing command.", hint="See: wws --help")
     return None
+
+
+def _only_listed() -> None:
+    """Stands in the list of `wws --help` for a command; a line that names one imports the real one."""

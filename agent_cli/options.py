@@ -8,6 +8,7 @@ into one `Options`. `wws status` is read by `quick_options`, everything else by 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,11 @@ class Options:
     def has_colour(self) -> bool:
         """NO_COLOR counts when it is set to anything (no-color.org)."""
         return not (self.no_color or os.environ.get("NO_COLOR")) and _is_terminal(sys.stderr)
+
+    def again(self, command: str) -> str:
+        """A command to be typed next, about the same home."""
+        home = f" --home {shlex.quote(self.home)}" if self.home else ""
+        return f"wws{home} {command}"
 
     def red(self, text: str) -> str:
         return f"\x1b[1;31m{text}\x1b[0m" if self.has_colour else text

@@ -73,7 +73,7 @@ def name_of(name: dict[str, Any]) -> str:
         case "held":
             witnessed = "" if name.get("witnessed") else ", unwitnessed"
             return f"{label}, until {text.when(name.get('expires_at'))}{witnessed}"
-        case "taken":
+        case "taken" | "lost":
             return f"{label}, taken by {name.get('holder') or 'another peer'}"
         case state:
             return f"{label}, {state}"

@@ -50,6 +50,7 @@ OPTIONS = {
     "network add": {"--replace"},
     "network remove": set(),
     "config show": set(),
+    "demo": {"--agents", "--keep"},
 }
 """Contract, section 2: each command and its own options."""
 

@@ -2,8 +2,9 @@
 
 Takes the command line of `wws-connector`, keeps its promises about files, socket and signals
 (`ready.json`, `error.json`, RPC, SIGTERM), and has a `FakeNode` behind them. How its join goes is set
-in the environment variable FAKE_JOIN, as JSON: `{"state", "tried", "taken_by", "clock_skew_s"}`, or
-`{"error": {"code", "message", "hint", "exit_code"}}` for a start that fails, or `{"die": 3}`.
+in the environment variable FAKE_JOIN, as JSON: `{"state", "tried", "taken_by", "name_state",
+"clock_skew_s"}`, or `{"error": {"code", "message", "hint", "exit_code"}}` for a start that fails, or
+`{"die": 3}` for one that ends without a word.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class _Node(FakeNode):
         names: tuple[api.LeasedName, ...] = ()
         if self._claimed is not None and status.joined:
             holder = self._setting.get("taken_by")
-            state: api.NameState = "taken" if holder else "held"
+            state: api.NameState = self._setting.get("name_state", "taken") if holder else "held"
             expires_at = None if holder else NOW
             names = (api.LeasedName(self._claimed, "public", expires_at, False, state, holder),)
         return replace(

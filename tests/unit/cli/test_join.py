@@ -137,8 +137,9 @@ def test_another_network_on_a_running_node_changes_nothing(cli: Cli) -> None:
     assert (same.code, same.data["already_running"]) == (0, True)
 
 
-def test_a_taken_name_is_exit_7_with_its_holder(cli: Cli) -> None:
-    joined = cli("join", "--name", "alice", "--json", taken_by="did:swarm:bob")
+@pytest.mark.parametrize("state", ["taken", "lost"])
+def test_a_taken_name_is_exit_7_with_its_holder(cli: Cli, state: str) -> None:
+    joined = cli("join", "--name", "alice", "--json", taken_by="did:swarm:bob", name_state=state)
     assert (joined.code, joined.error["code"]) == (7, "name_taken")
     assert "did:swarm:bob" in joined.error["message"]
     assert joined.data["joined"] is True
@@ -150,7 +151,7 @@ def test_no_way_in_is_exit_9_and_the_node_goes_on(cli: Cli) -> None:
     joined = cli("join", "--json", state="failed_retrying", tried=[["dns", "example.org", "NXDOMAIN"]])
     assert (joined.code, joined.error["code"]) == (9, "no_way_in")
     assert joined.data["tried"] == [{"source": "dns", "target": "example.org", "error": "NXDOMAIN"}]
-    assert "wws leave" in joined.error["hint"]
+    assert "wws leave --node default" in joined.error["hint"]
     assert cli("status").code == 0
     text = cli("join", "--timeout", "0", state="failed_retrying")
     assert text.code == 9
@@ -182,6 +183,17 @@ def test_a_start_that_fails_is_told_in_the_nodes_words(cli: Cli, code: int, word
     joined = cli("join", "--json", error=error)
     assert joined.code == code
     assert joined.error == {"code": word, "message": "What happened.", "hint": "What mends it."}
+
+
+def test_a_word_counts_more_than_the_exit_code_of_a_process_that_knew_none(cli: Cli) -> None:
+    error = {"code": "unsigned_network", "message": "m", "hint": "h", "exit_code": 1}
+    assert cli("join", error=error).code == 2
+
+
+def test_settings_that_cannot_be_read_are_wrong_usage(cli: Cli) -> None:
+    joined = cli("join", "--listen", "nonsense", "--json")
+    assert joined.code == 2
+    assert "network.listen" in joined.error["message"]
 
 
 def test_a_process_that_dies_without_a_word_is_told_with_its_last_words(cli: Cli) -> None:
