@@ -102,7 +102,8 @@ class Dials:
                 self._note(target, source, "timeout")
                 continue
             self._under_way[target] = (source, deadline)
-            started.append((target, deadline - now))
+            # Rounding could make it a little more.
+            started.append((target, min(deadline - now, self._config.timeout)))
             if not at_once:
                 self._next_at = now + self._config.stagger
         return started
