@@ -80,7 +80,9 @@ class SwarmSize:
             counted = max(self._counted or 0, known) + own
             return SwarmSizeEstimate(counted, counted, counted, "counted")
         count = (self._k - 1 / 3) / share
-        error = self._config.errors * (1.25 if fresh > 2 else 1.0) / math.sqrt(fresh * (self._k - 2))
+        # Neighbourhoods of k that overlap say the same twice: there are no more than n / k different ones.
+        samples = min(fresh, max(1.0, count / self._k))
+        error = self._config.errors * (1.25 if samples > 2 else 1.0) / math.sqrt(samples * (self._k - 2))
         low = max(least, round(count / (1 + error)))
         high = max(low, round(count * (1 + error)))
         return SwarmSizeEstimate(min(max(round(count), low), high), low, high, "density")
