@@ -9,14 +9,18 @@ from collections.abc import Callable
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wws.errors import RemoteProtocolError
 from wws.transport.muxed import (
     ConnectionEvent,
     DataReceived,
     GoneAway,
+    StreamClosed,
     StreamEnded,
     StreamOpened,
+    StreamRefused,
     StreamReset,
 )
 from wws.transport.yamux import Yamux
@@ -34,6 +38,7 @@ from wws.transport.yamux_frames import (
     InvalidStreamId,
     StreamHasEnded,
     UnknownStream,
+    YamuxError,
 )
 
 
@@ -198,3 +203,50 @@ def test_another_version_is_refused(version: int) -> None:
     session = Yamux(is_initiator=False, now=0.0)
     with pytest.raises(InvalidFrame):
         _hear(session, HEADER.pack(version, WINDOW_UPDATE, SYN, 1, 0))
+
+
+FRAMES = st.tuples(
+    st.sampled_from([DATA, DATA, WINDOW_UPDATE, WINDOW_UPDATE, PING, GO_AWAY]),
+    st.sampled_from([0, 0, SYN, ACK, FIN, RST, SYN | ACK, SYN | FIN, ACK | FIN, FIN | RST]),
+    st.integers(0, 9),
+    st.sampled_from([0, 1, 11, 12, 70_000, 262_144]),
+)
+LOCAL = st.tuples(st.sampled_from(["open", "send", "close", "reset", "consume"]), st.integers(0, 9))
+
+
+@given(st.lists(FRAMES | LOCAL, max_size=60), st.lists(st.integers(1, 100_000), min_size=1, max_size=5))
+def test_any_sequence_of_frames_leaves_sound_sums(steps: list[tuple[object, ...]], cuts: list[int]) -> None:
+    """A peer that keeps the framing and nothing else, while the application goes about its work."""
+    session = Yamux(is_initiator=False, now=0.0)
+    table = session._table
+    cut = 0
+    for step in steps:
+        try:
+            match step:
+                case (int(kind), int(flags), int(stream_id), int(length)):
+                    data = _frame(kind, flags, stream_id, length)
+                    while data:
+                        cut += 1
+                        size = cuts[cut % len(cuts)]
+                        _hear(session, data[:size])
+                        data = data[size:]
+                case ("open", _):
+                    session.open_stream(0.0)
+                case ("send", int(stream_id)):
+                    session.send(stream_id, bytes(1_000))
+                case ("close", int(stream_id)):
+                    session.close_stream(stream_id)
+                case ("reset", int(stream_id)):
+                    session.reset_stream(stream_id)
+                case ("consume", int(stream_id)) if stream_id in table.streams:
+                    session.consumed(stream_id, table.streams[stream_id].unread, 0.0)
+        except (StreamClosed, StreamRefused):
+            continue  # the application was too late
+        except YamuxError:
+            assert session.frames_to_send()[-1] == HEADER.pack(0, GO_AWAY, 0, 0, 1)
+            assert session.open_streams == session.unread == 0
+            return
+        assert table.unread == sum(stream.unread for stream in table.streams.values())
+        assert table._inbound == sum(stream_id % 2 for stream_id in table.streams)
+        assert all(stream.credit >= 0 for stream in table.streams.values())
+        assert all(stream.credit + stream.unread <= stream.window for stream in table.streams.values())
