@@ -45,6 +45,10 @@ class Identification:
 
     def encode(self) -> bytes:
         """One length-prefixed message."""
+        return varint.frame(self.message())
+
+    def message(self) -> bytes:
+        """The protobuf without its length. Protobuf messages put one behind the other are one message."""
         message = b""
         if self.peer_id is not None:
             message += protobuf.encode_bytes(1, self.peer_id.public_key_protobuf)
@@ -62,7 +66,7 @@ class Identification:
             message += protobuf.encode_bytes(8, self.record.envelope)
         if self.clock is not None:
             message += protobuf.encode_varint(_CLOCK_FIELD, self.clock)
-        return varint.frame(message)
+        return message
 
     def updated_by(self, push: Identification) -> Identification:
         """This, with everything that `push` says anew."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from wws import __version__
 from wws.addresses.multiaddr import Multiaddr
+from wws.codec import varint
 from wws.errors import WwsError
 from wws.mesh import identify
-from wws.mesh.envelope import SignedPeerRecord, seal
+from wws.mesh.envelope import seal
 from wws.mesh.identify import Identification
 from wws.mesh.reach import reaches
 from wws.runtime.connection import Connection
@@ -42,7 +43,9 @@ class IdentifyService:
         self._config = config
         self._announced = announced
         self._extra_protocols: tuple[str, ...] = ()
-        self._record: SignedPeerRecord | None = None
+        self._said: Identification | None = None
+        self._said_bytes = b""
+        """What is the same on every connection, encoded."""
         self._seq = 0
         host.serve(identify.PROTOCOL, self._answer)
         host.serve(identify.PUSH_PROTOCOL, self._receive_push)
@@ -52,23 +55,25 @@ class IdentifyService:
         """Advertise the network's `/wws/net/…` protocol, or none (an ad hoc network)."""
         self._extra_protocols = () if protocol is None else (protocol,)
 
-    def ours(self, connection: Connection) -> Identification:
-        """What we say of ourselves on a connection."""
-        addresses = self._announced()
-        if self._record is None or self._record.addresses != addresses:
+    def ours(self, connection: Connection) -> bytes:
+        """What we say of ourselves on a connection: one length-prefixed message."""
+        addresses, protocols = self._announced(), (*self._host.protocols, *self._extra_protocols)
+        if self._said is None or self._said.addresses != addresses or self._said.protocols != protocols:
             # From the Unix time in milliseconds, so that it is higher after every restart.
             self._seq = max(self._seq + 1, self._host.clock.unix() * 1000)
-            self._record = seal(self._host.identity, self._seq, addresses)
-        return Identification(
-            protocol_version=identify.PROTOCOL_VERSION,
-            agent_version=f"wws/{__version__}{self._config.agent_suffix}",
-            peer_id=self._host.identity.peer_id,
-            addresses=addresses,
-            observed=connection.remote_address.without_peer(),
-            protocols=(*self._host.protocols, *self._extra_protocols),
-            record=self._record,
-            clock=self._host.clock.unix(),
+            self._said = Identification(
+                protocol_version=identify.PROTOCOL_VERSION,
+                agent_version=f"wws/{__version__}{self._config.agent_suffix}",
+                peer_id=self._host.identity.peer_id,
+                addresses=addresses,
+                protocols=protocols,
+                record=seal(self._host.identity, self._seq, addresses),
+            )
+            self._said_bytes = self._said.message()
+        here = Identification(
+            observed=connection.remote_address.without_peer(), clock=self._host.clock.unix()
         )
+        return varint.frame(self._said_bytes + here.message())
 
     async def push_all(self) -> None:
         """Tell every peer that speaks push what we say of ourselves now."""
@@ -79,7 +84,7 @@ class IdentifyService:
                 try:
                     async with asyncio.timeout(self._config.timeout):
                         async with connection.open_stream(identify.PUSH_PROTOCOL) as stream:
-                            await stream.write(self.ours(connection).encode())
+                            await stream.write(self.ours(connection))
                             stream.close_write()
                             await stream.read_to_end(1)
                 except (WwsError, TimeoutError):
@@ -115,7 +120,7 @@ class IdentifyService:
 
     async def _answer(self, stream: Stream) -> None:
         async with asyncio.timeout(self._config.timeout):
-            await stream.write(self.ours(stream.connection).encode())
+            await stream.write(self.ours(stream.connection))
             stream.close_write()
             await stream.read_to_end(1)
 
