@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.discovery.bundle import Bundle, BundleEquivocation, BundleError, BundleExpired, NoBundle
+from wws.discovery.bundle import Bundle, BundleExpired
 from wws.discovery.bundle_state import BundleState
 from wws.discovery.dials import DialConfig, Dials
 from wws.discovery.entry_points import Candidate, EntryPointConfig, EntryPoints, Source
@@ -31,14 +31,13 @@ from wws.discovery.guidance import SearchReport, SourceReport, advise
 from wws.discovery.memory import Memory
 from wws.discovery.network import Network
 from wws.discovery.peer_cache import PeerCache
+from wws.discovery.questions import QuestionConfig, Questions
 from wws.discovery.race_events import (
     EVENTS,
-    BundleTaken,
     Dial,
     DialFailed,
     DialSucceeded,
     DnsAnswered,
-    DnsKind,
     Joined,
     LostAllPeers,
     MdnsFound,
@@ -47,9 +46,7 @@ from wws.discovery.race_events import (
     PeerCountChanged,
     PeerDisconnected,
     PeerIdentified,
-    QueryDns,
     RetryRequested,
-    SaveNetworkState,
     Started,
     StartMdns,
     State,
@@ -57,7 +54,6 @@ from wws.discovery.race_events import (
     TimerFired,
     Warn,
 )
-from wws.discovery.txt import bundle_name, dnsaddr_name, parse_dnsaddr, parse_seed, seed_name
 from wws.errors import LocalProtocolError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
@@ -69,10 +65,8 @@ class DiscoveryConfig:
 
     dials: DialConfig = field(default_factory=DialConfig)
     """The pacing of dials."""
-    dns_timeout: float = 5.0
-    """For each DNS question, with all servers and fallbacks."""
-    answer_grace: float = 2.0
-    """How much longer the driver may take to answer before a dial or a question counts as timed out."""
+    questions: QuestionConfig = field(default_factory=QuestionConfig)
+    """The times of asking DNS."""
     enough_entry_points: int = 3
     """With so many entry points connected the rest of a round is left out."""
     lan_patience: float = 3.0
@@ -87,8 +81,6 @@ class DiscoveryConfig:
     """Each wait is shorter by a random share of at most this."""
     stable_after: float = 30.0
     """Peers lost sooner after a join than this were no way in: no retry at once."""
-    dns_refresh: float = 3_600.0
-    """How often a joined node asks DNS for a newer bundle."""
     max_lan_dials: int = 8
     """Most mDNS peers that are dialled in a round, or at a time while joined."""
     max_lan_addresses: int = 3
@@ -142,14 +134,12 @@ class Discovery:
         self._memory = Memory(cache, self.entry_points, self._config.save_interval)
         self._round: _Round | None = None
         self._dials = Dials(self._config.dials)
-        self._asking: dict[DnsKind, float] = {}
-        self._dns: dict[DnsKind, SourceReport] = {}
+        self._questions = Questions(network, self.entry_points, self.bundles, rng, self._config.questions)
         self._connected: dict[PeerId, Source | None] = {}
         self._failures = 0
         self._after_loss = False
         self._joined_at = 0.0
         self._retry_at: float | None = None
-        self._refresh_at: float | None = None
 
     # What the node asks.
 
@@ -184,9 +174,9 @@ class Discovery:
         """When, in monotonic seconds, a `TimerFired` is wanted."""
         if self.state in (State.IDLE, State.STOPPED):
             return None
-        times = [self._retry_at, self._refresh_at, self._memory.next_wakeup(), self._dials.next_wakeup()]
-        times += [deadline + self._config.answer_grace for deadline in self._asking.values()]
-        if self._round is not None and self._dials.is_dry and not self._asking:
+        parts = (self._questions, self._memory, self._dials)
+        times = [self._retry_at, *(part.next_wakeup() for part in parts)]
+        if self._round is not None and self._dials.is_dry and not self._questions.are_open:
             times.append(self._round.started_at + self._config.lan_patience)
         return min((time for time in times if time is not None), default=None)
 
@@ -208,7 +198,8 @@ class Discovery:
             case RetryRequested() if self.state in (State.WAITING, State.LAN_ONLY) and self._round is None:
                 return self._begin_round(now, unix_now)
             case DnsAnswered():
-                return self._on_dns(event, now, unix_now) + self._advance(now, unix_now)
+                commands = self._questions.answered(event, unix_now) + self._recheck(now, unix_now)
+                return commands + self._advance(now, unix_now)
             case MdnsFound(peer_id=peer_id, addresses=addresses):
                 return self._on_mdns(peer_id, addresses, now, unix_now)
             case DialSucceeded(peer_id=peer_id, address=address):
@@ -237,7 +228,7 @@ class Discovery:
         self._round = _Round(now)
         if self.state is not State.LAN_ONLY:
             self.state = State.SEARCHING
-        return self._ask_dns(now) + self._advance(now, unix_now)
+        return self._questions.ask(now) + self._advance(now, unix_now)
 
     def _advance(self, now: float, unix_now: int) -> list[Command]:
         """Start what may be started now, and end the round when it has run dry."""
@@ -249,7 +240,7 @@ class Discovery:
                 break
             self._dials.order(self._candidates(search, unix_now), self._connected)
             commands += [Dial(*target, timeout) for target, timeout in self._dials.start(now)]
-            if not self._dials.is_dry or self._asking:
+            if not self._dials.is_dry or self._questions.are_open:
                 break
             if self.state is State.JOINED:
                 self._end_round()
@@ -383,67 +374,6 @@ class Discovery:
             return []  # who is met on the local network alone is vouched for by nobody
         return self._memory.remember(peer_id, addresses, now, unix_now)
 
-    # DNS.
-
-    def _ask_dns(self, now: float) -> list[Command]:
-        if self.network.is_ad_hoc:
-            return []
-        domain, timeout = self.network.domain, self._config.dns_timeout
-        names = {DnsKind.SEED: seed_name(domain), DnsKind.DNSADDR: dnsaddr_name(domain)}
-        if self.bundles is not None:
-            names = {DnsKind.BUNDLE: bundle_name(domain), **names}
-        self._refresh_at = now + self._config.dns_refresh * (
-            1 - self._config.retry_jitter * self._rng.random()
-        )
-        commands: list[Command] = []
-        for kind, name in names.items():
-            if kind not in self._asking:
-                self._asking[kind] = now + timeout
-                commands.append(QueryDns(kind, name, timeout))
-        return commands
-
-    def _on_dns(self, event: DnsAnswered, now: float, unix_now: int) -> list[Command]:
-        self._asking.pop(event.kind, None)
-        if event.error is not None:
-            self._dns[event.kind] = SourceReport(str(event.kind), event.error, event.detail)
-            return []
-        if event.kind is DnsKind.BUNDLE:
-            return self._take_bundle(event.texts, now, unix_now)
-        hints = parse_seed(event.texts) if event.kind is DnsKind.SEED else parse_dnsaddr(event.texts)
-        self.entry_points.add_hints(hints.addresses)
-        skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(hints.skipped.items()))
-        self._dns[event.kind] = SourceReport(
-            str(event.kind),
-            "ok" if hints.addresses else "empty",
-            f"{len(hints.addresses)} hints" + (f", skipped: {skipped}" if skipped else ""),
-        )
-        return self._recheck(now, unix_now)
-
-    def _take_bundle(self, texts: tuple[str, ...], now: float, unix_now: int) -> list[Command]:
-        if self.bundles is None:
-            return []
-        try:
-            choice = self.bundles.choose(texts, unix_now)
-        except BundleError as error:
-            self._dns[DnsKind.BUNDLE] = SourceReport("bundle", error.code, str(error), error.hint)
-            return [] if isinstance(error, NoBundle) else [Warn(error.code, str(error), error.hint)]
-        self._dns[DnsKind.BUNDLE] = SourceReport("bundle", "ok", f"number {choice.bundle.seq}")
-        commands: list[Command] = [
-            Warn(error.code, str(error), error.hint)
-            for error in choice.refused
-            if isinstance(error, BundleEquivocation)
-        ]
-        if choice.first_contact:
-            commands.append(
-                Warn(
-                    "bundle_first_contact",
-                    "no earlier bundle is remembered: an old one could not be told from the newest",
-                )
-            )
-        if choice.changed:
-            commands += [SaveNetworkState(self.bundles.to_json()), BundleTaken(choice.bundle)]
-        return commands + self._recheck(now, unix_now)
-
     def _recheck(self, now: float, unix_now: int) -> list[Command]:
         """See whether a peer that is connected already has become an entry point."""
         commands: list[Command] = []
@@ -455,17 +385,11 @@ class Discovery:
     # Time, and the end.
 
     def _on_timer(self, now: float, unix_now: int) -> list[Command]:
-        late = now - self._config.answer_grace
         for target in self._dials.overdue(now):
             self._dials.fail(target, "timeout", now)
-        commands: list[Command] = []
-        for kind in [kind for kind, deadline in self._asking.items() if deadline <= late]:
-            commands += self._on_dns(DnsAnswered(kind, error="dns_timeout"), now, unix_now)
-        commands += self._memory.save_if_due(now)
+        commands = self._questions.time_passed(now) + self._memory.save_if_due(now)
         if self._retry_at is not None and self._retry_at <= now:
             return commands + self._begin_round(now, unix_now)
-        if self._refresh_at is not None and self._refresh_at <= now:
-            commands += self._ask_dns(now)
         return commands + self._advance(now, unix_now)
 
     def _stop(self, now: float) -> list[Command]:
@@ -479,11 +403,6 @@ class Discovery:
             SourceReport(str(source), "ok" if counts[source] else "empty", f"{counts[source]} peers")
             for source in (Source.BOOTSTRAP, Source.PINNED, Source.CACHE)
         ]
-        for kind in DnsKind:
-            asked = kind is not DnsKind.BUNDLE or self.bundles is not None
-            if self.network.is_ad_hoc or not asked:
-                reports.append(SourceReport(str(kind), "off"))
-            else:
-                reports.append(self._dns.get(kind, SourceReport(str(kind), "waiting")))
+        reports += self._questions.reports()
         local = len(self.entry_points.lan(unix_now))
         return [*reports, SourceReport("mdns", "ok" if local else "empty", f"{local} peers")]

@@ -10,6 +10,7 @@ from wws.dht.store import StoreConfig
 from wws.discovery.dials import DialConfig
 from wws.discovery.entry_points import EntryPointConfig
 from wws.discovery.peer_cache import PeerCacheConfig
+from wws.discovery.questions import QuestionConfig
 from wws.discovery.race import DiscoveryConfig
 from wws.mesh.admission import AdmissionConfig
 from wws.mesh.connections import ConnectionTableConfig
@@ -85,7 +86,7 @@ def discovery_config(config: NodeConfig) -> DiscoveryConfig:
     limits = config.limits
     return DiscoveryConfig(
         dials=DialConfig(timeout=limits.join_peer_timeout),
-        dns_timeout=limits.dns_timeout,
+        questions=QuestionConfig(timeout=limits.dns_timeout),
         first_retry=limits.retry_first,
         longest_retry=limits.retry_longest,
     )
