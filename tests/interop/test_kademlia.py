@@ -14,17 +14,15 @@ import pytest_asyncio
 from tests.interop.ours import OurNode, until, until_true
 from tests.interop.peer import IMPLEMENTATIONS, ForeignPeer, ForeignPeerError, Implementation
 from wws.discovery.network import network_protocol_id
-from wws.identity import proof_of_work
-from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.names.peer_record import PeerRecord
-from wws.names.record import NameRecord, work_context
+from wws.names.record import NameRecord
+from wws.testing.names import name_record, peer_record
 
 pytestmark = [pytest.mark.interop, pytest.mark.net, pytest.mark.timeout(120)]
 
 NOW = int(time.time())
 """When all records here were issued: of two claims of one owner the earlier one would win."""
-CAROL = Identity.from_label("carol")
 CONTENT = b"\x12\x20" + hashlib.sha256(b"content").digest()
 """A SHA-256 multihash."""
 NETWORK = network_protocol_id("example.org")
@@ -65,22 +63,12 @@ async def knows(peer: ForeignPeer, other: str) -> bool:
     return other in await peer.routing_table()
 
 
-def name_record(owner: Identity, name: str, *, version: int = 0) -> NameRecord:
-    return NameRecord.sign(
-        owner,
-        name=name,
-        swarm="public",
-        addresses=[],
-        seq=NOW + version,
-        registered_at=NOW - 60,
-        issued_at=NOW,
-        expires_at=NOW + 3600,
-        nonce=proof_of_work.solve(work_context(name, "public"), owner.peer_id.did, 12),
-    )
+def record_of_carol(name: str = "carol", *, version: int = 0) -> NameRecord:
+    return name_record("carol", name=name, registered_at=NOW, seq=NOW + version)
 
 
-def peer_record(owner: Identity) -> PeerRecord:
-    return PeerRecord.sign(owner, addresses=[], seq=NOW, issued_at=NOW, expires_at=NOW + 3600)
+def peer_record_of_carol() -> PeerRecord:
+    return peer_record("carol", issued_at=NOW)
 
 
 def kept(node: OurNode, key: str) -> bytes | None:
@@ -89,7 +77,7 @@ def kept(node: OurNode, key: str) -> bytes | None:
 
 
 async def test_put_here_get_there(alice: OurNode, bob: ForeignPeer) -> None:
-    for record in (name_record(CAROL, "carol"), peer_record(CAROL)):
+    for record in (record_of_carol(), peer_record_of_carol()):
         assert await bob.get(record.key) is None
         done = await alice.dht.put(record.key, record.value)
         assert (done.stored, done.reachable) == (2, 2)
@@ -98,20 +86,20 @@ async def test_put_here_get_there(alice: OurNode, bob: ForeignPeer) -> None:
 
 
 async def test_put_there_get_here(alice: OurNode, bob: ForeignPeer) -> None:
-    for record in (name_record(CAROL, "carol"), peer_record(CAROL)):
+    for record in (record_of_carol(), peer_record_of_carol()):
         assert (await alice.dht.get(record.key)).value is None
         assert str(alice.peer_id) in await bob.put(record.key, record.value)
         assert kept(alice, record.key) == record.value
         done = await alice.dht.get(record.key)
         assert (done.value, done.answers, done.holders) == (record.value, 2, 2)
-    newer = name_record(CAROL, "carol", version=1)
+    newer = record_of_carol(version=1)
     assert (await alice.dht.put(newer.key, newer.value)).stored == 2
     assert await bob.get(newer.key) == newer.value
     assert alice.host.refusals.total() == 0
 
 
 async def test_a_holder_of_an_old_record_is_brought_the_new_one(bob: ForeignPeer) -> None:
-    old, new = (name_record(CAROL, "carol", version=version) for version in (0, 1))
+    old, new = (record_of_carol(version=version) for version in (0, 1))
     async with OurNode.start("alice", serve_dht=True) as alice:
         await alice.dht.put(new.key, new.value)
         await alice.dial(bob.address)
@@ -129,11 +117,11 @@ async def _finds(peer: ForeignPeer, record: NameRecord) -> bool:
 async def test_who_brings_what_is_not_valid_is_refused_that_and_nothing_more(
     alice: OurNode, bob: ForeignPeer
 ) -> None:
-    good = name_record(CAROL, "carol")
+    good = record_of_carol()
     await alice.dht.put(good.key, good.value)
     for key, value in (
         (good.key, b"no record"),
-        (name_record(CAROL, "dave").key, good.value),
+        (record_of_carol("dave").key, good.value),
         ("/wws/unknown/1", b"of no kind"),
     ):
         await bob.put(key, value)
@@ -143,7 +131,7 @@ async def test_who_brings_what_is_not_valid_is_refused_that_and_nothing_more(
     assert (await alice.dht.get(good.key)).value == good.value
     assert await knows(bob, str(alice.peer_id))
     assert PeerId.parse(bob.peer_id) in alice.kademlia.routing
-    other = peer_record(CAROL)
+    other = peer_record_of_carol()
     await bob.put(other.key, other.value)
     assert kept(alice, other.key) == other.value
 
@@ -182,7 +170,7 @@ async def test_peers_are_found_through_each_other(
         assert first.peer_id == dave.peer_id
         await alice.dialer.connect(dave.peer_id, first.addresses)
         # What carol puts, dave gets: neither was told of the other.
-        record = name_record(CAROL, "carol")
+        record = record_of_carol()
         assert len(await carol.put(record.key, record.value)) >= 2
         assert (await dave.dht.get(record.key)).value == record.value
 
@@ -194,7 +182,7 @@ async def test_a_client_is_served_and_not_asked(implementation: Implementation) 
     ):
         await bob.dial(alice.address)
         await until_true(lambda: knows(bob, str(alice.peer_id)))
-        record = name_record(CAROL, "carol")
+        record = record_of_carol()
         assert await bob.put(record.key, record.value) == [str(alice.peer_id)]
         assert await bob.get(record.key) == record.value
         assert len(alice.kademlia.routing) == 0
@@ -207,7 +195,7 @@ async def test_our_client_asks_and_is_not_asked(bob: ForeignPeer) -> None:
         connection = await alice.dial(bob.address)
         await until(lambda: PeerId.parse(bob.peer_id) in alice.kademlia.routing)
         assert connection.identification is not None
-        record = name_record(CAROL, "carol")
+        record = record_of_carol()
         await alice.dht.put(record.key, record.value)
         assert await bob.get(record.key) == record.value
         assert (await alice.dht.get(record.key)).value == record.value
@@ -231,7 +219,7 @@ async def test_the_public_network_does_not_mix_with_ours(implementation: Impleme
         assert connection.peer_id not in alice.kademlia.routing
         assert await stranger.routing_table() == set()
         assert await bob.routing_table() == {str(alice.peer_id)}
-        record = name_record(CAROL, "carol")
+        record = record_of_carol()
         assert (await alice.dht.put(record.key, record.value)).reachable == 2
         # It neither learns of our peers from us, nor we of its.
         assert {str(peer.peer_id) for peer in (await alice.dht.find(connection.peer_id)).peers} <= {
@@ -244,12 +232,12 @@ async def test_a_peer_that_names_no_network_is_served_and_never_asked(bob: Forei
         connection = await alice.dial(bob.address)
         await connection.wait_identified()
         await until_true(lambda: knows(bob, str(alice.peer_id)))
-        record = name_record(CAROL, "carol")
+        record = record_of_carol()
         assert str(alice.peer_id) in await bob.put(record.key, record.value)
         assert kept(alice, record.key) == record.value
         assert await bob.get(record.key) == record.value
         assert len(alice.kademlia.routing) == 0
-        other = peer_record(CAROL)
+        other = peer_record_of_carol()
         done = await alice.dht.put(other.key, other.value)
         assert (done.stored, done.reachable) == (1, 1)
         assert (await alice.dht.find(PeerId.parse(bob.peer_id))).peers == ()
@@ -262,7 +250,7 @@ async def test_a_peer_that_joins_our_network_later_is_asked_from_then_on(bob: Fo
         assert len(alice.kademlia.routing) == 0
         await bob.serve_echo(NETWORK)
         await until(lambda: connection.peer_id in alice.kademlia.routing)
-        record = name_record(CAROL, "carol")
+        record = record_of_carol()
         assert (await alice.dht.put(record.key, record.value)).stored == 2
 
 
@@ -274,7 +262,7 @@ async def test_a_peer_of_another_network_is_not_answered(bob: ForeignPeer) -> No
         assert said is not None
         assert said.network == network_protocol_id("example.net")
         await bob.identified(str(alice.peer_id))
-        record = name_record(CAROL, "carol")
+        record = record_of_carol()
         await alice.dht.put(record.key, record.value)
         # Whom they have just met, both ask something.
         await until(lambda: alice.host.refusals["/wws/kad/1.0.0", "wrong_network"] > 0)
