@@ -62,7 +62,11 @@ class SearchReport:
 
 
 def advise(
-    sources: Sequence[SourceReport], attempts: Sequence[AttemptReport], hints_ignored: int
+    sources: Sequence[SourceReport],
+    attempts: Sequence[AttemptReport],
+    hints_ignored: int,
+    *,
+    local_is_entry_point: bool = False,
 ) -> tuple[str, ...]:
     """What to try next, most likely first, without repetition."""
     advice: list[str] = [report.hint for report in sources if report.hint]
@@ -80,6 +84,8 @@ def advise(
         advice.append("no bootstrap node could be reached: check this machine's connection and its firewall")
     if not attempts and hints_ignored:
         advice.append("DNS names peers that no publisher has signed for: they are not dialled")
-    if not attempts and not hints_ignored:
+    if local_is_entry_point:
+        advice.append("this node is an entry point itself: others come in through it")
+    elif not attempts and not hints_ignored:
         advice.append("no entry point is known: give one with --bootstrap /ip4/…/tcp/9000/p2p/<PeerId>")
     return tuple(dict.fromkeys(advice))

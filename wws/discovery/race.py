@@ -161,14 +161,9 @@ class Discovery:
         attempts = tuple(self._dials.failed)
         sources = tuple(self._source_reports(unix_now))
         ignored = self.entry_points.ignored_hints(unix_now)
-        return SearchReport(
-            self.network.name,
-            sources,
-            attempts,
-            ignored,
-            self.entry_points.local_is_one(unix_now),
-            advise(sources, attempts, ignored),
-        )
+        is_one = self.entry_points.local_is_one(unix_now)
+        advice = advise(sources, attempts, ignored, local_is_entry_point=is_one)
+        return SearchReport(self.network.name, sources, attempts, ignored, is_one, advice)
 
     def next_wakeup(self) -> float | None:
         """When, in monotonic seconds, a `TimerFired` is wanted."""

@@ -26,6 +26,7 @@ from tests.unit.discovery.world import (
     only,
 )
 from wws.discovery.entry_points import Source
+from wws.discovery.guidance import AttemptReport, SourceReport, advise
 from wws.discovery.network import ad_hoc_network
 from wws.discovery.peer_cache import PeerCache
 from wws.discovery.race_events import (
@@ -351,6 +352,37 @@ def test_the_report_says_what_was_tried() -> None:
         "bundle": "dns_timeout", "seed": "dns_timeout", "dnsaddr": "dns_timeout", "mdns": "empty",
     }  # fmt: skip
     assert any("--dns-server" in line for line in failed.report.advice)
+
+
+def test_the_first_bootstrap_node_up_is_told_so() -> None:
+    search = Search(last=bundle(entry(ME)))
+    search.step(Started())
+    no_dns(search)
+    [failed] = only(search.step(TimerFired(), after=3.0), NoWayIn)
+    assert failed.report.local_is_entry_point
+    assert not any("--bootstrap" in line for line in failed.report.advice)
+
+
+@pytest.mark.parametrize(
+    ("sources", "attempts", "ignored", "word"),
+    [
+        ([], [], 0, "--bootstrap"),
+        ([], [], 2, "no publisher has signed"),
+        ([("seed", "dns_nxdomain")], [], 0, "check its name"),
+        ([("seed", "dns_timeout")], [], 0, "--dns-server"),
+        ([], ["wrong_peer_id"], 0, "another key"),
+        ([], ["connection_refused", "timeout"], 0, "firewall"),
+    ],
+)
+def test_advice_fits_what_happened(
+    sources: list[tuple[str, str]], attempts: list[str], ignored: int, word: str
+) -> None:
+    said = advise(
+        [SourceReport(source, code) for source, code in sources],
+        [AttemptReport(str(ALICE), "/ip4/192.0.2.1/tcp/1", Source.PINNED, code) for code in attempts],
+        ignored,
+    )
+    assert any(word in line for line in said)
 
 
 def test_retries_back_off_to_a_quarter_of_an_hour() -> None:
