@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from wws.codec.canonical import JsonObject
 from wws.discovery.entry_points import Source
 
+_UNREACHABLE = frozenset(
+    {"connection_refused", "unreachable", "peer_unreachable", "timeout", "phase_timeout", "connection_lost"}
+)
+"""Codes of dials that found nobody, as the dialler gives them."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
@@ -80,7 +85,7 @@ def advise(
     codes = {attempt.code for attempt in attempts}
     if "wrong_peer_id" in codes:
         advice.append("a bootstrap node answers with another key: its operator has to publish the new PeerId")
-    if attempts and codes <= {"connection_refused", "unreachable", "timeout", "dial_timeout", "network"}:
+    if codes and codes <= _UNREACHABLE:
         advice.append("no bootstrap node could be reached: check this machine's connection and its firewall")
     if not attempts and hints_ignored:
         advice.append("DNS names peers that no publisher has signed for: they are not dialled")

@@ -295,11 +295,11 @@ def test_sizes_that_a_publisher_has_to_keep() -> None:
     assert WARN_ANSWER < MAX_ANSWER
 
 
-def test_three_hosts_and_one_signature_fit_512_bytes() -> None:
-    made = bundle(
-        *[entry(peer, f"{where}.b.example.org", 9000) for peer, where in ((ALICE, "us"), (BOB, "eu"))]
-    )
-    assert answer_size("b.example.org", [made.text]) <= WARN_ANSWER
+def test_five_hosts_and_two_signatures_fit_one_datagram() -> None:
+    hosts = [entry(ALICE, f"{where}.boot.example.org") for where in ("us", "eu", "ap", "sa", "af")]
+    made = bundle(*hosts, signers=[PUBLISHER, SECOND_PUBLISHER])
+    assert answer_size(DOMAIN, [made.text]) <= MAX_ANSWER
+    assert answer_size(DOMAIN, [VECTORS["one_signature"]]) <= WARN_ANSWER
 
 
 # --- state ----------------------------------------------------------------------------------------
