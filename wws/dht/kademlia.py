@@ -293,9 +293,9 @@ class Kademlia:
     def _start_put(self, op: int, key: str, value: bytes, now: float, unix_now: int) -> list[KademliaCommand]:
         self._check_new(op)
         raw = key.encode("ascii")
-        # Raises for a value that nobody would keep: it is the caller's, so it is not a peer's fault.
-        outcome = self.records.offer(raw, value, self.local, unix_now)
-        own = 0 if outcome is Outcome.LOST else 1
+        # Raises for a value that nobody would keep; that we have no room for it does not matter.
+        self.records.check(raw, value, unix_now)
+        own = 1 if self._offer(raw, value, unix_now) in (Outcome.STORED, Outcome.HELD) else 0
         self._upkeep.record_heard(raw, now)
         message = KadMessage(MessageType.PUT_VALUE, raw, KadRecord(raw, value))
         return self._begin(self._store(op, raw, message, own, now), now, unix_now)
@@ -423,14 +423,15 @@ class Kademlia:
         if sent.record is None or answer is None or answer.record is None:
             return
         if answer.record.value != sent.record.value:
-            self._keep_if_better(sent.key, answer.record.value, unix_now)
+            self._offer(sent.key, answer.record.value, unix_now)
 
-    def _keep_if_better(self, key: bytes, value: bytes, unix_now: int) -> bool:
+    def _offer(self, key: bytes, value: bytes, unix_now: int) -> Outcome | None:
+        """Keep a value that we put, or found, if it wins; `None` when it is refused."""
         try:
-            return self.records.offer(key, value, self.local, unix_now) is Outcome.STORED
+            return self.records.offer(key, value, self.local, unix_now)
         except StoreRefused as error:
             self.refusals[error.code] += 1
-            return False
+            return None
 
     # Time, and carrying out
 
@@ -485,7 +486,7 @@ class Kademlia:
                 commands.append(self._send(operation, step, now))
                 continue
             if isinstance(step, PutDone) and step.winner is not None:
-                won = self._keep_if_better(operation.key, step.winner, unix_now)
+                won = self._offer(operation.key, step.winner, unix_now) is Outcome.STORED
                 step = step if won else PutDone(step.op, step.stored, step.reachable)
             elif isinstance(step, GetDone) and step.value is not None:
                 self._keep_if_held(operation.key, step.value, unix_now)
@@ -509,7 +510,7 @@ class Kademlia:
         """A holder takes a newer value that its own look-up found."""
         held = self.records.find(key, unix_now)
         if held is not None and held != value:
-            self._keep_if_better(key, value, unix_now)
+            self._offer(key, value, unix_now)
 
     def _sample(self, lookup: Lookup, now: float) -> None:
         k = self.config.lookup.k

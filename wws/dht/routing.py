@@ -25,7 +25,7 @@ from wws.identity.peer_id import PeerId
 class RoutingConfig:
     bucket_size: int = 20
     """Places in a bucket, Kademlia's k."""
-    max_peers: int = 1024
+    max_peers: int = 192
     """Peers in the whole table from which on only the buckets' places are given, and none beyond them."""
     per_prefix_in_bucket: int = 2
     """Peers of one /24 or /56 in a bucket."""

@@ -16,6 +16,7 @@ from wws.names.events import (
     LookedUp,
     LookUp,
     LookUpFailed,
+    NameHeld,
     ProofSolved,
     SaveState,
     SolveProofOfWork,
@@ -28,6 +29,7 @@ from wws.names.kinds import NameRecords
 from wws.names.lease import Lease
 from wws.testing.simulated_node import Result, SimulatedNode
 from wws.testing.simulated_time import SimulatedTime
+from wws.testing.simulation import Simulation
 
 
 class SimulatedLease:
@@ -46,6 +48,9 @@ class SimulatedLease:
         self.node = node
         self.reports: list[Command] = []
         """What the lease said: `NameHeld`, `NameTaken`, `NameLost`…"""
+        self.held_after: float | None = None
+        """Seconds from the claim to `NameHeld`."""
+        self._claimed_at = time.now
         self._time = time
         addresses = (node.place.address.with_peer(node.peer_id),)
         self.lease = Lease(node.identity, name, swarm, kind=kind, rng=rng, addresses=addresses)
@@ -53,6 +58,7 @@ class SimulatedLease:
 
     def claim(self) -> None:
         """Claim the name, and go on from there."""
+        self._claimed_at = self._time.now
         self._tell(Claim())
 
     def _tell(self, event: Event) -> None:
@@ -82,6 +88,8 @@ class SimulatedLease:
             case SaveState():
                 pass  # a node that comes back is a new one here, so nothing outlives it
             case _:
+                if isinstance(command, NameHeld) and self.held_after is None:
+                    self.held_after = self._time.now - self._claimed_at
                 self.reports.append(command)
 
     def _looked_up(self, result: Result) -> None:
@@ -91,3 +99,26 @@ class SimulatedLease:
     def _stored(self, result: Result) -> None:
         stored = result.stored if isinstance(result, PutDone) else 0
         self._tell(Stored(stored) if stored else StoreFailed("no holder kept it"))
+
+
+def measure_claims(simulation: Simulation, kind: NameRecords, count: int, *, within: float) -> list[float]:
+    """Let `count` random nodes claim a name each, spread over `within` seconds; the seconds from each claim to
+    `NameHeld`, sorted. A claim that is not held a minute after the last one has no time."""
+    leases: list[SimulatedLease] = []
+
+    def claim(number: int) -> None:
+        lease = SimulatedLease(
+            simulation.some_node(),
+            f"claimed-{number}",
+            kind=kind,
+            time=simulation.time,
+            rng=random.Random(simulation.rng.random()),
+        )
+        leases.append(lease)
+        lease.claim()
+
+    start = simulation.time.now
+    for number in range(count):
+        simulation.time.at(start + number * within / count, claim, number)
+    simulation.run_for(within + 60.0)
+    return sorted(lease.held_after for lease in leases if lease.held_after is not None)

@@ -17,7 +17,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from wws.dht.kademlia import GetDone, KademliaConfig, PutDone
@@ -52,6 +52,8 @@ class SimulationConfig:
     """Send every message through the codec, which takes longer."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     kademlia: KademliaConfig = field(default_factory=KademliaConfig)
+    entry_point_peers: int = 1_024
+    """Connected peers that an entry point routes to (`RoutingConfig.max_peers`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,10 @@ class Simulation:
         like: Place | None = None,
         kind: type[SimulatedNode] = SimulatedNode,
     ) -> SimulatedNode:
+        config = self.config.kademlia
+        if len(self.entry_points) < self.config.entry_points:
+            routing = replace(config.routing, max_peers=self.config.entry_point_peers)
+            config = replace(config, routing=routing)
         place = self.network.settle(dialable, like)
         identity = identity or Identity.from_label(f"node {place.index} of {self.config.seed}")
         node = kind(
@@ -138,7 +144,7 @@ class Simulation:
             self._directory,
             self._kinds,
             random.Random(self.rng.random()),
-            config=self.config.kademlia,
+            config=config,
             max_connections=max_connections,
             entry_points=self.entry_points,
             encode_messages=self.config.encode_messages,
@@ -332,6 +338,10 @@ def _quantile(ordered: list[float], share: float) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the figures of one run as a table."""
+    # Here, because names are built on the simulation and not the other way round.
+    from wws.names.kinds import KindsConfig, NameRecords
+    from wws.testing.simulated_names import measure_claims
+
     parser = argparse.ArgumentParser(prog="python -m wws.testing.simulation", description="Simulate a swarm.")
     parser.add_argument("--nodes", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -344,6 +354,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--encode", action="store_true", help="send every message through the codec")
     options = parser.parse_args(arguments)
     began = time.perf_counter()
+    names = NameRecords(config=KindsConfig(remembered=16 * options.operations))
     simulation = Simulation(
         SimulationConfig(
             nodes=options.nodes,
@@ -352,12 +363,16 @@ def main(arguments: list[str] | None = None) -> int:
             clients=options.clients,
             encode_messages=options.encode,
             network=NetworkConfig(loss=options.loss),
-        )
+        ),
+        {Notes.prefix: Notes(), names.prefix: names},
     )
     simulation.join_all()
     simulation.churn()
     figures = simulation.measure(options.operations)
+    claims = measure_claims(simulation, names, count=max(1, options.operations // 10), within=60.0)
     sys.stdout.write(table(figures, options.loss, options.half_life))
+    register = f"{_quantile(claims, 0.5):.2f} / {_quantile(claims, 0.95):.2f} s of {len(claims)}"
+    sys.stdout.write(f"{'register p50 / p95':<28} {register:<34} – / 3 s\n")
     sys.stdout.write(f"{'real time':<28} {time.perf_counter() - began:.1f} s\n")
     return 0
 
