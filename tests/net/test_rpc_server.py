@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from wws.rpc.wire import WireConfig
 from wws.runtime.homes import Home, Ready, process_start
@@ -122,6 +123,20 @@ async def test_the_socket_answers_its_own_user(home: Path) -> None:
         assert answer["result"]["agent_id"] == rig.alice.did
         assert answer["jsonrpc"] == "2.0"
         assert answer["id"] == 1
+
+
+def test_it_runs_on_uvloop_too(home: Path) -> None:
+    async def conversation() -> None:
+        async with serving(home) as rig:
+            unix, tcp = await rig.on_socket(), await rig.on_tcp()
+            assert "result" in await unix.ask("swarm.get_status")
+            assert (await tcp.ask("swarm.get_status"))["error"]["data"]["code"] == "unauthorised"
+            unix.send(STATUS.rstrip(b"\n"))
+            unix.writer.write_eof()
+            assert "result" in await unix.answer()
+            assert await unix.ended()
+
+    uvloop.run(conversation())
 
 
 async def test_files_are_for_the_user_alone(home: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_cli.app import run
 from agent_cli.connector import has_ended
 from wws.runtime.homes import Home
 
@@ -48,6 +49,7 @@ class Cli:
     """`wws` in a home of its own, with a fake node process behind it."""
 
     root: Path
+    capfd: pytest.CaptureFixture[str]
 
     def env(self, **join: object) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
@@ -69,9 +71,14 @@ class Cli:
         )
 
     def __call__(self, *arguments: str, **join: object) -> Outcome:
-        process = self.start(*arguments, **join)
-        out, err = process.communicate(timeout=60)
-        return Outcome(process.returncode, out, err)
+        """Run a command line: joins as processes, for they leave a child behind; the rest in this one."""
+        if "join" in arguments:
+            process = self.start(*arguments, **join)
+            out, err = process.communicate(timeout=60)
+            return Outcome(process.returncode, out, err)
+        self.capfd.readouterr()
+        code = run(list(arguments))
+        return Outcome(code, *self.capfd.readouterr())
 
     @property
     def home(self) -> Home:
@@ -79,9 +86,14 @@ class Cli:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Iterator[Cli]:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
     tmp_path.chmod(0o700)
-    cli = Cli(tmp_path)
+    cli = Cli(tmp_path, capfd)
+    for name in list(os.environ):
+        if name.startswith("WWS_"):
+            monkeypatch.delenv(name)
+    for name, value in cli.env().items():
+        monkeypatch.setenv(name, value)
     yield cli
     for ready in cli.home.running_nodes():
         cli("leave", "--node", ready.node)
