@@ -211,7 +211,9 @@ class DiscoveryDriver:
                 log.warning(message)
                 self._set_state("lost")
             case NoWayIn(report=report, retry_in=retry_in):
-                log.warning("no way in", retry_in=round(retry_in, 1), advice="; ".join(report.advice))
+                # A bootstrap node that nobody has come to yet is a way in, and misses none.
+                say = log.info if report.local_is_entry_point else log.warning
+                say("no way in", retry_in=round(retry_in, 1), advice="; ".join(report.advice))
                 self.view.report = report
                 self.view.retry_at = self._host.clock.monotonic() + retry_in
                 self._set_state("failed_retrying")
