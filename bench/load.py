@@ -2,8 +2,8 @@
 
     python -m bench.load '{"address": …, "peer_id": …, "pid": …, "steps": [100, 1000], "sequential": 200}'
 
-Prints one JSON object. The CPU and memory of the server are read from the operating system by its `pid`, so
-that all implementations are measured alike. Sequential handshakes are timed end to end, both sides on this machine.
+Prints one JSON object. CPU and memory of the server are read from the operating system by its `pid`, so that
+all implementations are measured alike. Sequential handshakes are timed end to end, both sides on one machine.
 """
 
 from __future__ import annotations
