@@ -70,6 +70,7 @@ class Admission:
         self._config = config
         self._total = 0
         self._per_prefix: Counter[str] = Counter()
+        self._per_ip: Counter[str] = Counter()
         self._rate = Bucket(config.accepts_per_second, max(1.0, config.accepts_per_second), now)
         self._prefix_rates: dict[str, Bucket] = {}
 
@@ -86,6 +87,10 @@ class Admission:
     def reconfigure(self, config: AdmissionConfig) -> None:
         """Let other bounds hold from now on; the rate of accepts keeps its pace until a restart."""
         self._config = config
+        self._per_prefix.clear()  # other prefixes may be exempt now
+        for ip, count in self._per_ip.items():
+            if (prefix := self._prefix(ip)) is not None:
+                self._per_prefix[prefix] += count
 
     def admit(self, ip: str, now: float, *, outbound: bool = False) -> Refusal | None:
         """Take a slot for a connection with `ip`, or say why not. Outbound ones are not rated."""
@@ -104,6 +109,7 @@ class Admission:
             if not self._rate.take(now):
                 return Refusal.RATE
         self._total += 1
+        self._per_ip[ip] += 1
         if prefix is not None:
             self._per_prefix[prefix] += 1
         return None
@@ -113,6 +119,9 @@ class Admission:
         if self._total <= 0:
             raise LocalProtocolError("a connection slot was given back twice")
         self._total -= 1
+        self._per_ip[ip] -= 1
+        if self._per_ip[ip] <= 0:
+            del self._per_ip[ip]
         prefix = self._prefix(ip)
         if prefix is not None:
             self._per_prefix[prefix] -= 1

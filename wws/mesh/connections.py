@@ -96,6 +96,9 @@ class ConnectionTable:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, connection: int) -> bool:
+        return connection in self._entries
+
     @property
     def peer_count(self) -> int:
         return len(self._peers)
@@ -166,13 +169,18 @@ class ConnectionTable:
         return peer in self._protected
 
     def next_wakeup(self) -> float | None:
-        """When `timer_fired` is wanted: the earliest duplicate to settle."""
+        """When `timer_fired` is wanted: the earliest duplicate to settle, or the next round of trimming."""
         times = [time for peer in self._duplicates if (time := self._peers[peer].settle_at) is not None]
+        if len(self._entries) > self._config.high_water:
+            times.append(self._trim_at)
         return min(times, default=None)
 
     def timer_fired(self, now: float) -> list[Command]:
-        """Settle the duplicates that are due: probe the oldest connection of each."""
-        commands: list[Command] = []
+        """Settle the duplicates that are due: probe the oldest connection of each. Trim.
+
+        A full node admits nobody, so no newcomer would ever set the trimming off.
+        """
+        commands = self._trim(now)
         for peer in list(self._duplicates):
             known = self._peers[peer]
             if known.settle_at is not None and known.settle_at <= now:

@@ -25,6 +25,8 @@ MAX_MESSAGES = 16
 _CLOCK_FIELD = 901
 MAX_ADDRESSES = 32
 MAX_PROTOCOLS = 256
+MAX_PROTOCOL_TEXT = 16 * 1024
+"""All names of protocols together, in bytes; what comes after is left out. They are kept for every peer."""
 MAX_TEXT = 256
 """Longest name of a protocol (longer ones are left out) and longest version text (cut), in characters."""
 
@@ -119,6 +121,7 @@ def _merge(fields: list[protobuf.Field], sender: PeerId) -> Identification:
     result: dict[str, object] = {}
     addresses: list[Multiaddr] | None = None
     protocols: dict[str, None] | None = None
+    room = MAX_PROTOCOL_TEXT
     for field in fields:
         match field.number:
             case 1:
@@ -131,7 +134,9 @@ def _merge(fields: list[protobuf.Field], sender: PeerId) -> Identification:
                     addresses.append(address)
             case 3:
                 protocols = {} if protocols is None else protocols
-                if len(protocols) < MAX_PROTOCOLS and 0 < len(name := field.as_text()) <= MAX_TEXT:
+                room -= len(field.as_bytes())
+                name = field.as_text()
+                if len(protocols) < MAX_PROTOCOLS and 0 < len(name) <= MAX_TEXT and room >= 0:
                     protocols[name] = None
             case 4:
                 result["observed"] = _address(field.as_bytes())

@@ -64,7 +64,10 @@ class PeerStore:
         self._touch(peer).identification = identification
 
     def set_connected(self, peer: PeerId, connected: bool) -> None:
-        self._touch(peer).connected = connected
+        info = self._touch(peer)
+        info.connected = connected
+        if not connected:
+            info.identification = None  # the largest part, and out of date by the next time
 
     def _touch(self, peer: PeerId) -> PeerInfo:
         info = self._peers.get(peer)

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.scope import Scope, scope_of, scope_of_ip
+from wws.addresses.scope import Scope, scope_of
 from wws.errors import ParseError
 
 
-def mesh_scope(entry_point_ips: Iterable[str], connection_ips: Iterable[str]) -> Scope | None:
-    """The scope of the mesh by the remote IPs of our connections; `None` while there are none."""
-    for ips in (entry_point_ips, connection_ips):
-        widest = max((scope for ip in ips if (scope := _scope_or_none(ip)) is not None), default=None)
+def mesh_scope(entry_points: Iterable[Scope | None], connections: Iterable[Scope | None]) -> Scope | None:
+    """The scope of the mesh by the addresses that we are connected to; `None` while there are none."""
+    for scopes in (entry_points, connections):
+        widest = max((scope for scope in scopes if scope is not None), default=None)
         if widest is not None:
             return widest
     return None
@@ -35,10 +35,3 @@ def reaches(address: Multiaddr, scope: Scope | None) -> bool:
     if address.port == 0:
         return False
     return own is None or scope is None or own >= scope
-
-
-def _scope_or_none(ip: str) -> Scope | None:
-    try:
-        return scope_of_ip(ip)
-    except ParseError:
-        return None

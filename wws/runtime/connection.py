@@ -15,7 +15,8 @@ import struct
 from typing import Protocol, cast
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.errors import RemoteProtocolError, WwsError
+from wws.addresses.scope import Scope, scope_of_ip
+from wws.errors import ParseError, RemoteProtocolError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.mesh.identify import Identification
 from wws.runtime.streams import Stream, StreamReset
@@ -27,6 +28,7 @@ from wws.transport.muxed import (
     Established,
     Phase,
     PongReceived,
+    StreamClosed,
     StreamEnded,
     StreamOpened,
     WindowOpened,
@@ -63,6 +65,7 @@ class ConnectionHost(Protocol):
     def streams_changed(self, connection: Connection) -> None: ...
     def negotiator_for_inbound(self) -> Negotiator: ...
     def stream_opening(self, stream: Stream) -> None: ...
+    def stream_decided(self, stream: Stream) -> None: ...
     def stream_ready(self, stream: Stream) -> None: ...
     def count_refusal(self, protocol: str, reason: str) -> None: ...
     def count_traffic(self, received: int, sent: int) -> None: ...
@@ -78,6 +81,7 @@ class Connection(asyncio.Protocol):
         "_established",
         "_host",
         "_identify_waiters",
+        "_linger",
         "_machine",
         "_opened",
         "_reading_paused",
@@ -90,6 +94,7 @@ class Connection(asyncio.Protocol):
         "peer_id",
         "remote_ip",
         "remote_port",
+        "scope",
         "streams",
         "write_paused",
     )
@@ -105,6 +110,8 @@ class Connection(asyncio.Protocol):
         self.opened_at = host.monotonic()
         self.remote_ip = ""
         self.remote_port = 0
+        self.scope: Scope | None = None
+        """The scope of the peer's IP address; `None` for one that nobody can be reached at."""
         self.streams: dict[int, Stream] = {}
         self.identification: Identification | None = None
         """What the peer said of itself; `None` until then."""
@@ -117,6 +124,7 @@ class Connection(asyncio.Protocol):
         self._established: asyncio.Future[None] | None = None
         self._identify_waiters: list[asyncio.Future[None]] | None = None
         self._drainers: list[asyncio.Future[None]] | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._error: WwsError | None = None
         self._opened = False
         self._reading_paused = False
@@ -157,6 +165,11 @@ class Connection(asyncio.Protocol):
         waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
         return waiting + self._machine.buffered_to_send
 
+    @property
+    def waiting(self) -> int:
+        """Bytes held for this connection, in both directions."""
+        return self._machine.unread + self.buffered
+
     # Streams
 
     def open_stream(self, *protocols: str) -> Stream:
@@ -184,9 +197,16 @@ class Connection(asyncio.Protocol):
 
     def close_stream(self, stream_id: int) -> None:
         if self._error is None:
-            self._machine.close_stream(stream_id)
+            try:
+                self._machine.close_stream(stream_id)
+            except StreamClosed:
+                pass  # the peer has reset it: the event of that is still to be handled
             self.flush()
         self._forget_if_done(stream_id)
+
+    def stream_decided(self, stream: Stream) -> None:
+        """The negotiation of a stream has ended, well or not."""
+        self._host.stream_decided(stream)
 
     def reset_stream(self, stream_id: int) -> None:
         if self._error is None:
@@ -204,9 +224,9 @@ class Connection(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the socket takes more."""
         while self.write_paused and self._error is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._drainers = [*(self._drainers or ()), waiter]
-            await waiter
+            if self._drainers is None:
+                self._drainers = []
+            await _wait_among(self._drainers)
 
     def ping(self) -> None:
         """Measure the round trip; `host.pong` follows, or the connection is found dead."""
@@ -219,9 +239,9 @@ class Connection(asyncio.Protocol):
     async def wait_identified(self) -> Identification | None:
         """What the peer says of itself, when it has said it; `None` when it will not."""
         if not self.identify_done and self._error is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._identify_waiters = [*(self._identify_waiters or ()), waiter]
-            await waiter
+            if self._identify_waiters is None:
+                self._identify_waiters = []
+            await _wait_among(self._identify_waiters)
         return self.identification
 
     def set_identified(self, identification: Identification | None) -> None:
@@ -237,7 +257,9 @@ class Connection(asyncio.Protocol):
         """Done when the handshake is; fails with a `WwsError` when it does."""
         if self._established is None:
             self._established = asyncio.get_running_loop().create_future()
-            if self._opened:
+            if self._error is not None:
+                self._established.set_exception(_why_not_established(self._error))
+            elif self._opened:
                 self._established.set_result(None)
         return self._established
 
@@ -278,6 +300,10 @@ class Connection(asyncio.Protocol):
             self.abort(ConnectionLost("the peer left at once"))
             return
         self.remote_ip, self.remote_port = name[0].partition("%")[0], name[1]
+        try:
+            self.scope = scope_of_ip(self.remote_ip)
+        except ParseError:
+            self.scope = None
         if not self._host.connection_made(self):
             return
         raw = transport.get_extra_info("socket")
@@ -334,9 +360,9 @@ class Connection(asyncio.Protocol):
             _wake(waiters)
         self._drainers = self._identify_waiters = None
         if self._established is not None and not self._established.done():
-            self._established.set_exception(
-                error if isinstance(error, RemoteProtocolError) else HandshakeFailed(str(error))
-            )
+            self._established.set_exception(_why_not_established(error))
+        if self._linger is not None:
+            self._linger.cancel()
         self._host.connection_gone(self, error)
 
     def flush(self) -> None:
@@ -408,9 +434,12 @@ class Connection(asyncio.Protocol):
             self._negotiation_failed(stream, error)
             return
         answer = negotiator.data_to_send()
-        if answer and self._machine.send(stream.stream_id, answer) < len(answer):
-            self._negotiation_failed(stream, NegotiationFailed("no room for the answer"))
-            return
+        try:
+            if answer and self._machine.send(stream.stream_id, answer) < len(answer):
+                self._negotiation_failed(stream, NegotiationFailed("no room for the answer"))
+                return
+        except StreamClosed:
+            return  # the peer has reset it in the same breath: the event of that is still to be handled
         leftover = negotiator.take_leftover() if protocol is not None else b""
         self._machine.consumed(stream.stream_id, len(data) - len(leftover), self._host.monotonic())
         if protocol is None:
@@ -446,7 +475,22 @@ class Connection(asyncio.Protocol):
         self._machine.abort()
         self._transport.close()
         # A peer that does not read would keep our last words, and the slot, for ever.
-        asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
+        self._linger = asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
+
+
+def _why_not_established(error: WwsError) -> WwsError:
+    return error if isinstance(error, RemoteProtocolError) else HandshakeFailed(str(error))
+
+
+async def _wait_among(waiters: list[asyncio.Future[None]]) -> None:
+    """Wait to be woken with the others; who gives up leaves nothing behind."""
+    waiter = asyncio.get_running_loop().create_future()
+    waiters.append(waiter)
+    try:
+        await waiter
+    finally:
+        if not waiter.done() or waiter.cancelled():
+            waiters.remove(waiter)
 
 
 def _wake(waiters: list[asyncio.Future[None]] | None) -> None:

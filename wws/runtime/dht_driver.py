@@ -68,7 +68,7 @@ class DhtDriverConfig:
     operation_timeout: float = 60.0
     """Seconds after which an operation that has not ended is given up."""
     max_requests_per_second: float = 100.0
-    """Requests of one peer; further ones wait, so that its own stream slows it down."""
+    """Requests of one peer on all its streams; further ones wait, so that its own streams slow it down."""
 
 
 class DhtTimeout(WwsError):
@@ -93,6 +93,7 @@ class DhtDriver:
         self._queries: dict[int, asyncio.Task[None]] = {}
         self._replies: dict[int, KadMessage | None] = {}
         self._members: set[PeerId] = set()
+        self._next_request: dict[PeerId, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._server = False
         self._closed = False
@@ -207,6 +208,7 @@ class DhtDriver:
                 self._peer_identified(connection)
 
     def _peer_disconnected(self, peer: PeerId) -> None:
+        self._next_request.pop(peer, None)
         if peer in self._members:
             self._members.discard(peer)
             self._host.table.unprotect(peer, _PROTECTED)
@@ -247,28 +249,33 @@ class DhtDriver:
     async def _serve(self, stream: Stream) -> None:
         connection = stream.connection
         async with asyncio.timeout(self._config.idle_timeout):
-            said = await connection.wait_identified()
-        if said is None or (self._network and said.network and said.network != self._network):
-            self._host.count_refusal(PROTOCOL, "not_identified" if said is None else "wrong_network")
-            return
-        interval = 1 / self._config.max_requests_per_second
+            await connection.wait_identified()
         while True:
-            started = self._host.clock.monotonic()
+            said = connection.identification
+            if said is None or (self._network and said.network and said.network != self._network):
+                self._host.count_refusal(PROTOCOL, "not_identified" if said is None else "wrong_network")
+                return
             async with asyncio.timeout(self._config.idle_timeout):
                 data = await stream.read_frame(self._config.max_message)
             if data is None:
                 break
             request = KadMessage.parse(data)
+            await self._take_turn(connection.peer_id)
             reply = self._answer(connection.peer_id, request)
             if reply is not None:
                 async with asyncio.timeout(self._config.idle_timeout):
                     await stream.write_frame(reply.encode())
             elif request.type is not MessageType.ADD_PROVIDER:  # the one that is never answered
                 return  # refused: the stream ends without an answer
-            spent = self._host.clock.monotonic() - started
-            if spent < interval:
-                await asyncio.sleep(interval - spent)
         stream.close_write()
+
+    async def _take_turn(self, peer: PeerId) -> None:
+        """Wait until a peer may have its next request answered, on whichever stream it came."""
+        now = self._host.clock.monotonic()
+        turn = max(now, self._next_request.get(peer, now))
+        self._next_request[peer] = turn + 1 / self._config.max_requests_per_second
+        if turn > now:
+            await asyncio.sleep(turn - now)
 
     def _answer(self, sender: PeerId, message: KadMessage) -> KadMessage | None:
         request_id = next(self._ids)

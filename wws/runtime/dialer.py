@@ -58,6 +58,7 @@ class DialFailed(WwsError):
     def __init__(self, peer: PeerId, attempts: Sequence[Attempt]) -> None:
         self.peer = peer
         self.attempts = tuple(attempts)
+        self.tried = frozenset(attempt.address.without_peer() for attempt in attempts)
         tried = "; ".join(f"{attempt.address.without_peer()}: {attempt.message}" for attempt in attempts)
         super().__init__(f"cannot reach {peer}: {tried or 'no address of it is known'}")
 
@@ -91,9 +92,19 @@ class Dialer:
         connection = self._host.connection_to(peer)
         if connection is not None:
             return connection
+        known = tuple(dict.fromkeys((*addresses, *self._host.peers.addresses(peer))))
         task = self._under_way.get(peer)
+        if task is not None:
+            try:
+                return await asyncio.shield(task)
+            except DialFailed as failure:
+                # That dial may have been led astray by lies about the peer; ours may know better.
+                if {address.without_peer() for address in addresses} <= failure.tried:
+                    raise
+            if (connection := self._host.connection_to(peer)) is not None:
+                return connection
+            task = self._under_way.get(peer)
         if task is None:
-            known = tuple(dict.fromkeys((*addresses, *self._host.peers.addresses(peer))))
             task = asyncio.get_running_loop().create_task(
                 self._dial(peer, known, any_scope, timeout or self._config.timeout), name=f"dial {peer}"
             )

@@ -16,7 +16,7 @@ import errno
 import heapq
 import itertools
 import random
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -39,10 +39,6 @@ from wws.transport.multistream import Negotiator
 from wws.transport.noise import YAMUX, NoiseStatic
 
 StreamHandler: TypeAlias = Callable[[Stream], Awaitable[None]]
-
-_TICK = 0.5
-"""Seconds between two looks at what is due: no time-out here needs to be finer."""
-
 
 _CLOSE_TIMEOUT = 2.0
 """Seconds that peers get to take our last words when the host closes."""
@@ -78,8 +74,13 @@ class HostConfig:
     """Inbound streams of one protocol that one peer may have open."""
     backlog: int = 1024
     """Connections that the kernel queues before we accept them."""
+    tick: float = 0.5
+    """Seconds between two looks at what is due: no time-out here needs to be finer."""
+    max_waiting: int = 256 * 1024 * 1024
+    """Bytes of all connections together that wait for our handlers or for the peers; over it the connection
+    with the most of them is closed."""
     early_muxer: bool = True
-    """Offer the multiplexer inside the Noise handshake, which saves a round trip where the peer does so too."""
+    """Offer the multiplexer inside the Noise handshake: this saves a round trip where the peer does too."""
 
 
 @dataclass(slots=True)
@@ -123,8 +124,10 @@ class Host:
         self._connections: dict[int, Connection] = {}
         self._admitted: dict[int, str] = {}
         self._half_open: OrderedDict[int, float] = OrderedDict()
-        self._negotiating: deque[tuple[float, Stream]] = deque()
+        self._negotiating: OrderedDict[Stream, float] = OrderedDict()
         self._timers: list[tuple[float, int]] = []
+        self._due: dict[int, float] = {}
+        self._scopes: Counter[Scope] = Counter()
         self._handlers: dict[str, StreamHandler] = {}
         self._handler_streams: Counter[tuple[PeerId, str]] = Counter()
         self._servers: list[asyncio.Server] = []
@@ -173,6 +176,7 @@ class Host:
         self.stop_listening()
         if self._housekeeping is not None:
             self._housekeeping.cancel()
+            await asyncio.gather(self._housekeeping, return_exceptions=True)
         for connection in list(self._connections.values()):
             if connection.is_established:
                 connection.close("this node is stopping")
@@ -236,13 +240,12 @@ class Host:
         """The scope of the mesh as it is seen now."""
         if self._scope_dirty:
             self._scope_dirty = False
-            entry_ips = [
-                connection.remote_ip
+            entry_points = [
+                connection.scope
                 for peer in self.entry_points
                 if (connection := self.connection_to(peer)) is not None
             ]
-            all_ips = () if entry_ips else [connection.remote_ip for connection in self.connections()]
-            self._scope = mesh_scope(entry_ips, all_ips)
+            self._scope = mesh_scope(entry_points, self._scopes)
         return self._scope
 
     def set_entry_points(self, peers: set[PeerId]) -> None:
@@ -293,6 +296,8 @@ class Host:
         first = not self.table.of_peer(peer)
         commands = self.table.opened(connection.connection_id, peer, now, outbound=connection.outbound)
         self._scope_dirty = True
+        if (scope := connection.scope) is not None:
+            self._scopes[scope] += 1
         self.peers.set_connected(peer, True)
         self._schedule(connection)
         for listener in self.listeners.connection_established:
@@ -300,6 +305,10 @@ class Host:
         if first:
             for peer_listener in self.listeners.peer_connected:
                 peer_listener(peer)
+        elif (oldest := self._connections.get(self.table.of_peer(peer)[0])) is not None:
+            # Is the peer here again because the old one is dead? Streams go over the old one until we know.
+            oldest.ping()
+            self._schedule(oldest)
         self._carry_out(commands)
 
     def connection_gone(self, connection: Connection, error: WwsError) -> None:
@@ -314,7 +323,13 @@ class Host:
             self.admission.release(ip)
         if self._closing and not self._connections:
             self._emptied.set()
+        counted = connection_id in self.table
         peer = self.table.closed(connection_id)
+        if counted and (scope := connection.scope) is not None:
+            self._scopes[scope] -= 1
+            if not self._scopes[scope]:
+                del self._scopes[scope]
+        self._due.pop(connection_id, None)
         self._scope_dirty = True
         if peer is not None:
             self.peers.set_connected(peer, False)
@@ -328,16 +343,23 @@ class Host:
         return Negotiator.answer(self._handlers)
 
     def stream_opening(self, stream: Stream) -> None:
-        self._negotiating.append((stream.opened_at + self.config.phase_timeout, stream))
+        self._negotiating[stream] = stream.opened_at + self.config.phase_timeout
+
+    def stream_decided(self, stream: Stream) -> None:
+        self._negotiating.pop(stream, None)
 
     def stream_ready(self, stream: Stream) -> None:
+        handler = self._handlers.get(stream.protocol)
+        if handler is None:  # not served any more
+            stream.reset()
+            return
         key = (stream.connection.peer_id, stream.protocol)
         if self._handler_streams[key] >= self.config.max_streams_per_handler:
             self.count_refusal(stream.protocol, "streams_per_peer")
             stream.reset()
             return
         self._handler_streams[key] += 1
-        self.spawn(self._run_handler(stream, key), f"handle {stream.protocol}")
+        self.spawn(self._run_handler(handler, stream, key), f"handle {stream.protocol}")
 
     def count_refusal(self, protocol: str, reason: str) -> None:
         self.refusals[protocol, reason] += 1
@@ -361,9 +383,9 @@ class Host:
         )
         return Connection(self, machine, next(self._ids), outbound=outbound)
 
-    async def _run_handler(self, stream: Stream, key: tuple[PeerId, str]) -> None:
+    async def _run_handler(self, handler: StreamHandler, stream: Stream, key: tuple[PeerId, str]) -> None:
         try:
-            await self._handlers[stream.protocol](stream)
+            await handler(stream)
         except WwsError as error:
             self.count_refusal(stream.protocol, error.code)
         except TimeoutError:
@@ -392,15 +414,22 @@ class Host:
                 case Probe(connection=connection_id):
                     if (connection := self._connections.get(connection_id)) is not None:
                         connection.ping()
+                        self._schedule(connection)
 
-    def _schedule(self, connection: Connection) -> None:
+    def _schedule(self, connection: Connection, not_before: float = 0.0) -> None:
+        """Note when a connection wants to be called; a later entry in the heap is void from then on."""
         wakeup = connection.machine.next_wakeup()
-        if wakeup is not None:
+        if wakeup is None or connection.is_closed:
+            return
+        wakeup = max(wakeup, not_before)
+        known = self._due.get(connection.connection_id)
+        if known is None or wakeup < known:
+            self._due[connection.connection_id] = wakeup
             heapq.heappush(self._timers, (wakeup, connection.connection_id))
 
     async def _keep_house(self) -> None:
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(self.config.tick)
             self._tick(self.clock.monotonic())
 
     def _tick(self, now: float) -> None:
@@ -412,17 +441,32 @@ class Host:
             self.count_refusal("connection", PhaseTimeout.code)
             timeout = self.config.phase_timeout
             self._connections[connection_id].abort(PhaseTimeout(f"no handshake within {timeout:g} s"))
-        while self._negotiating and (self._negotiating[0][0] <= now or self._negotiating[0][1].negotiated):
-            _, stream = self._negotiating.popleft()
-            if not stream.negotiated and not stream.closed:
-                self.count_refusal("multistream", PhaseTimeout.code)
-                stream.reset()
+        while self._negotiating:
+            stream, deadline = next(iter(self._negotiating.items()))
+            if deadline > now:
+                break
+            del self._negotiating[stream]
+            self.count_refusal("multistream", PhaseTimeout.code)
+            stream.reset()
         while self._timers and self._timers[0][0] <= now:
-            _, connection_id = heapq.heappop(self._timers)
+            due, connection_id = heapq.heappop(self._timers)
+            if self._due.get(connection_id) != due:
+                continue
+            del self._due[connection_id]
             timed = self._connections.get(connection_id)
             if timed is not None and timed.is_established:
-                wakeup = timed.handle_timer(now)
-                if wakeup is not None:
-                    heapq.heappush(self._timers, (max(wakeup, now + _TICK), connection_id))
+                timed.handle_timer(now)
+                self._schedule(timed, now + self.config.tick)
+        self._shed()
         if (settle_at := self.table.next_wakeup()) is not None and settle_at <= now:
             self._carry_out(self.table.timer_fired(now))
+
+    def _shed(self) -> None:
+        """Close the connection with the most bytes waiting while all together have too many."""
+        waiting = {key: connection.waiting for key, connection in self._connections.items()}
+        total = sum(waiting.values())
+        while total > self.config.max_waiting:
+            greedy = max(waiting, key=waiting.__getitem__)
+            total -= waiting.pop(greedy)
+            self.count_refusal("connection", "memory")
+            self._connections[greedy].abort(ConnectionLost("too much of it was waiting"))

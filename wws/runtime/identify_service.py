@@ -14,7 +14,9 @@ from wws import __version__
 from wws.addresses.multiaddr import Multiaddr
 from wws.codec import varint
 from wws.errors import WwsError
+from wws.identity.peer_id import PeerId
 from wws.mesh import identify
+from wws.mesh.admission import Bucket
 from wws.mesh.envelope import seal
 from wws.mesh.identify import Identification
 from wws.mesh.reach import reaches
@@ -31,6 +33,10 @@ class IdentifyConfig:
     """Behind the agent version: ` bootstrap` on a bootstrap node."""
     max_pushes_at_once: int = 16
     """Peers that are told of a change at the same time."""
+    pushes_burst: int = 16
+    """Pushes of one peer that are read at once; each costs us a signature check, and makes others think."""
+    pushes_per_second: float = 0.5
+    """Pushes of one peer that are read in the long run; further ones are refused."""
 
 
 class IdentifyService:
@@ -47,9 +53,11 @@ class IdentifyService:
         self._said_bytes = b""
         """What is the same on every connection, encoded."""
         self._seq = 0
+        self._pushes: dict[PeerId, Bucket] = {}
         host.serve(identify.PROTOCOL, self._answer)
         host.serve(identify.PUSH_PROTOCOL, self._receive_push)
         host.listeners.connection_established.append(self._ask_soon)
+        host.listeners.peer_disconnected.append(self._forget)
 
     def set_network(self, protocol: str | None) -> None:
         """Advertise the network's `/wws/net/…` protocol, or none (an ad hoc network)."""
@@ -98,6 +106,9 @@ class IdentifyService:
         ]
         await asyncio.gather(*map(push, knowing))
 
+    def _forget(self, peer: PeerId) -> None:
+        self._pushes.pop(peer, None)
+
     def _ask_soon(self, connection: Connection) -> None:
         self._host.spawn(self._ask(connection), f"identify {connection.peer_id}")
 
@@ -113,7 +124,9 @@ class IdentifyService:
         except TimeoutError:
             self._host.count_refusal(identify.PROTOCOL, "timeout")
         finally:
-            if not connection.identify_done:
+            if said is not None and connection.identification is not None:
+                said = said.updated_by(connection.identification)  # a push was faster
+            if said is not None or not connection.identify_done:
                 connection.set_identified(said)
         if said is not None:
             self._learn(connection, said)
@@ -125,6 +138,13 @@ class IdentifyService:
             await stream.read_to_end(1)
 
     async def _receive_push(self, stream: Stream) -> None:
+        now, peer = self._host.clock.monotonic(), stream.connection.peer_id
+        if (bucket := self._pushes.get(peer)) is None:
+            bucket = Bucket(self._config.pushes_per_second, self._config.pushes_burst, now)
+            self._pushes[peer] = bucket
+        if not bucket.take(now):
+            self._host.count_refusal(identify.PUSH_PROTOCOL, "push_rate")
+            return
         async with asyncio.timeout(self._config.timeout):
             data = await stream.read_to_end(identify.MAX_BYTES)
         stream.close_write()

@@ -27,6 +27,10 @@ _SMALL = 512
 """Bytes up to which pieces that wait for the reader are put together."""
 
 
+_READS_IN_A_TURN = 32
+"""Reads after which others get their turn: who never has to wait for a peer would keep the loop to itself."""
+
+
 class StreamReset(WwsError):
     """The stream ended before it was done: the peer or the connection gave it up."""
 
@@ -44,6 +48,7 @@ class Stream:
         "_fin_wanted",
         "_negotiator",
         "_reader",
+        "_reads",
         "_writer",
         "connection",
         "opened_at",
@@ -62,6 +67,7 @@ class Stream:
         self._negotiator: Negotiator | None = negotiator
         self._buffer: deque[bytes] = deque()
         self._eof = False
+        self._reads = 0
         self._error: WwsError | None = None
         self._fin_wanted = False
         self._fin_sent = False
@@ -84,6 +90,9 @@ class Stream:
         protocol down.
         A cancelled read loses nothing.
         """
+        self._reads += 1
+        if self._reads % _READS_IN_A_TURN == 0:
+            await asyncio.sleep(0)
         while not self._buffer:
             if self._error is not None:
                 raise self._error
@@ -209,6 +218,7 @@ class Stream:
 
     def negotiation_done(self, protocol: str) -> None:
         self._negotiator = None
+        self.connection.stream_decided(self)
         self.protocol = protocol
         self._wake_writer()
         if self._fin_wanted:
@@ -219,7 +229,9 @@ class Stream:
         if self._error is None:
             self._error = error
             self._buffer.clear()
-            self._negotiator = None
+            if self._negotiator is not None:
+                self._negotiator = None
+                self.connection.stream_decided(self)
         self._wake_reader()
         self._wake_writer()
 

@@ -170,9 +170,9 @@ def test_peer_store_is_bounded_and_keeps_the_connected() -> None:
 
 def test_the_scope_of_the_mesh_is_that_of_its_entry_points() -> None:
     assert mesh_scope([], []) is None
-    assert mesh_scope([], ["127.0.0.1", "10.0.0.1"]) is Scope.PRIVATE
-    assert mesh_scope(["127.0.0.1"], ["203.0.113.1"]) is Scope.LOOPBACK
-    assert mesh_scope(["0.0.0.0"], ["203.0.113.1"]) is Scope.PUBLIC
+    assert mesh_scope([], [Scope.LOOPBACK, Scope.PRIVATE]) is Scope.PRIVATE
+    assert mesh_scope([Scope.LOOPBACK], [Scope.PUBLIC]) is Scope.LOOPBACK
+    assert mesh_scope([None], [Scope.PUBLIC]) is Scope.PUBLIC
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""What the tests on real sockets share: nothing may be left, and nothing may count as a bug."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.interop.ours import until
+
+
+@pytest.fixture
+async def leaves_nothing() -> AsyncIterator[None]:
+    """Afterwards there are no more tasks and files than before, and asyncio has reported no error."""
+    reported: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    process = psutil.Process()
+    tasks, files = asyncio.all_tasks(), process.num_fds()
+    yield
+    await until(lambda: asyncio.all_tasks() <= tasks | {asyncio.current_task()})
+    await until(lambda: process.num_fds() <= files)
+    assert not reported
