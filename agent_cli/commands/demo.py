@@ -7,23 +7,19 @@ other; one bootstrap node dies, and another agent joins all the same. Then every
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from agent_cli import text
+from agent_cli.demo.interrupts import Interrupts
 from agent_cli.demo.mesh import BOOTSTRAP_NODES, Mesh, Reached
 from agent_cli.demo.processes import Processes
-from agent_cli.demo.records import DOMAIN
 from agent_cli.demo.telling import Telling
 from agent_cli.options import Options
 from agent_cli.registration import command
@@ -57,13 +53,16 @@ def demo(
         Processes.find(stop).end()
         return Result({"stopped": str(stop)}, f"The demo in {stop} is over; nothing is left of it.")
     telling = Telling(options)
-    with _ending_on_signals():
-        processes = Processes.begin()
+    with Interrupts() as interrupts:
+        processes = Processes.begin(interrupts)
         is_kept = False
         try:
+            interrupts.release()
             data = _show(Mesh(processes), NAMES[:agents], NAMES[agents], telling)
+            interrupts.hold()
             is_kept = keep
         finally:
+            interrupts.hold()
             if not is_kept:
                 _take_down(processes, telling)
     data |= {"steps": telling.steps, "took_s": round(telling.took, 3), "kept": is_kept}
@@ -88,7 +87,7 @@ def _show(mesh: Mesh, names: tuple[str, ...], late: str, telling: Telling) -> di
 
     with telling.step("starting a DNS server") as done:
         server = mesh.start_dns()
-        done(f"a DNS server for {DOMAIN} answers on {server}, with a signed list of bootstrap nodes")
+        done(f"a DNS server for {mesh.domain} answers on {server}, with a signed list of bootstrap nodes")
     with telling.step(f"starting {BOOTSTRAP_NODES} bootstrap nodes") as done:
         mesh.start_bootstrap_nodes()
         places = ", ".join(f"{node.place.ip}:{node.place.port}" for node in mesh.bootstrap)
@@ -104,7 +103,7 @@ def _show(mesh: Mesh, names: tuple[str, ...], late: str, telling: Telling) -> di
     join(late)
     reach(late, names[0])
     return {
-        "domain": DOMAIN,
+        "domain": mesh.domain,
         "network": mesh.network,
         "dns_server": mesh.dns_server,
         "folder": str(mesh.folder),
@@ -118,8 +117,6 @@ def _show(mesh: Mesh, names: tuple[str, ...], late: str, telling: Telling) -> di
 
 
 def _take_down(processes: Processes, telling: Telling) -> None:
-    for number in _SIGNALS:  # what ends the demo has begun already
-        signal.signal(number, signal.SIG_IGN)
     with telling.step("taking everything down") as done:
         processes.end()
         done("everything is taken down: no process and no file is left")
@@ -169,24 +166,3 @@ def _own_name() -> str:
     program = Path(sys.argv[0])
     on_path = any((Path(folder) / "wws").is_file() for folder in os.environ.get("PATH", "").split(os.pathsep))
     return "wws" if on_path or program.name != "wws" else shlex.quote(str(program))
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@contextlib.contextmanager
-def _ending_on_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the demo as Ctrl-C does: everything is taken down first.
-
-    A handler of our own also gives our children the default one, where we were started with SIGINT ignored.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

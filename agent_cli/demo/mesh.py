@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_cli.demo.processes import POLL, Processes, StepFailed
-from agent_cli.demo.records import DOMAIN, Place, choose_places, make_zone
+from agent_cli.demo.records import Place, choose_places, make_domain, make_zone
 from wws.client import NodeNotRunning, call_once
 from wws.identity.keys import Identity
 from wws.runtime import keyfile
@@ -57,6 +57,7 @@ class Mesh:
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
         self.folder = processes.folder
+        self.domain = make_domain()
         self.publisher = Identity.generate()
         self.bootstrap: list[BootstrapNode] = []
         self.dns_server = ""
@@ -65,7 +66,7 @@ class Mesh:
     @property
     def network(self) -> str:
         """What an agent types after `--network`."""
-        return f"{DOMAIN}#{self.publisher.public_key.hex()}"
+        return f"{self.domain}#{self.publisher.public_key.hex()}"
 
     def start_dns(self) -> str:
         """Make the keys and the records, and serve them; the server's `IP:PORT`."""
@@ -73,8 +74,8 @@ class Mesh:
         for number, place in enumerate(places, start=1):
             identity, _ = keyfile.load_or_create(self._home(f"bootstrap-{number}").root / "key", os.environ)
             self._nodes.append((identity, place))
-        zone, log = self.folder / "zone.json", self.folder / "dns" / "log"
-        zone.write_text(json.dumps(make_zone(self.publisher, self._nodes)))
+        zone, log = self.folder / "zone.json", self.folder / "dns.log"
+        zone.write_text(json.dumps(make_zone(self.domain, self.publisher, self._nodes)))
         process = self.processes.start(["wws.testing.dns_server", f"--zone={zone}"], log)
         self._wait_until(lambda: b"\n" in log.read_bytes(), process, log, "the DNS server")
         ready = json.loads(log.read_text().partition("\n")[0])

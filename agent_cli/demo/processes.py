@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_cli.connector import has_ended
+from agent_cli.demo.interrupts import Interrupts
 from agent_cli.result import WrongUsage
 from wws.errors import LocalError
 from wws.rpc.codes import Exit
@@ -31,6 +32,8 @@ from wws.runtime.homes import Home, process_start
 PREFIX = "wws-demo-"
 NOTES = "demo.json"
 SCHEMA = 1
+MAX_PARENT = 44
+"""Bytes of the path that the demo's folder is made in: the path of a unix socket is short (macOS: 103)."""
 COMMAND_TIMEOUT = 60.0
 """Seconds that one `wws` command of the demo may take."""
 GRACE = 10.0
@@ -58,6 +61,8 @@ class Noted:
 
     pid: int
     started: int | None
+    is_command: bool = False
+    """Whether it is a `wws` command: those end on SIGINT, and take what they were starting with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +79,16 @@ class Processes:
     """The folder of a running demo, and what runs in it."""
 
     folder: Path
+    interrupts: Interrupts
     noted: list[Noted] = field(default_factory=list)
 
     @classmethod
-    def begin(cls) -> Processes:
+    def begin(cls, interrupts: Interrupts) -> Processes:
         """A demo of its own, in a new folder that only this user can read."""
-        processes = cls(Path(tempfile.mkdtemp(prefix=PREFIX)))
+        parent = tempfile.gettempdir()
+        if len(os.fsencode(parent)) > MAX_PARENT:
+            parent = "/tmp"  # noqa: S108 - mkdtemp makes a folder there that is ours alone
+        processes = cls(Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)), interrupts)
         processes._write()
         return processes
 
@@ -89,17 +98,16 @@ class Processes:
         try:
             found = folder.lstat()
             notes = json.loads((folder / NOTES).read_bytes())
-            noted = [Noted(int(pid), started) for pid, started in notes["processes"]]
+            noted = [Noted(int(pid), started, is_command) for pid, started, is_command in notes["processes"]]
         except (OSError, ValueError, KeyError, TypeError):
             raise WrongUsage(f"{folder} is not the folder of a demo.") from None
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or notes.get("schema") != SCHEMA:
             raise WrongUsage(f"{folder} is not the folder of a demo.")
-        return cls(folder, noted)
+        return cls(folder, Interrupts(), noted)
 
     def start(self, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Start a module of Python that stays; what it says goes to `log`."""
-        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(log, "ab") as output:
+        with self.interrupts.held(), open(log, "ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -109,8 +117,7 @@ class Processes:
                 env=self.environment(),
                 start_new_session=True,  # Ctrl-C is for us: we end our processes ourselves
             )
-        self.noted.append(Noted(process.pid, process_start(process.pid)))
-        self._write()
+            self._note(Noted(process.pid, process_start(process.pid)))
         return process
 
     def wws(self, *arguments: str) -> dict[str, object]:
@@ -128,6 +135,7 @@ class Processes:
 
     def run(self, *arguments: str) -> Finished:
         """Run a `wws` command to its end, however it ends. Raises `StepFailed` when it does not."""
+        self.interrupts.hold()
         process = subprocess.Popen(
             [sys.executable, "-c", "from agent_cli.app import main; main()", *arguments],
             stdin=subprocess.DEVNULL,
@@ -138,7 +146,10 @@ class Processes:
             env=self.environment(),
             start_new_session=True,
         )
+        noted = Noted(process.pid, process_start(process.pid), is_command=True)
+        self._note(noted)
         try:
+            self.interrupts.release()
             output, diagnostics = process.communicate(timeout=COMMAND_TIMEOUT)
         except BaseException as error:
             # A join that is interrupted ends the node that it was starting.
@@ -152,6 +163,7 @@ class Processes:
                 what = f"wws {shlex.join(arguments)} had not ended after {COMMAND_TIMEOUT:g} s"
                 raise StepFailed(what, f"{diagnostics}{output}{self._logs()}") from None
             raise
+        self.noted.remove(noted)
         return Finished(process.returncode, output, diagnostics)
 
     def kill(self, pid: int) -> None:
@@ -164,6 +176,10 @@ class Processes:
 
         Safe to do again, and from another process than the one that began the demo.
         """
+        commands = [found for found in self.noted if found.is_command and not _has_ended(found)]
+        for found in commands:
+            os.kill(found.pid, signal.SIGINT)
+        self._wait(commands)
         running = list({found.pid: found for found in (*self.noted, *self._nodes())}.values())
         for number in (signal.SIGTERM, signal.SIGKILL):
             running = [found for found in running if not _has_ended(found)]
@@ -177,11 +193,11 @@ class Processes:
         shutil.rmtree(self.folder)
 
     def environment(self) -> dict[str, str]:
-        """Ours without what is set for other nodes of this user; the runtime folder is the demo's own."""
+        """Ours without what is set for other nodes of this user; nothing is told to the local network."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
         runtime = self.folder / "runtime"
         runtime.mkdir(exist_ok=True, mode=0o700)
-        return {**kept, "XDG_RUNTIME_DIR": str(runtime)}
+        return {**kept, "XDG_RUNTIME_DIR": str(runtime), "WWS_NETWORK_ENABLE_MDNS": "false"}
 
     def _wait(self, running: list[Noted]) -> list[Noted]:
         """Wait for processes to end; those that have not."""
@@ -201,14 +217,21 @@ class Processes:
 
     def _logs(self) -> str:
         """The end of each log, the one written last at the end."""
-        logs = [*self.folder.glob("*/log"), *self.folder.glob("*/state/*/log")]
+        logs = [*self.folder.glob("*.log"), *self.folder.glob("*/log"), *self.folder.glob("*/state/*/log")]
         logs.sort(key=lambda log: log.stat().st_mtime)
         return "".join(
             f"\n{log.relative_to(self.folder)}:\n{log.read_text(errors='replace')[-TAIL:]}" for log in logs
         )
 
+    def _note(self, noted: Noted) -> None:
+        self.noted.append(noted)
+        self._write()
+
     def _write(self) -> None:
-        notes = {"schema": SCHEMA, "processes": [[found.pid, found.started] for found in self.noted]}
+        notes = {
+            "schema": SCHEMA,
+            "processes": [[found.pid, found.started, found.is_command] for found in self.noted],
+        }
         fresh = self.folder / f"{NOTES}.new"
         fresh.write_text(json.dumps(notes))
         fresh.replace(self.folder / NOTES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import secrets
 import socket
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from wws.errors import LocalError
 from wws.identity.keys import Identity
 from wws.rpc.codes import Exit
 
-DOMAIN = "demo.wws.test"
+PARENT_DOMAIN = "demo.wws.test"
 BUNDLE_LIFETIME = 86_400
 """Seconds that the signed list holds: longer than anybody plays with a demo."""
 FIRST_PORT, LAST_PORT = 9000, 9999
@@ -58,18 +59,23 @@ def choose_places(count: int, rng: random.Random) -> list[Place]:
     raise NoPort(f"No port between {FIRST_PORT} and {LAST_PORT} is free on loopback.")
 
 
+def make_domain() -> str:
+    """A domain of this demo's own: two demos on one network must not become one."""
+    return f"{secrets.token_hex(2)}.{PARENT_DOMAIN}"
+
+
 def make_zone(
-    publisher: Identity, nodes: Sequence[tuple[Identity, Place]]
+    domain: str, publisher: Identity, nodes: Sequence[tuple[Identity, Place]]
 ) -> dict[str, dict[str, list[str]]]:
     """The zone of the demo: the signed bundle, the seed's TXT, and libp2p's `_dnsaddr`."""
     now = int(time.time())
     entries = tuple(BundleEntry(identity.peer_id, place.ip, place.port, "/t") for identity, place in nodes)
-    bundle = Bundle(now, now - 60, now + BUNDLE_LIFETIME, None, entries).sign(DOMAIN, [publisher])
+    bundle = Bundle(now, now - 60, now + BUNDLE_LIFETIME, None, entries).sign(domain, [publisher])
     addresses = [f"{place.multiaddr}/p2p/{identity.peer_id}" for identity, place in nodes]
     return {
-        bundle_name(DOMAIN): {"TXT": [bundle.text]},
-        seed_name(DOMAIN): {"TXT": [f"v=1 peer={address}" for address in addresses]},
-        dnsaddr_name(DOMAIN): {"TXT": [f"dnsaddr={address}" for address in addresses]},
+        bundle_name(domain): {"TXT": [bundle.text]},
+        seed_name(domain): {"TXT": [f"v=1 peer={address}" for address in addresses]},
+        dnsaddr_name(domain): {"TXT": [f"dnsaddr={address}" for address in addresses]},
     }
 
 
