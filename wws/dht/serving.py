@@ -65,12 +65,8 @@ class Serving:
         asking = position_of_peer(sender)
         return tuple([contact.named for contact in contacts if contact.position != asking][: self._k])
 
-    def _value(self, sender: PeerId, key: bytes, unix_now: int) -> KadMessage | None:
-        try:
-            self._records.kind_of(key)
-        except StoreRefused as error:
-            self._refusals[error.code] += 1
-            return None
+    def _value(self, sender: PeerId, key: bytes, unix_now: int) -> KadMessage:
+        # Outside of our kinds there is nothing to be had, but an answer: go drops a peer that gives none.
         value = self._records.find(key, unix_now)
         record = KadRecord(key, value) if value is not None else None
         return KadMessage(MessageType.GET_VALUE, key, record, self._closer(sender, key))

@@ -191,7 +191,6 @@ def put_message(value: bytes, key: str = KEY) -> KadMessage:
 
 REFUSED: list[tuple[str, KadMessage]] = [
     ("unknown_namespace", put_message(NOTE, "/ipns/alice")),
-    ("unknown_namespace", KadMessage(MessageType.GET_VALUE, b"/pk/\xff")),
     ("bad_record", put_message(NOTE[:-1] + b"x")),
     ("bad_record", put_message(NOTE, note_key("another"))),
     ("value_too_large", put_message(b"x" * 8193)),
@@ -211,6 +210,14 @@ def test_refusals_are_silent_and_counted(reason: str, message: KadMessage) -> No
     assert alice.handle(RequestReceived(1, BOB.peer_id, message), 0, UNIX) == [Reply(1, None)]
     assert alice.refusals[reason] == 1
     assert len(alice.records) == len(alice.providers) == 0
+
+
+def test_who_looks_for_what_we_do_not_keep_is_led_on() -> None:
+    """go removes a peer that leaves a question without an answer from its routing table."""
+    alice = machine(ALICE)
+    for key in (b"/ipns/alice", b"/pk/\xff"):
+        ask = KadMessage(MessageType.GET_VALUE, key)
+        assert alice.handle(RequestReceived(1, BOB.peer_id, ask), 0, UNIX) == [Reply(1, ask)]
 
 
 def test_an_answer_of_another_type_is_a_failure() -> None:
