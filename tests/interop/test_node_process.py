@@ -36,7 +36,9 @@ def programs() -> Iterator[Programs]:
 async def running(programs: Programs, program: str, node: str, *arguments: str) -> AsyncIterator[Ready]:
     """A program of ours, from the moment it says that it is up until it has ended as it should."""
     place = Home(programs.folder / ".openswarm").node(node)
-    process = programs.start(program, "--listen", "/ip4/127.0.0.1/tcp/0", *arguments)
+    # By mDNS the nodes of tests that run at the same time would find each other, and be rivals for a name.
+    alone = {"WWS_NETWORK_ENABLE_MDNS": "false"}
+    process = programs.start(program, "--listen", "/ip4/127.0.0.1/tcp/0", *arguments, **alone)
     try:
         await until(lambda: process.poll() is not None or place.read_ready() is not None)
         ready = place.read_ready()

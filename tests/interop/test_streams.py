@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.interop.conftest import Link
-from tests.interop.ours import CHUNK, pattern, send_all, until
-from tests.interop.peer import ECHO, SINK, SLOW_SINK, ForeignPeerError
+from tests.interop.conftest import Link, connect
+from tests.interop.ours import CHUNK, OurNode, pattern, send_all, until
+from tests.interop.peer import ECHO, SINK, SLOW_SINK, ForeignPeer, ForeignPeerError
 from wws.runtime.ping import PROTOCOL as PING
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.multistream import ProtocolNotSupported
@@ -211,6 +211,25 @@ async def test_the_connection_breaks_while_both_send(link: Link) -> None:
         await theirs
     await until(lambda: not link.ours.host.connections())
     assert link.ours.host.admission.total == 0
+
+
+@pytest.mark.usefixtures("built")
+async def test_streams_over_a_limit_of_the_peer_cost_only_themselves() -> None:
+    """A go node in the wild bounds the streams of a protocol and peer; what is over it, it resets."""
+    async with OurNode.start("alice") as alice, ForeignPeer.start("go", default_limits=True) as bob:
+        link = await connect(alice, bob, "we-dial")
+
+        async def use(stream: Stream) -> None:
+            async with stream:
+                await send_all(stream, b"hello")
+                assert await stream.read_to_end(100) == b"hello"
+
+        streams = [link.connection.open_stream(ECHO) for _ in range(250)]
+        outcomes = await asyncio.gather(*map(use, streams), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} <= {type(None), StreamReset}
+        assert await link.ours.half_close(link.connection, b"abc") == b"cba"
+        assert len([await link.ours.ping.ping(link.connection) for _ in range(100)]) == 100
+        assert await link.ours.upload(link.connection, LARGE) == LARGE
 
 
 def _most_on_the_way(link: Link) -> int:
