@@ -217,6 +217,10 @@ def _follow(
     while True:
         try:
             status: dict[str, Any] = call_once(ready, "swarm.get_status", timeout=STATUS_TIMEOUT)
+        except RpcError as error:
+            if error.code != "timeout" or time.monotonic() >= deadline:
+                raise
+            continue  # a machine under load: the node is there and will answer
         except NodeNotRunning:
             if process is not None and process.poll() is not None:
                 raise start_failure(node, process.returncode, arguments) from None

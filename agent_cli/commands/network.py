@@ -186,7 +186,8 @@ def _described(entry: dict[str, object]) -> str:
 
 def _read_file(file: str) -> bytes:
     try:
-        return Path(file).open("rb").read(MAX_FILE + 1)
+        with Path(file).open("rb") as stream:
+            return stream.read(MAX_FILE + 1)
     except OSError as error:
         raise WrongUsage(f"Cannot read {file}: {error.strerror or error}.") from None
 

@@ -64,8 +64,8 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
         INVALID_PARAMS,
         Exit.USAGE,
         (
-            "invalid_params wrong_usage malformed malformed_name malformed_target address_refused "
-            "bad_node_name several_nodes other_network config_error config_unreadable config_unknown_key "
+            "invalid_params wrong_usage malformed truncated too_large malformed_name malformed_target "
+            "address_refused bad_node_name several_nodes other_network config_error config_unreadable config_unknown_key "
             "config_bad_value network_malformed unsigned_network bootstrap_without_peer_id cannot_listen"
         ),
     ),
@@ -79,7 +79,7 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
         Exit.NOT_FOUND,
         (
             "not_found name_not_found name_released name_not_held peer_not_found network_unknown "
-            "no_identity no_log"
+            "name_not_pinned no_identity no_log"
         ),
     ),
     (
@@ -87,7 +87,7 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
         Exit.REFUSED,
         (
             "name_taken name_contested contested not_allowed refused busy too_many_clients wrong_network "
-            "key_exists identity_in_use network_exists"
+            "key_exists identity_in_use network_exists network_key_pinned too_many_names node_running"
         ),
     ),
     (UNAUTHORISED, Exit.REFUSED, "unauthorised"),
@@ -98,7 +98,9 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
         Exit.UNREACHABLE,
         (
             "peer_unreachable unreachable connection_refused network_unreachable no_addresses "
-            "handshake_failed connection_lost wrong_peer remote_protocol_error"
+            "handshake_failed handshake_timeout phase_timeout connection_lost connection_closed stream_reset "
+            "protocol_not_supported negotiation_failed peer_id_mismatch wrong_echo resolve_failed "
+            "wrong_peer remote_protocol_error"
         ),
     ),
     (UNREACHABLE, Exit.RELAYED_ONLY, "relayed_only relay_limited"),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from wws.errors import LocalProtocolError, ParseError, RemoteProtocolError, WwsError
+from wws.errors import LocalProtocolError, RemoteProtocolError, WwsError
 from wws.rpc import codes
 from wws.rpc.access import Access, Caller
 from wws.rpc.api import Json, NodeApi, to_json
@@ -303,9 +303,7 @@ def error_number(error: WwsError) -> int:
     number = codes.rpc_number(error.code)
     if number is not None:
         return number
-    if isinstance(error, ParseError):
-        return codes.INVALID_PARAMS
-    if isinstance(error, RemoteProtocolError):
+    if isinstance(error, RemoteProtocolError):  # what a caller got wrong has a word in the table
         return codes.UNREACHABLE
     return codes.REFUSED
 

@@ -1,0 +1,86 @@
+"""`wws network`: saved networks, and that a known publisher key is not replaced unasked."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent_cli.app import run
+from wws.discovery.network import Network
+from wws.identity.keys import Identity
+
+ALICE, BOB = Identity.from_label("alice"), Identity.from_label("bob")
+
+
+def network_file(
+    path: Path, *publishers: Identity, name: str = "example", domain: str = "example.org"
+) -> Path:
+    keys = tuple(publisher.public_key for publisher in publishers)
+    path.write_bytes(Network(name, domain, keys, issued_at=1).to_file(publishers))  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WWS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def show(capsys: pytest.CaptureFixture[str]) -> list[dict]:
+    capsys.readouterr()
+    assert run(["network", "show", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)["data"]["networks"]
+
+
+def test_add_show_remove(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = network_file(tmp_path / "n.json", ALICE)
+    assert run(["network", "add", str(file)]) == 0
+    (entry,) = show(capsys)
+    assert entry == {
+        "name": "example",
+        "domain": "example.org",
+        "publishers": [ALICE.public_key.hex()],
+        "bundle": None,
+        "peers": [],
+        "swarm": "public",
+    }
+    assert run(["network", "add", str(file)]) == 0
+    assert run(["network", "show", "example"]) == 0
+    assert "example.org" in capsys.readouterr().out
+    assert run(["network", "remove", "example"]) == 0
+    assert show(capsys) == []
+    assert run(["network", "remove", "example"]) == 4
+
+
+@pytest.mark.parametrize("name", ["example", "another"])
+def test_another_key_for_a_known_name_or_domain_needs_consent(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["network", "add", str(network_file(tmp_path / "n.json", ALICE))])
+    other = network_file(tmp_path / "m.json", BOB, name=name)
+    capsys.readouterr()
+    assert run(["network", "add", str(other), "--json"]) == 7
+    assert json.loads(capsys.readouterr().out)["errors"][0]["code"] == "network_key_pinned"
+    assert show(capsys)[0]["publishers"] == [ALICE.public_key.hex()]
+    assert run(["network", "add", str(other), "--replace"]) == 0
+    assert [entry["publishers"] for entry in show(capsys)] == [[BOB.public_key.hex()]]
+
+
+def test_a_changed_file_is_integrity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = network_file(tmp_path / "n.json", ALICE)
+    file.write_bytes(file.read_bytes().replace(b"example.org", b"evil123.org"))
+    assert run(["network", "add", str(file), "--json"]) == 8
+    assert json.loads(capsys.readouterr().out)["errors"][0]["code"] == "network_bad_signature"
+    file.write_text("{}")
+    assert run(["network", "add", str(file)]) == 2
+    file.write_text("x" * 20_000)
+    assert run(["network", "add", str(file)]) == 2
+    assert show(capsys) == []
+
+
+def test_a_saved_file_that_was_damaged_does_not_hide_the_others(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["network", "add", str(network_file(tmp_path / "n.json", ALICE))])
+    (home / "networks" / "broken.json").write_text("{")
+    assert [entry["name"] for entry in show(capsys)] == ["example"]
