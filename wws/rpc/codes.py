@@ -65,7 +65,8 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
         Exit.USAGE,
         (
             "invalid_params wrong_usage malformed truncated too_large malformed_name malformed_target "
-            "address_refused bad_node_name several_nodes other_network config_error config_unreadable config_unknown_key "
+            "address_refused bad_node_name several_nodes "
+            "other_network config_error config_unreadable config_unknown_key "
             "config_bad_value network_malformed unsigned_network bootstrap_without_peer_id cannot_listen"
         ),
     ),
