@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from wws.runtime.homes import Home, process_start
 
 PREFIX = "wws-demo-"
 NOTES = "demo.json"
+RUNTIME = "runtime"
 SCHEMA = 1
 MAX_PARENT = 44
 """Bytes of the path that the demo's folder is made in: the path of a unix socket is short (macOS: 103)."""
@@ -61,8 +62,6 @@ class Noted:
 
     pid: int
     started: int | None
-    is_command: bool = False
-    """Whether it is a `wws` command: those end on SIGINT, and take what they were starting with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Processes:
         try:
             found = folder.lstat()
             notes = json.loads((folder / NOTES).read_bytes())
-            noted = [Noted(int(pid), started, is_command) for pid, started, is_command in notes["processes"]]
+            noted = [Noted(int(pid), started) for pid, started in notes["processes"]]
         except (OSError, ValueError, KeyError, TypeError):
             raise WrongUsage(f"{folder} is not the folder of a demo.") from None
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or notes.get("schema") != SCHEMA:
@@ -117,7 +116,8 @@ class Processes:
                 env=self.environment(),
                 start_new_session=True,  # Ctrl-C is for us: we end our processes ourselves
             )
-            self._note(Noted(process.pid, process_start(process.pid)))
+            self.noted.append(Noted(process.pid, process_start(process.pid)))
+            self._write()
         return process
 
     def wws(self, *arguments: str) -> dict[str, object]:
@@ -146,8 +146,6 @@ class Processes:
             env=self.environment(),
             start_new_session=True,
         )
-        noted = Noted(process.pid, process_start(process.pid), is_command=True)
-        self._note(noted)
         try:
             self.interrupts.release()
             output, diagnostics = process.communicate(timeout=COMMAND_TIMEOUT)
@@ -163,7 +161,6 @@ class Processes:
                 what = f"wws {shlex.join(arguments)} had not ended after {COMMAND_TIMEOUT:g} s"
                 raise StepFailed(what, f"{diagnostics}{output}{self._logs()}") from None
             raise
-        self.noted.remove(noted)
         return Finished(process.returncode, output, diagnostics)
 
     def kill(self, pid: int) -> None:
@@ -176,17 +173,13 @@ class Processes:
 
         Safe to do again, and from another process than the one that began the demo.
         """
-        commands = [found for found in self.noted if found.is_command and not _has_ended(found)]
-        for found in commands:
-            os.kill(found.pid, signal.SIGINT)
-        self._wait(commands)
-        running = list({found.pid: found for found in (*self.noted, *self._nodes())}.values())
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            running = [found for found in running if not _has_ended(found)]
+        running = self._running()
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
             for found in running:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(found.pid, number)
-            running = self._wait(running)
+            self._wait(running)
+            running = self._running()
         if running:
             pids = " ".join(str(found.pid) for found in running)
             raise StepFailed(f"These processes of the demo do not end: {pids}", "")
@@ -195,25 +188,29 @@ class Processes:
     def environment(self) -> dict[str, str]:
         """Ours without what is set for other nodes of this user; nothing is told to the local network."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
-        runtime = self.folder / "runtime"
+        runtime = self.folder / RUNTIME
         runtime.mkdir(exist_ok=True, mode=0o700)
         return {**kept, "XDG_RUNTIME_DIR": str(runtime), "WWS_NETWORK_ENABLE_MDNS": "false"}
 
-    def _wait(self, running: list[Noted]) -> list[Noted]:
-        """Wait for processes to end; those that have not."""
+    def _wait(self, running: list[Noted]) -> None:
+        """Wait for processes to end, for a while."""
         deadline = time.monotonic() + GRACE
-        while running and time.monotonic() < deadline:
-            running = [found for found in running if not _has_ended(found)]
-            if running:
-                time.sleep(POLL)
-        return running
+        while time.monotonic() < deadline and not all(map(_has_ended, running)):
+            time.sleep(POLL)
 
-    def _nodes(self) -> Iterator[Noted]:
-        """The nodes that `wws join` has left running in homes of the demo."""
+    def _running(self) -> list[Noted]:
+        """What runs: noted by us, told by a node, or, where the kernel says so, with our runtime folder."""
+        found = {noted.pid: noted for noted in self.noted}
         for home in self.folder.iterdir():
             if home.is_dir():
-                for ready in Home(home).running_nodes():
-                    yield Noted(ready.pid, ready.started)
+                found |= {ready.pid: Noted(ready.pid, ready.started) for ready in Home(home).running_nodes()}
+        mark = f"\0XDG_RUNTIME_DIR={self.folder / RUNTIME}\0".encode()
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # another user's, or ended meanwhile
+                if mark in b"\0" + environment.read_bytes():
+                    pid = int(environment.parent.name)
+                    found[pid] = Noted(pid, process_start(pid))
+        return [noted for noted in found.values() if not _has_ended(noted)]
 
     def _logs(self) -> str:
         """The end of each log, the one written last at the end."""
@@ -223,14 +220,10 @@ class Processes:
             f"\n{log.relative_to(self.folder)}:\n{log.read_text(errors='replace')[-TAIL:]}" for log in logs
         )
 
-    def _note(self, noted: Noted) -> None:
-        self.noted.append(noted)
-        self._write()
-
     def _write(self) -> None:
         notes = {
             "schema": SCHEMA,
-            "processes": [[found.pid, found.started, found.is_command] for found in self.noted],
+            "processes": [[found.pid, found.started] for found in self.noted],
         }
         fresh = self.folder / f"{NOTES}.new"
         fresh.write_text(json.dumps(notes))
