@@ -317,7 +317,7 @@ class Kademlia:
 
     def _judge(self, key: bytes) -> Judge:
         kind, text = self.records.kind_of(key)
-        return Judge(kind, text, self.config.store.max_value_bytes, self.config.operation.max_values)
+        return Judge(kind, text, self.config.store.max_value_bytes)
 
     def _lookup(self, target: int, config: LookupConfig, now: float) -> Lookup:
         share = self._size.share(now)

@@ -34,11 +34,12 @@ class OperationConfig:
     enough_values: int = 3
     """Holders that must have shown a value before a get ends early."""
     widen_to: int = 40
-    """Where the k closest have nothing, as many are asked before a get ends without a value."""
+    """As many are asked before a get ends without a value, from when k answered and none had it: who hides
+    a value must crowd that many out."""
     put_patience: float = 2.5
     """Seconds after the look-up's end for which a put waits for holders that do not answer."""
     max_values: int = 16
-    """Different values remembered in one get."""
+    """Different valid values compared in one get; over it a further one takes a loser's place, or none."""
     max_providers: int = 20
     """Providers after which looking for more of them ends."""
 
@@ -71,19 +72,19 @@ Step: TypeAlias = Outgoing | GetDone | PutDone | FindDone | ProvidersDone
 class Judge:
     """One key's rules, with what was judged already: twenty holders return the same bytes."""
 
-    def __init__(self, kind: RecordKind, key: str, max_value_bytes: int, max_values: int) -> None:
+    def __init__(self, kind: RecordKind, key: str, max_value_bytes: int) -> None:
         self.key = key
         self._kind = kind
         self._max_value_bytes = max_value_bytes
-        self._max_values = max_values
         self._valid: dict[bytes, bool] = {}
+        """Bounded by the number of peers that one look-up asks: each shows one value."""
 
     def accepts(self, value: bytes, unix_now: int) -> bool:
         """Whether the value may stand under the key now."""
         known = self._valid.get(value)
         if known is not None:
             return known
-        if len(value) > self._max_value_bytes or len(self._valid) >= self._max_values:
+        if len(value) > self._max_value_bytes:
             return False
         try:
             self._kind.validate(self.key, value, unix_now)
@@ -277,9 +278,11 @@ class GetOperation(Operation):
             value = None
         self._returned[peer] = value
         if value is not None:
-            self._values[value] = self._values.get(value, 0) + 1
+            self._count(value, unix_now)
         if self.reported:
             return self._correct(unix_now)
+        if not self._values and self.lookup.answered + 1 >= self.config.k:
+            return self._widen(now, unix_now)
         if self._early_at is None and sum(self._values.values()) >= self.config.enough_values:
             self._early_at = now + self._round_trip
         return []
@@ -288,8 +291,7 @@ class GetOperation(Operation):
         if self.reported:
             return self._correct(unix_now)
         if not self._values and not self._widened:
-            self._widened = True
-            return self._drive(lookups.Widen(self.config.widen_to), now, unix_now)
+            return self._widen(now, unix_now)
         self.complete = True
         return self._report(unix_now)
 
@@ -302,6 +304,21 @@ class GetOperation(Operation):
         # Stopped, not dropped: those asked may answer yet, and are corrected then.
         self._drive(lookups.Stop(), now, unix_now)
         return self._report(unix_now)
+
+    def _count(self, value: bytes, unix_now: int) -> None:
+        """One more holder has `value`. However many values liars make up, the winner stays among them."""
+        if value not in self._values and len(self._values) >= self.config.max_values:
+            winner = self._judge.best(list(self._values), unix_now)
+            if self._judge.best([winner, value], unix_now) == winner:
+                return
+            del self._values[next(known for known in self._values if known != winner)]
+        self._values[value] = self._values.get(value, 0) + 1
+
+    def _widen(self, now: float, unix_now: int) -> list[Step]:
+        if self._widened:
+            return []
+        self._widened = True
+        return self._drive(lookups.Widen(self.config.widen_to), now, unix_now)
 
     def _report(self, unix_now: int) -> list[Step]:
         self.reported = True

@@ -65,6 +65,8 @@ class StoreConfig:
     """Providers of one key: the answer has room for as many."""
     max_keys_per_provider: int = 256
     """Keys that one peer provides."""
+    max_provider_bytes: int = 64 * 1024 * 1024
+    """Memory of all providers and their addresses, estimated: peers choose how many and how long they are."""
     provider_lifetime: float = 48 * 3600.0
     """Seconds until a provider that did not repeat itself is forgotten (kad-dht specification: 48 h)."""
 
@@ -315,6 +317,7 @@ class ProviderStore:
         self._config = config or StoreConfig()
         self._keys: dict[bytes, dict[PeerId, tuple[tuple[Multiaddr, ...], float]]] = {}
         self._per_provider: Counter[PeerId] = Counter()
+        self.bytes_held = 0
 
     refusal: ClassVar[str] = "provider_quota"
 
@@ -325,8 +328,14 @@ class ProviderStore:
         """Remember that `provider` has `key`; whether there was room. The longest known stay when full."""
         known = self._keys.get(key)
         expires = now + self._config.provider_lifetime
+        size = _size_of(key, addresses)
+        if known is not None and provider in known:
+            size -= _size_of(key, known[provider][0])
+        if size > 0 and self.bytes_held + size > self._config.max_provider_bytes:
+            return False
         if known is not None and provider in known:
             known[provider] = (addresses, expires)
+            self.bytes_held += size
             return True
         if self._per_provider[provider] >= self._config.max_keys_per_provider:
             return False
@@ -337,6 +346,7 @@ class ProviderStore:
         elif len(known) >= self._config.max_providers:
             return False
         known[provider] = (addresses, expires)
+        self.bytes_held += size
         self._per_provider[provider] += 1
         return True
 
@@ -352,7 +362,7 @@ class ProviderStore:
         known = self._keys.get(key)
         if known is None or provider not in known:
             return
-        del known[provider]
+        self.bytes_held -= _size_of(key, known.pop(provider)[0])
         if not known:
             del self._keys[key]
         self._per_provider[provider] -= 1
@@ -367,3 +377,8 @@ class ProviderStore:
         for key, provider in over:
             self.remove(key, provider)
         return len(over)
+
+
+def _size_of(key: bytes, addresses: tuple[Multiaddr, ...]) -> int:
+    """Bytes that one provider of a key takes, about: what Python needs for it, and what the peer sent."""
+    return 256 + len(key) + sum(256 + len(address.host) for address in addresses)

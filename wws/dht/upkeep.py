@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from wws.dht.positions import KEY_BITS, position_of_peer
 from wws.dht.routing import Contact, RoutingTable
-from wws.dht.store import RecordStore
+from wws.dht.store import HeldRecord, RecordStore
 from wws.errors import LocalProtocolError
 from wws.identity.peer_id import PeerId
 
@@ -64,6 +64,10 @@ class UpkeepConfig:
     """Holders nearest to a record that hand it to a newcomer."""
     max_handovers: int = 4_096
     """Hand-overs waiting; further ones are left to republishing."""
+    max_newcomers: int = 64
+    """Newcomers whom records wait to be looked through for; further ones are left to republishing."""
+    records_looked_at: int = 512
+    """Records looked at for newcomers in one tick: whoever comes and goes must not make us go through all."""
     provide_interval: float = 22 * 3600.0
     """Seconds between announcements of what this node provides (kad-dht specification: 22 h)."""
 
@@ -122,6 +126,11 @@ class Upkeep:
         self._republish_at: dict[bytes, float] = {}
         self._republish_queue: list[tuple[float, bytes]] = []
         self._handovers: deque[tuple[bytes, PeerId]] = deque()
+        self._newcomers: deque[PeerId] = deque()
+        """Newcomers for whom the records are still to be looked through; the last one taken from there, and
+        what is left to look at for it, stand below."""
+        self._newcomer = local
+        self._not_looked_at: list[HeldRecord] = []
         self._provided: dict[int, tuple[bytes, float]] = {}
         self.handovers_dropped = 0
 
@@ -141,8 +150,11 @@ class Upkeep:
             self._last_refresh + self._config.newcomer_refresh_spacing * (1 + self._rng.random()),
         )
         self._refresh_at = min(self._refresh_at, early)
-        self._queue_handovers(peer)
-        if self._handovers:
+        if peer not in self._newcomers and len(self._records):
+            if len(self._newcomers) >= self._config.max_newcomers:
+                self.handovers_dropped += 1
+                return
+            self._newcomers.append(peer)
             self._next_tick = min(self._next_tick or now, now + self._config.busy_tick)
 
     def record_heard(self, key: bytes, now: float) -> None:
@@ -178,13 +190,15 @@ class Upkeep:
             self._check_at = now + self._spread(self._config.check_spacing)
             stale = self._routing.to_check(now, self._config.check_interval, self._config.checks_at_once)
             tasks += [CheckPeer(contact) for contact in stale]
+        self._look_for_handovers()
         tasks += self._due_handovers()
         tasks += self._due_republish(now, serving)
         for op, (key, when) in self._provided.items():
             if when <= now:
                 self._provided[op] = (key, now + self._spread(self._config.provide_interval))
                 tasks.append(Provide(key))
-        busy = bool(self._handovers) or (self._republish_queue and self._republish_queue[0][0] <= now)
+        waiting = self._newcomers or self._not_looked_at or self._handovers
+        busy = waiting or (self._republish_queue and self._republish_queue[0][0] <= now)
         self._next_tick = now + (self._config.busy_tick if busy else self._spread(self._config.tick))
         if self._refresh_at is not None:
             self._next_tick = min(self._next_tick, max(self._refresh_at, now + self._config.busy_tick))
@@ -226,20 +240,27 @@ class Upkeep:
                 return key
         raise LocalProtocolError(f"no key found for bucket {bucket}")
 
-    def _queue_handovers(self, peer: PeerId) -> None:
-        newcomer = position_of_peer(peer)
-        for record in self._records:
-            own = record.position ^ self._local_position
-            closest = self._routing.closest(record.position, self._k)
-            if not any(contact.peer == peer for contact in closest):
-                continue
-            others = sorted(c.position ^ record.position for c in closest if c.position != newcomer)
-            if len(others) >= self._config.handing_over and own > others[self._config.handing_over - 1]:
-                continue
-            if len(self._handovers) >= self._config.max_handovers:
-                self.handovers_dropped += 1
-                continue
-            self._handovers.append((record.key, peer))
+    def _look_for_handovers(self) -> None:
+        for _ in range(self._config.records_looked_at):
+            while not self._not_looked_at:
+                if not self._newcomers:
+                    return
+                self._newcomer = self._newcomers.popleft()
+                self._not_looked_at = list(self._records)
+            self._queue_handover(self._not_looked_at.pop(), self._newcomer)
+
+    def _queue_handover(self, record: HeldRecord, newcomer: PeerId) -> None:
+        closest = self._routing.closest(record.position, self._k)
+        if not any(contact.peer == newcomer for contact in closest):
+            return
+        own = record.position ^ self._local_position
+        others = sorted(c.position ^ record.position for c in closest if c.peer != newcomer)
+        if len(others) >= self._config.handing_over and own > others[self._config.handing_over - 1]:
+            return
+        if len(self._handovers) >= self._config.max_handovers:
+            self.handovers_dropped += 1
+            return
+        self._handovers.append((record.key, newcomer))
 
     def _due_handovers(self) -> list[Task]:
         count = min(self._config.records_per_tick, len(self._handovers))

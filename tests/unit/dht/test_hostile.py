@@ -1,0 +1,125 @@
+"""What hostile peers try on one Kademlia machine: make it work, fill it, lie to it."""
+
+from __future__ import annotations
+
+import random
+
+from tests.unit.dht.test_kademlia import ALICE, BOB, KEY, NEWER, NOTE, UNIX, address, machine, queries
+from wws.addresses.multiaddr import Multiaddr
+from wws.dht.kademlia import GetDone, PeerJoined, QueryAnswered, StartGet
+from wws.dht.messages import KadMessage, KadRecord, MessageType
+from wws.dht.positions import position_of_peer
+from wws.dht.routing import RoutingTable
+from wws.dht.store import ProviderStore, RecordStore, StoreConfig
+from wws.dht.upkeep import BringRecord, Upkeep, UpkeepConfig
+from wws.identity.keys import Identity
+from wws.identity.peer_id import PeerId
+from wws.testing.notes import PREFIX, Notes, note_key, write_note
+
+PEERS = [Identity.from_label(f"peer {number}") for number in range(20)]
+
+
+def read_from(answers: list[bytes]) -> bytes | None:
+    """What alice gets for KEY from twenty holders that answer with these values, in this order."""
+    alice = machine(ALICE)
+    for number, peer in enumerate(PEERS):
+        alice.handle(PeerJoined(peer.peer_id, address(number), None), 0, UNIX)
+    commands = alice.handle(StartGet(1, KEY), 0, UNIX)
+    waiting, left = queries(commands), list(answers)
+    while waiting:
+        record = KadRecord(KEY.encode(), left.pop(0))
+        answer = KadMessage(MessageType.GET_VALUE, KEY.encode(), record)
+        commands = alice.handle(QueryAnswered(waiting.pop(0).query_id, answer), 0, UNIX)
+        for done in commands:
+            if isinstance(done, GetDone):
+                return done.value
+        waiting += [query for query in queries(commands) if query.message.type is MessageType.GET_VALUE]
+    raise AssertionError("the get did not end")
+
+
+def test_nineteen_holders_of_garbage_do_not_hide_the_value() -> None:
+    assert read_from([*(f"garbage {number}".encode() for number in range(19)), NOTE]) == NOTE
+
+
+def test_the_winner_is_found_among_any_number_of_valid_values() -> None:
+    rivals = [write_note(BOB, KEY, str(number), seq=1, expires_at=UNIX + 3600) for number in range(19)]
+    assert read_from([*rivals, NEWER]) == NEWER
+    assert read_from([NEWER, *rivals]) == NEWER
+
+
+def near(count: int, local: PeerId) -> list[PeerId]:
+    """Peers as they come, near to `local`: what somebody finds who tries keys."""
+    tried = (Identity.from_label(f"near {number}").peer_id for number in range(count * 20))
+    return sorted(tried, key=lambda peer: peer.position ^ local.position)[:count]
+
+
+class Holder:
+    """Alice's upkeep, with a table and a store of notes."""
+
+    def __init__(self, config: UpkeepConfig, records: int) -> None:
+        local = ALICE.peer_id
+        self.routing = RoutingTable(position_of_peer(local))
+        self.records = RecordStore(local, {PREFIX: Notes()})
+        self.upkeep = Upkeep(local, self.routing, self.records, config, 20, random.Random(1))
+        for number in range(records):
+            key = note_key(str(number))
+            value = write_note(BOB, key, "text", seq=1, expires_at=UNIX + 3600)
+            self.records.offer(key.encode(), value, local, UNIX)
+        self.now = 0.0
+
+    def meet(self, peer: PeerId) -> None:
+        self.routing.add(peer, (), None, self.now)
+        self.upkeep.peer_added(peer, self.now)
+
+    def tick(self) -> list[BringRecord]:
+        """One tick later."""
+        wakeup = self.upkeep.next_wakeup()
+        assert wakeup is not None
+        self.now = max(self.now, wakeup)
+        return [task for task in self.upkeep.due(self.now, serving=True) if isinstance(task, BringRecord)]
+
+
+def test_who_comes_and_goes_does_not_make_us_go_through_all_records_each_time() -> None:
+    config = UpkeepConfig(records_looked_at=10, records_per_tick=100)
+    holder = Holder(config, records=100)
+    mallory = near(1, ALICE.peer_id)[0]
+    looked_up = 0
+    find_closest = holder.routing.closest
+
+    def counted(position: int, count: int, *, proven: bool = False) -> list[object]:
+        nonlocal looked_up
+        looked_up += 1
+        return list(find_closest(position, count, proven=proven))
+
+    holder.routing.closest = counted  # type: ignore[method-assign,assignment]
+    for _ in range(50):
+        holder.meet(mallory)
+        holder.routing.remove(mallory)
+    holder.meet(mallory)
+    assert looked_up == 0, "nothing is gone through at the moment when somebody comes"
+    brought: list[BringRecord] = []
+    for _ in range(11):
+        before = looked_up
+        brought += holder.tick()
+        assert looked_up - before <= 10
+    assert {task.key for task in brought} == {record.key for record in holder.records}
+    assert len(brought) == 100, "once, however often it came"
+
+
+def test_newcomers_that_wait_for_records_are_bounded() -> None:
+    holder = Holder(UpkeepConfig(max_newcomers=3), records=1)
+    for peer in near(5, ALICE.peer_id):
+        holder.meet(peer)
+    assert holder.upkeep.handovers_dropped == 2
+    assert len(holder.tick()) == 3
+
+
+def test_provider_addresses_share_a_bound_in_bytes() -> None:
+    store = ProviderStore(StoreConfig(max_provider_bytes=8_000))
+    long = tuple(Multiaddr.parse(f"/dns4/{'a' * 60}.{'b' * 60}.{number}/tcp/9000") for number in range(16))
+    added = [store.add(bytes([number]), peer.peer_id, long, 0) for number, peer in enumerate(PEERS[:4])]
+    assert added == [True, False, False, False]
+    assert not store.add(bytes(1), PEERS[0].peer_id, long * 2, 0), "repeating it with more needs room too"
+    store.remove(bytes(1), PEERS[0].peer_id)
+    assert store.bytes_held == 0
+    assert store.add(b"1", PEERS[1].peer_id, long, 0)
