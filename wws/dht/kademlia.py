@@ -44,7 +44,7 @@ from wws.dht.events import (
     StartPut,
     TimerFired,
 )
-from wws.dht.lookup import Lookup, LookupConfig
+from wws.dht.lookup import Lookup, LookupConfig, Pace
 from wws.dht.messages import KadMessage, KadRecord, MessageType, WirePeer
 from wws.dht.operations import (
     FindOperation,
@@ -108,12 +108,14 @@ class KademliaConfig:
     """Peers that a look-up into a thin bucket is after."""
     first_round_trip: float = 0.2
     """Assumed seconds for a round trip before one was measured."""
+    slow_round_trips: float = 2.0
+    """Round trips after which a peer gives its place among the concurrent queries away."""
     late_round_trips: float = 3.0
     """Round trips after which a connected peer counts as late."""
-    late_dial_round_trips: float = 10.0
-    """Round trips after which a peer that must be dialled counts as late."""
+    late_dial_round_trips: float = 8.0
+    """Round trips after which a peer that must be dialled (about four) counts as late."""
     least_late: float = 0.25
-    """Seconds before which nobody counts as late."""
+    """Seconds before which nobody counts as late. Half of it for slow."""
     sure_share: float = 0.5
     """Peers within this share of the distance where k are expected are among the closest beyond doubt."""
     dense_share: float = 0.6
@@ -322,7 +324,7 @@ class Kademlia:
     def _lookup(self, target: int, config: LookupConfig, now: float) -> Lookup:
         share = self._size.share(now)
         radius = int(share * self.config.dense_share * KEY_SPACE) if share is not None else 0
-        return Lookup(target, self.local, config, self._late_after, radius=radius if config.k > 8 else 0)
+        return Lookup(target, self.local, config, self._pace_of, radius=radius if config.k > 8 else 0)
 
     def _find(
         self, op: int | None, key: bytes, sought: PeerId | None, config: LookupConfig, now: float
@@ -413,10 +415,13 @@ class Kademlia:
         self._round_trip = took if not self._measured else 0.9 * self._round_trip + 0.1 * took
         self._measured = True
 
-    def _late_after(self, peer: PeerId) -> float:
-        near = peer in self._connected
-        trips = self.config.late_round_trips if near else self.config.late_dial_round_trips
-        return max(self.config.least_late, trips * self._round_trip)
+    def _pace_of(self, peer: PeerId) -> Pace:
+        config = self.config
+        trips = config.late_round_trips if peer in self._connected else config.late_dial_round_trips
+        return Pace(
+            slow=max(config.least_late / 2, config.slow_round_trips * self._round_trip),
+            late=max(config.least_late, trips * self._round_trip),
+        )
 
     def _take_rival(self, sent: KadMessage, answer: KadMessage | None, unix_now: int) -> None:
         """A holder that keeps another value than the one brought shows it: keep it too, if it wins."""

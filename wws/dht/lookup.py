@@ -10,8 +10,9 @@ routing"), however few there are: with no peer at all it ends at once. Beyond th
   several paths at first. A path follows only what its own peers answered, and ends by itself, so peers who
   lie on one path cannot crowd out what the others find. A peer is asked once, by whichever path needs it
   first.
-- *Late peers* hold nothing up. One that takes longer than its like gives its place among the concurrent
-  queries away, and the look-up ends without it once enough others answered. Should it answer yet, it counts.
+- *Slow peers* give their place among the concurrent queries away after a round trip or two, so that peers who
+  must be dialled first do not make the others queue. *Late peers*, who take longer than their like, are not
+  waited for at the end once enough others answered. Should they answer yet, they count.
 - *A crowd of one prefix* counts only as far as `per_prefix` allows: twenty peers of one /24 nearest to a
   key are three, and the rest are never asked.
 - *Density.* Within `radius` every peer is asked, not only k: twenty identities placed right beside a key
@@ -26,6 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
+from typing import NamedTuple
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.dht.messages import WirePeer
@@ -125,19 +127,40 @@ TRANSITIONS: dict[tuple[State, type[Event]], State] = {
 }
 
 
+class Pace(NamedTuple):
+    """How long a peer may take."""
+
+    slow: float
+    """Seconds after which it gives its place among the concurrent queries away."""
+    late: float
+    """Seconds after which it is not waited for where there are enough others."""
+
+
 class _Standing(Enum):
     HEARD = auto()
     ASKED = auto()
+    SLOW = auto()
     LATE = auto()
     ANSWERED = auto()
     FAILED = auto()
 
 
-_HEARD, _ASKED, _LATE, _ANSWERED, _FAILED = _Standing
+_HEARD, _ASKED, _SLOW, _LATE, _ANSWERED, _FAILED = _Standing
+_WAITING = (_ASKED, _SLOW, _LATE)
 
 
 class _Candidate:
-    __slots__ = ("addresses", "asked_at", "distance", "path", "paths", "peer", "prefixes", "standing")
+    __slots__ = (
+        "addresses",
+        "asked_at",
+        "distance",
+        "late_at",
+        "path",
+        "paths",
+        "peer",
+        "prefixes",
+        "standing",
+    )
 
     def __init__(self, named: WirePeer, distance: int, paths: int) -> None:
         self.peer = named.peer_id
@@ -150,17 +173,18 @@ class _Candidate:
         self.path = 0
         """The path that asked it, as its bit: what it answers belongs there."""
         self.asked_at = 0.0
+        self.late_at = 0.0
 
 
 class Lookup:
-    """One look-up. `late_after` says how long a peer may take until it counts as late."""
+    """One look-up. `pace_of` says how long a peer may take."""
 
     def __init__(
         self,
         target: int,
         local: PeerId,
         config: LookupConfig,
-        late_after: Callable[[PeerId], float],
+        pace_of: Callable[[PeerId], Pace],
         *,
         radius: int = 0,
     ) -> None:
@@ -168,7 +192,7 @@ class Lookup:
         self.target = target
         self._local = local
         self._config = config
-        self._late_after = late_after
+        self._pace_of = pace_of
         self._radius = radius
         self.k = config.k
         """How many peers it is after."""
@@ -212,8 +236,8 @@ class Lookup:
         return self._advance(now) if following is State.ASKING else []
 
     def next_wakeup(self) -> float | None:
-        """When some peer becomes late, or is given up."""
-        while self._timers and self._timers[0][2].standing not in (_ASKED, _LATE):
+        """When some peer becomes slow or late, or is given up."""
+        while self._timers and self._timers[0][2].standing not in _WAITING:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
@@ -305,7 +329,7 @@ class Lookup:
 
     def _conclude(self, peer: PeerId, standing: _Standing) -> _Candidate:
         candidate = self._candidates.get(peer)
-        if candidate is None or candidate.standing not in (_ASKED, _LATE):
+        if candidate is None or candidate.standing not in _WAITING:
             raise LocalProtocolError(f"an answer of {peer}, which was not asked")
         if candidate.standing is _ASKED:
             self._in_flight[candidate.path.bit_length() - 1] -= 1
@@ -316,8 +340,11 @@ class Lookup:
         while self._timers and self._timers[0][0] <= now:
             candidate = heapq.heappop(self._timers)[2]
             if candidate.standing is _ASKED:
-                candidate.standing = _LATE
+                candidate.standing = _SLOW
                 self._in_flight[candidate.path.bit_length() - 1] -= 1
+                self._set_timer(max(now, candidate.late_at), candidate)
+            elif candidate.standing is _SLOW:
+                candidate.standing = _LATE
                 # Once more when patience ends, should it still be waited for then.
                 self._set_timer(max(now, candidate.asked_at + self._config.patience), candidate)
 
@@ -352,8 +379,9 @@ class Lookup:
         candidate.asked_at = now
         self.asked += 1
         self._in_flight[path] += 1
-        late_at = now + min(self._late_after(candidate.peer), self._config.patience)
-        self._set_timer(late_at, candidate)
+        pace = self._pace_of(candidate.peer)
+        candidate.late_at = now + min(pace.late, self._config.patience)
+        self._set_timer(min(now + pace.slow, candidate.late_at), candidate)
 
     def _set_timer(self, when: float, candidate: _Candidate) -> None:
         # The distance breaks ties, so that the order never depends on how objects lie in memory.

@@ -67,7 +67,7 @@ class UpkeepConfig:
     max_newcomers: int = 64
     """Newcomers whom records wait to be looked through for; further ones are left to republishing."""
     records_looked_at: int = 512
-    """Records looked at for newcomers in one tick: whoever comes and goes must not make us go through all."""
+    """Records looked at for newcomers in one tick: who comes and goes must not make us go through all."""
     provide_interval: float = 22 * 3600.0
     """Seconds between announcements of what this node provides (kad-dht specification: 22 h)."""
 

@@ -18,6 +18,7 @@ from wws.dht.lookup import (
     Finished,
     Lookup,
     LookupConfig,
+    Pace,
     Start,
     State,
     Stop,
@@ -41,7 +42,7 @@ def named(*peers: PeerId) -> list[WirePeer]:
 
 
 def lookup(config: LookupConfig | None = None, *, radius: int = 0) -> Lookup:
-    return Lookup(0, LOCAL, config or LookupConfig(), lambda peer: 0.5, radius=radius)
+    return Lookup(0, LOCAL, config or LookupConfig(), lambda peer: Pace(0.2, 0.5), radius=radius)
 
 
 def asked(commands: list[Ask | Finished]) -> list[PeerId]:
@@ -118,11 +119,21 @@ def test_a_failed_peer_is_replaced_by_the_next() -> None:
     assert machine.closest(2) == named(*ORDERED[1:3])
 
 
-def test_late_peers_free_their_place_and_are_not_waited_for_when_enough_answered() -> None:
+def test_slow_peers_free_their_place() -> None:
+    machine = lookup(LookupConfig(k=6, alpha=2))
+    assert asked(machine.handle(Start(named(*ORDERED[:6])), 0)) == ORDERED[:2]
+    assert machine.next_wakeup() == 0.2
+    assert asked(machine.handle(TimerFired(), 0.2)) == ORDERED[2:4]
+    assert asked(machine.handle(Answered(ORDERED[0], ()), 0.3)) == [], "its place was given away before"
+    assert asked(machine.handle(Answered(ORDERED[2], ()), 0.3)) == [ORDERED[4]]
+
+
+def test_late_peers_are_not_waited_for_when_enough_answered() -> None:
     machine = lookup(LookupConfig(k=4, alpha=4, enough=3))
     assert asked(machine.handle(Start(named(*ORDERED[:6])), 0)) == ORDERED[:4]
     for peer in ORDERED[:2]:
         machine.handle(Answered(peer, ()), 0.1)
+    assert machine.handle(TimerFired(), 0.2) == []
     assert machine.next_wakeup() == 0.5
     assert asked(machine.handle(TimerFired(), 0.5)) == [], "two late ones of four leave no more to ask"
     assert machine.state is State.ASKING, "two answers are not enough yet"
@@ -136,8 +147,9 @@ def test_patience_ends_where_there_are_too_few() -> None:
     machine = lookup()
     machine.handle(Start(named(*ORDERED[:2])), 0)
     machine.handle(Answered(ORDERED[0], ()), 0.1)
-    machine.handle(TimerFired(), 0.5)
-    assert machine.state is State.ASKING
+    for when in (0.2, 0.5):
+        assert machine.next_wakeup() == when
+        assert machine.handle(TimerFired(), when) == []
     assert machine.next_wakeup() == 2.5
     assert machine.handle(TimerFired(), 2.5) == [Finished()]
     assert machine.next_wakeup() is None
