@@ -313,6 +313,7 @@ async def test_back_pressure_reaches_from_the_reader_to_the_writer_and_ends() ->
         await go_on.wait()
         while data := await stream.read():
             received += len(data)
+        stream.close_write()
 
     size = 4_000_000
     async with node("alice") as alice, node("bob") as bob:
@@ -331,7 +332,8 @@ async def test_back_pressure_reaches_from_the_reader_to_the_writer_and_ends() ->
             assert connection.waiting == 0  # the writer holds the rest
             assert not writer.done()
             go_on.set()
-        await until(lambda: received == size)
+            assert await stream.read() == b""
+        assert received == size
         assert theirs.machine.unread == 0
 
 

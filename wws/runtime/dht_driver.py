@@ -195,6 +195,7 @@ class DhtDriver:
         if not self.is_member(connection):
             if peer in self._members:
                 self._members.discard(peer)
+                self._host.table.unprotect(peer, _PROTECTED)
                 self._feed(PeerLeft(peer, for_good=True))
             return
         self._members.add(peer)
