@@ -7,6 +7,7 @@ from typing import Any
 from agent_cli import text
 from agent_cli.commands.status import network_of
 from agent_cli.options import Options
+from agent_cli.progress import Progress
 from agent_cli.result import Problem, Result, write_out
 from agent_cli.text import printable
 from wws.rpc.codes import Exit
@@ -32,9 +33,17 @@ class Story:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._told: set[str] = set()
+        self._lines: list[str] = []
 
-    def tell(self, status: dict[str, Any], *, running_already: bool) -> None:
+    def tell(self, status: dict[str, Any], shown: Progress, *, running_already: bool) -> None:
         """Print what this status adds to what was told before."""
+        self._lines.clear()
+        self._collect(status, running_already=running_already)
+        if self._lines and not (self._options.json or self._options.quiet):
+            with shown.paused():
+                write_out(printable("\n".join(self._lines)))
+
+    def _collect(self, status: dict[str, Any], *, running_already: bool) -> None:
         if running_already:
             self._once("running", f"The node {status['node']!r} is already running.")
         self._once("identity", f"identity  {status['identity_path']}")
@@ -57,10 +66,9 @@ class Story:
             self._once("name", f"name      wws:{name['name']} is yours until {until}{witnessed}")
 
     def _once(self, key: str, line: str) -> None:
-        if key in self._told or self._options.json or self._options.quiet:
-            return
-        self._told.add(key)
-        write_out(printable(line))
+        if key not in self._told:
+            self._told.add(key)
+            self._lines.append(line)
 
 
 def own_name(status: dict[str, Any]) -> dict[str, Any] | None:
@@ -150,11 +158,11 @@ def _no_way_in(status: dict[str, Any], options: Options, *, timeout: float, no_r
     if no_retry:
         return Problem("no_way_in", f"No way into the network {network_of(status)}: {ways}.", advice)
     again = join["next_retry_s"]
-    when = f" in {text.duration(again)}" if again is not None else ""
+    when = f" (again in {text.duration(again)})" if again is not None else ""
     return Problem(
         "no_way_in",
         f"No way into the network {network_of(status)}: {ways}.",
-        f"{advice} The node keeps trying in the background (again{when}); wws status shows how it goes. "
+        f"{advice} The node keeps trying in the background{when}; wws status shows how it goes. "
         f"To stop it: {options.again('leave')} --node {status['node']}",
     )
 

@@ -19,6 +19,11 @@ class Progress:
     def say(self, what: str) -> None:
         """Nothing is shown."""
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep out of the way while the block prints: rich would take the lines and wrap them."""
+        yield
+
 
 class _Shown(Progress):
     def __init__(self, status: Status) -> None:
@@ -26,6 +31,14 @@ class _Shown(Progress):
 
     def say(self, what: str) -> None:
         self._status.update(_plain(what))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self._status.stop()
+        try:
+            yield
+        finally:
+            self._status.start()
 
 
 @contextmanager

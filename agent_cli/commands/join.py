@@ -227,7 +227,7 @@ def _follow(
             raise
         if process is None and network is not None:
             _check_network(network, status)
-        story.tell(status, running_already=process is None)
+        story.tell(status, shown, running_already=process is None)
         shown.say(_doing(status))
         if _is_settled(status, started_here=process is not None) or time.monotonic() >= deadline:
             return status

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +129,28 @@ def test_join_tells_each_fact_and_keeps_stdout_for_it(cli: Cli) -> None:
     again = cli("join", "--name", "alice")
     assert again.code == 0
     assert "already running" in again.out
+
+
+def test_on_a_terminal_there_is_progress_and_the_facts_stay_whole(cli: Cli) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, "join", "--name", "alice"],
+        stdout=theirs,
+        stderr=theirs,
+        env={**cli.env(), "TERM": "xterm", "COLUMNS": "40"},
+        cwd=Path(__file__).parents[3],
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the other end is closed: how a terminal ends on Linux
+            break
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert b"starting alice" in shown
+    assert re.search(rb"did +did:swarm:[0-9a-f]{64}\r\n", shown)
 
 
 def test_another_name_is_another_node(cli: Cli) -> None:
