@@ -511,6 +511,38 @@ async def test_three_hundred_clients_where_256_fit(home: Path) -> None:
         assert "result" in await (await rig.on_socket()).ask("swarm.get_status")
 
 
+async def test_strangers_on_tcp_do_not_keep_out_who_may_call(home: Path) -> None:
+    """Any user of the machine, and any web page, can open sockets to 127.0.0.1 and say nothing."""
+    async with serving(home, max_clients=8) as rig:
+        proven = await rig.on_tcp()
+        assert "result" in await proven.ask("swarm.get_status", token=rig.cookie())
+        strangers = [await rig.on_tcp() for _ in range(20)]
+        while rig.server.clients < 8:
+            await asyncio.sleep(0)
+        owner = await rig.on_socket()
+        assert "result" in await owner.ask("swarm.get_status")
+        by_cookie = await rig.on_tcp()
+        assert "result" in await by_cookie.ask("swarm.get_status", token=rig.cookie())
+        assert "result" in await proven.ask("swarm.get_status", token=rig.cookie())
+        assert await strangers[0].ended()
+        assert rig.server.clients <= 8
+
+
+async def test_unfinished_lines_of_strangers_make_room_for_those_who_may_call(home: Path) -> None:
+    async with serving(home, max_pending=3000) as rig:
+        stranger = await rig.on_tcp()
+        stranger.send(b" " * 2999)
+        await stranger.writer.drain()
+        while not sum(client.pending for client in rig.server._connections):
+            await asyncio.sleep(0)
+        owner = await rig.on_socket()
+        owner.send(b" " * 100)
+        await owner.writer.drain()
+        assert await stranger.ended()
+        owner.send(STATUS)
+        assert "result" in await owner.answer()
+
+
 async def test_slots_come_back_whatever_the_clients_do(home: Path) -> None:
     async with serving(home, max_clients=4) as rig:
         for turn in range(scale(200)):

@@ -77,7 +77,7 @@ class RpcConnection:
         config: ConnectionConfig,
         wire: WireConfig,
         refuse: Callable[[str], None],
-        may_hold: Callable[[], bool],
+        may_hold: Callable[[RpcConnection], bool],
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -88,11 +88,17 @@ class RpcConnection:
         self._refuse = refuse
         self._may_hold = may_hold
         self._caller = _caller(writer)
+        self._is_known = self._caller.on_socket
         self._splitter = LineSplitter(wire)
         self._slots = asyncio.Semaphore(config.max_calls)
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[bytes] | None = None
         self._draining = asyncio.Event()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it came over the unix socket, or has shown once that it may call."""
+        return self._is_known
 
     @property
     def pending(self) -> int:
@@ -153,7 +159,7 @@ class RpcConnection:
                 if self._draining.is_set():
                     return
                 await self._take(line)
-            if not self._may_hold():
+            if not self._may_hold(self):
                 raise NotJsonRpc("this node holds too many unfinished lines")
 
     async def _chunk(self) -> bytes | None:
@@ -244,6 +250,7 @@ class RpcConnection:
                 self._access.judge(self._caller, METHODS["rpc.discover"], request.token)
                 raise MethodNotFound(f"there is no method {request.method[:64]!r}")
             self._access.judge(self._caller, method, request.token)
+            self._is_known = True
             async with asyncio.timeout(self._config.call_timeout):
                 result = await method.call(self._node, request.params)
             return success(request.id, to_json(result))

@@ -79,7 +79,7 @@ class RpcServer:
         self._claimed: int | None = None
         self._listeners: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
-        self._connections: set[RpcConnection] = set()
+        self._connections: dict[RpcConnection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._access = Access(os.getuid(), None)
         self._closing = False
@@ -163,20 +163,43 @@ class RpcServer:
             refuse=self.refuse,
             may_hold=self._may_hold,
         )
-        full = self._closing or len(self._connections) >= self._config.max_clients
-        self._connections.add(connection)
+        full = self._closing or not self._has_room()
+        self._connections[connection] = None
         try:
             if full:
                 await connection.turn_away(f"this node serves {self._config.max_clients} clients at a time")
             else:
                 await connection.run()
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
             self._tasks.discard(task)
 
-    def _may_hold(self) -> bool:
-        """Whether the unfinished lines of all clients fit their common bound."""
-        return sum(connection.pending for connection in self._connections) <= self._config.max_pending
+    def _has_room(self) -> bool:
+        """Whether one more client fits. A stranger makes room: anybody on this machine can connect to TCP and
+        say nothing, and must not keep out those who may call."""
+        if len(self._connections) < self._config.max_clients:
+            return True
+        stranger = next((client for client in self._connections if not client.is_known), None)
+        if stranger is None:
+            return False
+        self._cut(stranger, "too_many_clients")
+        return True
+
+    def _may_hold(self, client: RpcConnection) -> bool:
+        """Whether the unfinished lines of all clients fit their common bound; strangers' go first."""
+        excess = sum(other.pending for other in self._connections) - self._config.max_pending
+        if excess > 0 and client.is_known:
+            for other in [other for other in self._connections if other.pending and not other.is_known]:
+                excess -= other.pending
+                self._cut(other, "too_many_unfinished")
+                if excess <= 0:
+                    break
+        return excess <= 0
+
+    def _cut(self, client: RpcConnection, reason: str) -> None:
+        self.refuse(reason)
+        self._connections.pop(client, None)
+        client.abort()
 
     def _listen_unix(self) -> socket.socket:
         path = self._config.unix_socket or self._paths.socket(self._env)
