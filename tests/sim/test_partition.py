@@ -14,7 +14,7 @@ from wws.testing.simulated_names import SimulatedLease
 from wws.testing.simulation import Simulation, SimulationConfig
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_names_taken_on_both_sides_have_one_owner_within_one_look_up() -> None:
     names = scale(1_000, least=50)
     kind = NameRecords(config=KindsConfig(remembered=10 * names))

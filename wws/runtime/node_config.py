@@ -6,7 +6,9 @@ from ipaddress import ip_network
 
 from wws.config.records import NodeConfig
 from wws.dht.kademlia import KademliaConfig
+from wws.dht.routing import RoutingConfig
 from wws.dht.store import StoreConfig
+from wws.dht.upkeep import UpkeepConfig
 from wws.discovery.dials import DialConfig
 from wws.discovery.entry_points import EntryPointConfig
 from wws.discovery.peer_cache import PeerCacheConfig
@@ -63,7 +65,11 @@ def dialer_config(config: NodeConfig) -> DialerConfig:
 def kademlia_config(config: NodeConfig) -> KademliaConfig:
     """The DHT: what is kept for others, and how long a query may take."""
     limits = config.limits
+    max_peers = config.network.max_peers
     return KademliaConfig(
+        # Fewer than are connected at most, so that trimming always finds peers that nothing protects.
+        routing=RoutingConfig(max_peers=min(1_024, max_peers * 3 // 4)),
+        upkeep=UpkeepConfig(wanted_peers=min(160, max_peers * 5 // 8)),
         store=StoreConfig(
             max_records=limits.dht_records,
             max_bytes=limits.dht_record_bytes,
