@@ -168,7 +168,8 @@ class Stream:
             view = view[accepted:]
             if connection.write_paused:
                 await connection.drain()
-            elif not accepted:  # what the send buffer turned away has room again by now
+            elif not accepted and not connection.machine.send_capacity(self.stream_id):
+                # The peer's window is full. Was it the send buffer, it has room again by now.
                 await self._wait_writer()
         self._check_writable()
 
