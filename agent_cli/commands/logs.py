@@ -53,24 +53,30 @@ def logs(
         if asked_node(options) is not None and not node.state.is_dir():
             raise NodeNotRunning(f"There is no node called {node.name!r} here.")
         raise NoLog(f"The node {node.name!r} has no log yet ({node.log}).", hint="Start it: wws join")
-    found = last_lines(node.log, lines)
     if not follow:
+        found = last_lines(node.log, lines)
         return Result({"path": str(node.log), "lines": found}, "\n".join(found))
     schema = "wws.logs/v1"
-    for line in found:
+    # What comes begins exactly where the last lines end, whatever is written in between.
+    file = open(node.log, "rb")  # noqa: SIM115 - `_following` closes it
+    file.seek(_end_of_last_line(file))
+    for line in last_lines(node.log, lines, end=file.tell()):
         _print(line, options, schema)
-    for line in _following(node.log):
+    for line in _following(file, node.log):
         _print(line, options, schema)
     return Result(is_printed=True)
 
 
-def last_lines(log: Path, count: int) -> list[str]:
-    """The last lines, reaching back into the rotated files (`log.1` is the newest of them)."""
-    lines: list[bytes] = []
-    for path in [log, *sorted(log.parent.glob(f"{log.name}.*"), key=_age)]:
-        lines = _tail(path, count - len(lines)) + lines
+def last_lines(log: Path, count: int, *, end: int | None = None) -> list[str]:
+    """The last lines, reaching back into the rotated files (`log.1` is the newest of them).
+
+    Of `log` itself only what lies before `end`, where that is given.
+    """
+    lines = _tail(log, count, end)
+    for path in sorted(log.parent.glob(f"{log.name}.*"), key=_age):
         if len(lines) >= count:
             break
+        lines = _tail(path, count - len(lines), None) + lines
     return [line.decode(errors="replace") for line in lines]
 
 
@@ -79,13 +85,13 @@ def _age(path: Path) -> int:
     return int(number) if number.isdecimal() else 1_000_000
 
 
-def _tail(path: Path, count: int) -> list[bytes]:
+def _tail(path: Path, count: int, end: int | None) -> list[bytes]:
     if count <= 0:
         return []
     data = b""
     try:
         with open(path, "rb") as file:
-            position = file.seek(0, os.SEEK_END)
+            position = file.seek(0, os.SEEK_END) if end is None else end
             while position > 0 and data.count(b"\n") <= count and len(data) < MAX_BYTES:
                 step = min(BLOCK, position)
                 position -= step
@@ -96,19 +102,24 @@ def _tail(path: Path, count: int) -> list[bytes]:
     return data.splitlines()[-count:]
 
 
-def _following(log: Path) -> Iterator[str]:
+def _end_of_last_line(file: BinaryIO) -> int:
+    end = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, end - BLOCK))
+    return start + file.read(end - start).rfind(b"\n") + 1
+
+
+def _following(file: BinaryIO, log: Path) -> Iterator[str]:
     """Each new line as it comes; goes on in the new file when the log is rotated."""
-    file = open(log, "rb")  # noqa: SIM115 - it changes on the way
     try:
-        file.seek(0, os.SEEK_END)
         rest = b""
         while True:
+            was_replaced = _was_replaced(file, log)  # asked first: what came before the rotation is read
             data = file.read(BLOCK)
             if data:
                 *complete, rest = (rest + data).split(b"\n")
                 for line in complete:
                     yield line.decode(errors="replace")
-            elif _was_replaced(file, log):
+            elif was_replaced:
                 file.close()
                 file = open(log, "rb")  # noqa: SIM115
             else:
