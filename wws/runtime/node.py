@@ -192,6 +192,13 @@ class Node:
     def is_joined(self) -> bool:
         return self.discovery.view.state == "joined"
 
+    def is_vouched_for(self) -> bool:
+        """Whether this node is in its network by an entry point, or is one. Else whoever is connected may be
+        of no network at all, for anybody may dial us and say what he likes: such a swarm names nobody."""
+        unix_now = self.clock.unix()
+        is_one = self.is_bootstrap or self.discovery.machine.entry_points.local_is_one(unix_now)
+        return is_one or (self.is_joined() and not self.discovery.view.lan_only)
+
     def _joined(self) -> None:
         self._is_new_here = True
         self.refresh_addresses()

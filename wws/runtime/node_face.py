@@ -224,7 +224,7 @@ class NodeFace:
         if isinstance(target, NameTarget) and not node.host.table.peer_count:
             raise NotJoined(f"cannot look {target} up: no peer is connected")
         try:
-            return await node.names.resolve(target, only_pinned=node.discovery.view.lan_only)
+            return await node.names.resolve(target, only_pinned=not node.is_vouched_for())
         except OwnerChanged as error:
             error.details = {"pinned": str(error.pinned), "found": str(error.found)}
             raise
