@@ -1,0 +1,67 @@
+"""Every command that README and documents show, typed by hand as it were, with a real DNS server."""
+
+import random
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.programs import REPOSITORY, Programs
+from tests.e2e.walkthrough import World, blocks_of
+from tests.prerequisites import require
+
+pytestmark = [pytest.mark.net, pytest.mark.slow, pytest.mark.xdist_group("walkthrough")]
+
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """The network that docs/operator.md builds, for the agents of the other documents."""
+    require("knotd")
+    folder = Path(tempfile.mkdtemp(prefix="wws-e2e-", dir="/tmp"))
+    programs = Programs(folder)
+    world = World.make(programs, random.Random())
+    try:
+        world.run(REPOSITORY / "docs" / "operator.md")
+        yield world
+    finally:
+        world.end()
+        left = programs.running()
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=10)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/agent.md"])
+def test_the_commands_of_a_document(world: World, document: str) -> None:
+    world.run(REPOSITORY / document)
+
+
+def test_alice_joins_and_bob_reaches_her_without_any_flag_but_the_network(world: World) -> None:
+    network = f"example.org#{world.values['publisher key']}"
+    world.type("erin", f"wws join --name erin --network {network}")
+    world.type("frank", f"wws join --name frank --network {network}")
+    assert "2 of 2 answered" in world.type("frank", "wws ping erin -c 2")
+    assert "2 of 2 answered" in world.type("erin", "wws ping frank -c 2")
+
+
+def test_no_command_is_shown_that_is_not_run() -> None:
+    run = {"README.md", "agent.md", "operator.md"}
+    for document in DOCUMENTS:
+        text = document.read_text()
+        assert bool(blocks_of(document)) == (document.name in run), document
+        fences = re.findall(r"^```(\w+)", text, re.MULTILINE)
+        others = [kind for kind in fences if kind in {"bash", "shell", "console", "python"}]
+        assert len(others) == len(blocks_of(document)), f"{document}: a block without anybody to run it"
+
+
+def test_every_link_leads_somewhere() -> None:
+    for document in (*DOCUMENTS, *(REPOSITORY / "docs" / "adr").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
