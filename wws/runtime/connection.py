@@ -37,6 +37,8 @@ from wws.transport.muxed import StreamReset as StreamResetEvent
 
 _WRITE_HIGH = 512 * 1024
 """Bytes in the transport's buffer above which writers wait."""
+_WRITE_NOW = 64 * 1024
+"""Bytes waiting in the machine that are not held back for more to come."""
 _LINGER = 5.0
 """Seconds that a closing socket has to send what is written."""
 _STOP_READING = 256 * 1024
@@ -79,6 +81,7 @@ class Connection(asyncio.Protocol):
         "_drainers",
         "_error",
         "_established",
+        "_flush_planned",
         "_host",
         "_identify_waiters",
         "_linger",
@@ -126,6 +129,7 @@ class Connection(asyncio.Protocol):
         self._drainers: list[asyncio.Future[None]] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._error: WwsError | None = None
+        self._flush_planned = False
         self._opened = False
         self._reading_paused = False
 
@@ -186,13 +190,16 @@ class Connection(asyncio.Protocol):
         self.streams[stream_id] = stream
         self._machine.send(stream_id, negotiator.data_to_send())
         self._host.streams_changed(self)
-        # Not flushed here: the first write of the stream's user goes out in the same segment.
-        asyncio.get_running_loop().call_soon(self.flush)
+        self.flush_soon()
         return stream
 
     def send(self, stream_id: int, data: memoryview) -> int:
         accepted = self._machine.send(stream_id, data)
-        self.flush()
+        # What did not fit makes room for the rest: nobody else would wake its writer.
+        if accepted < len(data) or self._machine.buffered_to_send > _WRITE_NOW:
+            self.flush()
+        else:
+            self.flush_soon()
         return accepted
 
     def close_stream(self, stream_id: int) -> None:
@@ -201,7 +208,7 @@ class Connection(asyncio.Protocol):
                 self._machine.close_stream(stream_id)
             except StreamClosed:
                 pass  # the peer has reset it: the event of that is still to be handled
-            self.flush()
+            self.flush_soon()
         self._forget_if_done(stream_id)
 
     def stream_decided(self, stream: Stream) -> None:
@@ -211,14 +218,14 @@ class Connection(asyncio.Protocol):
     def reset_stream(self, stream_id: int) -> None:
         if self._error is None:
             self._machine.reset_stream(stream_id)
-            self.flush()
+            self.flush_soon()
         if self.streams.pop(stream_id, None) is not None:
             self._host.streams_changed(self)
 
     def give_back(self, stream_id: int, count: int) -> None:
         if self._error is None:
             self._machine.consumed(stream_id, count, self._host.monotonic())
-            self.flush()
+            self.flush_soon()
         self._forget_if_done(stream_id)
 
     async def drain(self) -> None:
@@ -329,7 +336,7 @@ class Connection(asyncio.Protocol):
             return
         if events:
             self._handle(events)
-        self.flush()
+        self.flush_soon()
 
     def eof_received(self) -> bool:
         return False
@@ -365,8 +372,15 @@ class Connection(asyncio.Protocol):
             self._linger.cancel()
         self._host.connection_gone(self, error)
 
+    def flush_soon(self) -> None:
+        """Write once everybody who can run now has had a turn: an answer goes out whole, in one segment."""
+        if not self._flush_planned:
+            self._flush_planned = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
     def flush(self) -> None:
         """Write what the machine has, unless the socket is full."""
+        self._flush_planned = False
         if self._transport is None or self._error is not None:
             return
         if self.write_paused:
