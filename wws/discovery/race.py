@@ -208,7 +208,10 @@ class Discovery:
             case PeerConnected(peer_id=peer_id):
                 return self._on_connected(peer_id, None, now, unix_now) + self._advance(now, unix_now)
             case PeerIdentified(peer_id=peer_id, addresses=addresses):
-                return self._remember(peer_id, addresses, now, unix_now)
+                # Not the names among them: what is remembered is dialled at the next start whatever its
+                # scope, and a name may lead into our own network by then.
+                stated = [address for address in addresses if address.is_ip]
+                return self._remember(peer_id, stated, now, unix_now)
             case PeerDisconnected(peer_id=peer_id):
                 self._on_disconnected(peer_id, unix_now)
             case PeerCountChanged(count=0) if self.state in (State.JOINED, State.LAN_ONLY):

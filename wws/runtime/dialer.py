@@ -106,7 +106,8 @@ class Dialer:
             task = self._under_way.get(peer)
         if task is None:
             task = asyncio.get_running_loop().create_task(
-                self._dial(peer, known, any_scope, timeout or self._config.timeout), name=f"dial {peer}"
+                self._dial(peer, known, any_scope, timeout or self._config.timeout, self._room),
+                name=f"dial {peer}",
             )
             self._under_way[peer] = task
             task.add_done_callback(lambda done: self._done(peer, done))
@@ -115,13 +116,14 @@ class Dialer:
     async def connect_at(self, peer: PeerId, address: Multiaddr, timeout: float) -> Connection:
         """A connection to `peer` at this address and no other, of any scope: what discovery tries one by one.
 
-        The connection there is already, if there is one. Raises `DialFailed`.
+        Takes no part in `max_concurrent`: discovery has a bound of its own, and whom the DHT names must not
+        keep us from an entry point. The connection there is already, if there is one. Raises `DialFailed`.
         """
         connection = self._host.connection_to(peer)
         if connection is not None:
             return connection
         try:
-            connection = await self._dial(peer, (address,), True, timeout)
+            connection = await self._dial(peer, (address,), True, timeout, asyncio.Semaphore(1))
         except DialFailed:
             self.failed += 1
             raise
@@ -148,7 +150,12 @@ class Dialer:
             self.failed += 1
 
     async def _dial(
-        self, peer: PeerId, addresses: Sequence[Multiaddr], any_scope: bool, timeout: float
+        self,
+        peer: PeerId,
+        addresses: Sequence[Multiaddr],
+        any_scope: bool,
+        timeout: float,
+        room: asyncio.Semaphore,
     ) -> Connection:
         attempts: list[Attempt] = []
         if peer == self._host.identity.peer_id:
@@ -156,7 +163,7 @@ class Dialer:
                 peer, [Attempt(address, "self", "that is ourselves") for address in addresses[:1]]
             )
         try:
-            async with asyncio.timeout(timeout), self._room:
+            async with asyncio.timeout(timeout), room:
                 targets = await self._targets(peer, addresses, any_scope, attempts)
                 return await self._race(peer, targets, attempts)
         except TimeoutError:

@@ -237,7 +237,8 @@ class Host:
 
     @property
     def scope(self) -> Scope | None:
-        """The scope of the mesh as it is seen now."""
+        """The scope of the mesh as it is seen now, or was when the last peer left: who leaves after naming
+        addresses of our own network must not thereby make them worth dialling."""
         if self._scope_dirty:
             self._scope_dirty = False
             entry_points = [
@@ -245,7 +246,8 @@ class Host:
                 for peer in self.entry_points
                 if (connection := self.connection_to(peer)) is not None
             ]
-            self._scope = mesh_scope(entry_points, self._scopes)
+            scope = mesh_scope(entry_points, self._scopes)
+            self._scope = self._scope if scope is None else scope
         return self._scope
 
     def set_entry_points(self, peers: set[PeerId]) -> None:

@@ -25,6 +25,7 @@ from tests.unit.discovery.world import (
     entry,
     only,
 )
+from wws.addresses.multiaddr import Multiaddr
 from wws.discovery.entry_points import Source
 from wws.discovery.guidance import AttemptReport, SourceReport, advise
 from wws.discovery.network import ad_hoc_network
@@ -502,6 +503,18 @@ def test_peers_met_through_an_entry_point_are_remembered_and_used() -> None:
     carol = again.machine.cache.find(CAROL)
     assert carol is not None
     assert (carol.through, carol.met_at) == (ALICE, search.unix_now - 5)  # trust does not renew itself
+
+
+def test_names_that_peers_call_themselves_are_not_remembered() -> None:
+    """Cached addresses are dialled whatever their scope: a name could lead to 127.0.0.1 by the next start."""
+    search = Search(last=bundle())
+    search.step(Started())
+    search.step(DialSucceeded(ALICE, at(ALICE)))
+    named = Multiaddr.parse(f"/dns4/mallory.example/tcp/9370/p2p/{BOB}")
+    search.step(PeerIdentified(BOB, (named, at(BOB, "198.51.100.7"))))
+    bob = search.machine.cache.find(BOB)
+    assert bob is not None
+    assert bob.addresses == (at(BOB, "198.51.100.7"),)
 
 
 def test_stopping_writes_what_is_not_written_yet() -> None:
