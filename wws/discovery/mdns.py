@@ -128,13 +128,13 @@ class LocalPeers:
 
     def receive(self, packet: bytes, source: str, now: float) -> list[Heard]:
         """What a packet from the IP `source` says. Never raises: strangers' packets are used or counted."""
+        scope = _local_scope(source)
+        if scope is None:  # before it counts: the world must not use up what the neighbours may send
+            return self._refuse("not_local")
         if not self._packets.take(now):
             return self._refuse("too_many")
         if len(packet) > self._config.max_packet:
             return self._refuse("too_large")
-        scope = _local_scope(source)
-        if scope is None:
-            return self._refuse("not_local")
         try:
             message = dns.message.from_wire(packet, ignore_trailing=True, one_rr_per_rrset=True)
         except (dns.exception.DNSException, ValueError, IndexError, EOFError):

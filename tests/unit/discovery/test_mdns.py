@@ -52,6 +52,14 @@ def test_the_packets_are_those_of_the_specification() -> None:
     )
 
 
+def test_packets_from_elsewhere_use_up_nothing_of_the_neighbours() -> None:
+    alice = peers(ALICE)
+    for _ in range(1_000):
+        assert alice.receive(peers(BOB).query(), "203.0.113.9", 0.0) == []
+    assert alice.refused == {"not_local": 1_000}
+    assert alice.receive(peers(BOB).query(), LAN, 0.0) == [AnswerWanted()]
+
+
 def test_answers_are_not_given_without_pause() -> None:
     bob = peers(BOB)
     query = peers(ALICE).query()
