@@ -429,7 +429,7 @@ def _distance_of(entry: tuple[int, _Candidate]) -> int:
     return entry[0]
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=2_048)  # a hostile entry holds sixteen long addresses, 7 kB
 def _prefixes_of(addresses: tuple[Multiaddr, ...]) -> tuple[str, ...]:
     # Any of its addresses may be the real one, so a peer counts for each prefix that it names.
     found = {public_prefix_of(address) for address in addresses}
