@@ -3,8 +3,8 @@
     ```console alice          what alice types; `$ ` begins a command, the rest is what it shows
     ```python who.py          a file that everybody has from here on
 
-A shown line must be there up to its first digit: identifiers, times and counts are others each time. What is a
-property of the test and not of the reader is in the environment: a DNS server, loopback, no mDNS.
+A shown line must be there up to its first digit: identifiers, times and counts are others each time. What the
+test needs and the reader does not is in the environment: a DNS server, loopback, no mDNS.
 """
 
 import random

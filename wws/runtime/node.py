@@ -171,6 +171,8 @@ class Node:
         """Find out what to announce now; whoever has to know is told of a change."""
         configured = [Multiaddr.parse(text) for text in self.config.network.announce]
         addresses = announced(self.identity.peer_id, self.host.listen_addresses, configured, self.host.scope)
+        if self.config.network.relay_only:
+            addresses = tuple(address for address in addresses if address.is_circuit)
         if addresses == self.addresses:
             return
         self.addresses = addresses
