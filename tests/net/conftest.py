@@ -12,13 +12,13 @@ from tests.interop.ours import until
 
 @pytest.fixture
 async def leaves_nothing() -> AsyncIterator[None]:
-    """Afterwards there are no more tasks and files than before, and asyncio has reported no error."""
+    """Afterwards there are no more tasks and sockets than before, and asyncio has reported no error."""
     reported: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: reported.append(context))
     process = psutil.Process()
-    tasks, files = asyncio.all_tasks(), process.num_fds()
+    tasks, sockets = asyncio.all_tasks(), len(process.net_connections("inet"))
     yield
     await until(lambda: asyncio.all_tasks() <= tasks | {asyncio.current_task()})
-    await until(lambda: process.num_fds() <= files)
+    await until(lambda: len(process.net_connections("inet")) <= sockets)
     assert not reported
