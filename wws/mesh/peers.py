@@ -81,7 +81,9 @@ class PeerStore:
     def _evict(self, newcomer: PeerId) -> None:
         if len(self._peers) <= self._config.max_peers:
             return
-        for peer, info in self._peers.items():
+        for _ in range(len(self._peers)):
+            peer, info = next(iter(self._peers.items()))
             if not info.connected and peer != newcomer:
                 del self._peers[peer]
                 return
+            self._peers.move_to_end(peer)  # in use: not to be passed over again with every newcomer

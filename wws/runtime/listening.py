@@ -33,7 +33,7 @@ async def open_listeners(host: Host, config: NodeConfig, port_file: PortFile) ->
             address = Multiaddr.parse(text)
         except ParseError as error:
             raise CannotListen(str(error), hint="Write it as /ip4/0.0.0.0/tcp/9000") from None
-        if address.transport != "tcp" or not config.network.enable_tcp:
+        if address.transport != "tcp" or address.is_circuit or not config.network.enable_tcp:
             warnings.append(f"skipped {address}: {_why_not(address, config)}")
             continue
         try:

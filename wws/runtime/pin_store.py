@@ -24,6 +24,7 @@ class PinStore:
         self._file = StateFile(home.known_names)
         self._pins = Pins()
         self._seen: tuple[int, int, int] | None = None
+        self._is_current = True
 
     def use(self, work: Callable[[Pins], _T]) -> _T:
         """Run `work` on the pins as they are now, and save them if it changed them.
@@ -33,7 +34,11 @@ class PinStore:
         with locked(self._file.path):
             self._refresh()
             before = self._pins.revision
-            result = work(self._pins)
+            try:
+                result = work(self._pins)
+            except BaseException:
+                self._is_current = False  # what it has changed is not saved, so it must not be believed
+                raise
             if self._pins.revision != before:
                 self._file.write(self._pins.to_json())
                 self._seen = self._stamp()
@@ -41,10 +46,11 @@ class PinStore:
 
     def _refresh(self) -> None:
         stamp = self._stamp()
-        if stamp != self._seen:
+        if not self._is_current or stamp != self._seen:
             value = self._file.read()
             self._pins = Pins() if value is None else Pins.from_json(value)
             self._seen = stamp
+            self._is_current = True
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:

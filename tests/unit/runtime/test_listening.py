@@ -1,0 +1,118 @@
+"""Where a node listens: what is skipped, what stops the start, and the port that is kept."""
+
+import random
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from wws.config.records import NetworkSettings, NodeConfig
+from wws.identity.keys import Identity
+from wws.runtime.clock import SystemClock
+from wws.runtime.homes import Home
+from wws.runtime.host import Host, HostConfig
+from wws.runtime.listening import CannotListen, open_listeners
+from wws.runtime.machine_errors import PortTaken
+from wws.runtime.state_files import PortFile
+
+pytestmark = pytest.mark.net
+
+LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+QUIC = "/ip4/127.0.0.1/udp/0/quic-v1"
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    host = Host(Identity.from_label("alice"), HostConfig(), clock=SystemClock(), rng=random.Random(1))
+    yield host
+    await host.close()
+
+
+@pytest.fixture
+def port_file(tmp_path: Path) -> PortFile:
+    return PortFile(Home(tmp_path).node("alice"))
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that another program listens on, on every interface."""
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def asked(*addresses: str, sources: dict[str, str] | None = None, **settings: bool) -> NodeConfig:
+    chosen = {"network.listen": "flag --listen"} if sources is None else sources
+    return NodeConfig(network=NetworkSettings(listen=addresses, **settings), sources=chosen)  # type: ignore[arg-type]
+
+
+async def test_what_was_asked_for_is_opened(host: Host, port_file: PortFile) -> None:
+    assert await open_listeners(host, asked(LOOPBACK, LOOPBACK), port_file) == []
+    assert [address.host for address in host.listen_addresses] == ["127.0.0.1"] * 2
+    assert all(address.port for address in host.listen_addresses)
+    assert port_file.read() is None
+
+
+async def test_quic_is_skipped_with_a_warning(host: Host, port_file: PortFile) -> None:
+    warnings = await open_listeners(host, asked(QUIC, LOOPBACK), port_file)
+    assert warnings == [f"skipped {QUIC}: QUIC is not available in this version"]
+    assert len(host.listen_addresses) == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        asked(QUIC),
+        asked(QUIC, enable_quic=False),
+        asked(LOOPBACK, enable_tcp=False),
+        asked("/ip4/127.0.0.1/tcp/1/p2p-circuit"),
+        asked("not an address"),
+        asked("/ip4/192.0.2.1/tcp/0"),
+        asked("/ip4/192.0.2.1/tcp/0", sources={}),
+    ],
+    ids=["quic", "quic off", "tcp off", "circuit", "garbage", "foreign address", "foreign default"],
+)
+async def test_none_left_is_wrong_usage(config: NodeConfig, host: Host, port_file: PortFile) -> None:
+    with pytest.raises(CannotListen) as refused:
+        await open_listeners(host, config, port_file)
+    assert refused.value.exit_code == 2
+    assert refused.value.code == "cannot_listen"
+    assert host.listen_addresses == []
+
+
+async def test_a_default_that_this_machine_has_not_is_skipped(host: Host, port_file: PortFile) -> None:
+    warnings = await open_listeners(host, asked("/ip4/192.0.2.1/tcp/0", LOOPBACK, sources={}), port_file)
+    assert len(warnings) == 1
+    assert len(host.listen_addresses) == 1
+
+
+@pytest.mark.parametrize("sources", [None, {}], ids=["asked for", "default"])
+async def test_a_port_that_is_taken(
+    sources: dict[str, str] | None, host: Host, port_file: PortFile, taken: int
+) -> None:
+    with pytest.raises(PortTaken) as refused:
+        await open_listeners(host, asked(f"/ip4/127.0.0.1/tcp/{taken}", sources=sources), port_file)
+    assert refused.value.exit_code == 10
+    assert refused.value.code == "port_taken"
+
+
+async def test_an_agent_keeps_the_port_of_its_first_start(host: Host, port_file: PortFile) -> None:
+    assert await open_listeners(host, NodeConfig(), port_file) == []
+    port = host.listen_addresses[0].port
+    assert port_file.read() == port
+    await host.close()
+    again = Host(Identity.from_label("alice"), HostConfig(), clock=SystemClock(), rng=random.Random(1))
+    try:
+        assert await open_listeners(again, NodeConfig(), port_file) == []
+        assert {address.port for address in again.listen_addresses} == {port}
+    finally:
+        await again.close()
+
+
+async def test_an_agent_says_when_its_port_had_to_change(host: Host, port_file: PortFile, taken: int) -> None:
+    port_file.write(taken)
+    (warning,) = await open_listeners(host, NodeConfig(), port_file)
+    assert f"port {taken} of the last start is taken" in warning
+    assert port_file.read() == host.listen_addresses[0].port != taken
