@@ -42,6 +42,7 @@ class MeshNode:
         identify: IdentifyConfig | None = None,
         ping: PingConfig | None = None,
         dht: DhtDriverConfig | None = None,
+        kademlia: KademliaConfig | None = None,
     ) -> None:
         rng = random.Random(label)
         self.host = Host(
@@ -57,7 +58,7 @@ class MeshNode:
         self.identify.set_network(network)
         self.ping = PingService(self.host, ping or PingConfig(), rng)
         kinds = {kind.prefix: kind for kind in (NameRecords(), PeerRecords())}
-        machine = Kademlia(self.host.identity.peer_id, KademliaConfig(), rng, kinds)
+        machine = Kademlia(self.host.identity.peer_id, kademlia or KademliaConfig(), rng, kinds)
         self.dht = DhtDriver(self.host, self.dialer, machine, dht or DhtDriverConfig(), network)
         for protocol, handler in ((ECHO, echo), (SINK, sink), (REVERSE, reverse)):
             self.host.serve(protocol, handler)

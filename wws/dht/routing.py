@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.dht.messages import WirePeer
@@ -201,6 +202,15 @@ class RoutingTable:
             if other == peer:
                 return True
         return False
+
+    def useful(self, near: int) -> set[PeerId]:
+        """Peers that have a bucket's place, and the `near` closest to ourselves: bounded, whoever comes."""
+        placed = {
+            peer
+            for bucket in self._buckets[: self._deepest + 1]
+            for peer in islice(bucket, self._config.bucket_size)
+        }
+        return placed | {contact.peer for contact in self.closest(self._local, near)}
 
     def to_check(self, now: float, interval: float, limit: int) -> list[Contact]:
         """Up to `limit` peers without a connection and not heard from for `interval`."""

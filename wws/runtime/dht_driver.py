@@ -69,6 +69,8 @@ class DhtDriverConfig:
     """Seconds after which an operation that has not ended is given up."""
     max_requests_per_second: float = 100.0
     """Requests of one peer on all its streams; further ones wait, so that its own streams slow it down."""
+    protect_interval: float = 15.0
+    """Seconds between two looks at whose connections are worth keeping."""
 
 
 class DhtTimeout(WwsError):
@@ -95,6 +97,7 @@ class DhtDriver:
         self._members: set[PeerId] = set()
         self._next_request: dict[PeerId, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._protect_at = 0.0
         self._server = False
         self._closed = False
         self.operations: Counter[tuple[str, str]] = Counter()
@@ -199,14 +202,25 @@ class DhtDriver:
                 self._feed(PeerLeft(peer, for_good=True))
             return
         self._members.add(peer)
-        self._host.table.protect(peer, _PROTECTED)
         self._feed(PeerJoined(peer, self._addresses_of(connection), self._prefix(connection)))
+        if self._machine.protects(peer):
+            self._host.table.protect(peer, _PROTECTED)
 
     def reconsider_peers(self) -> None:
         """Look at every connection again: the network or the entry points have changed."""
         for connection in self._host.connections():
             if connection.identification is not None:
                 self._peer_identified(connection)
+
+    def _protect_useful(self) -> None:
+        """Keep those from trimming whom the table has places for, and nobody else: were all members kept,
+        who fills our connections would hold them for good."""
+        useful = self._machine.routing.useful(self._machine.config.lookup.k)
+        for peer in self._members:
+            if peer in useful:
+                self._host.table.protect(peer, _PROTECTED)
+            else:
+                self._host.table.unprotect(peer, _PROTECTED)
 
     def _peer_disconnected(self, peer: PeerId) -> None:
         self._next_request.pop(peer, None)
@@ -344,4 +358,11 @@ class DhtDriver:
         wakeup = self._machine.next_wakeup()
         if wakeup is not None and not self._closed:
             delay = max(0.0, wakeup - self._host.clock.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._feed, TimerFired())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        now = self._host.clock.monotonic()
+        if now >= self._protect_at:
+            self._protect_at = now + self._config.protect_interval
+            self._protect_useful()
+        self._feed(TimerFired())

@@ -171,7 +171,10 @@ class DiscoveryDriver:
             self._feed(PeerCountChanged(len(self._counted)))
 
     def _entry_points_changed(self) -> None:
-        self._host.set_entry_points(self.entry_points_connected())
+        peers, unix_now = self.entry_points_connected(), self._host.clock.unix()
+        # Everybody who was ever met may be a cached entry point: only those of their own right are kept.
+        kept = {peer for peer in peers if self.machine.entry_points.is_root(peer, unix_now)}
+        self._host.set_entry_points(peers, kept=kept)
         self.machine.entry_points.mesh_scope = self._host.scope
 
     # The machine
@@ -222,7 +225,7 @@ class DiscoveryDriver:
                 self.view.warnings[code] = message
             case BundleTaken(bundle=bundle):
                 log.info("bundle taken", seq=bundle.seq, peers=len(bundle.peers))
-                self._host.set_entry_points(self.entry_points_connected())
+                self._entry_points_changed()
                 for taken in self.on_bundle:
                     taken(bundle)
             case SaveNetworkState(value=value):

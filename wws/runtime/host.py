@@ -117,6 +117,7 @@ class Host:
         """Handshakes since the start, by direction (`in`, `out`) and result (`done`, `failed`)."""
         self.entry_points: set[PeerId] = set()
         """Peers whose address decides the scope of the mesh."""
+        self._kept: set[PeerId] = set()
         self.listen_addresses: list[Multiaddr] = []
         """Where our sockets are, with the ports that were really bound."""
         self._static = NoiseStatic(identity, muxers=(YAMUX,) if config.early_muxer else ())
@@ -250,12 +251,15 @@ class Host:
             self._scope = self._scope if scope is None else scope
         return self._scope
 
-    def set_entry_points(self, peers: set[PeerId]) -> None:
-        """Name the peers that decide the scope of the mesh; they are protected from trimming."""
-        for peer in self.entry_points - peers:
+    def set_entry_points(self, peers: set[PeerId], *, kept: set[PeerId] | None = None) -> None:
+        """Name the peers that decide the scope of the mesh; those of them in `kept` (all, unless given) are
+        protected from trimming."""
+        kept = peers if kept is None else kept & peers
+        for peer in self._kept - kept:
             self.table.unprotect(peer, "entry_point")
-        for peer in peers - self.entry_points:
+        for peer in kept - self._kept:
             self.table.protect(peer, "entry_point")
+        self._kept = set(kept)
         self.entry_points = set(peers)
         self._scope_dirty = True
 
