@@ -61,13 +61,13 @@ def names(folder: Path) -> list[str]:
         ({"WWS_IDENTITY_PATH": ""}, "/f", "/c", "alice", "/f"),
         ({}, "/f", "/c", "alice", "/f"),
         ({}, None, "/c", "alice", "/c"),
-        ({}, None, None, "Alice", "/home/alice/.openswarm/alice.key"),
-        ({}, None, None, None, "/home/alice/.openswarm/identity.key"),
-        ({"HOME": "/home/alice"}, "~/k", None, None, "/home/alice/k"),
+        ({}, None, None, "Alice", "/homes/alice/.openswarm/alice.key"),
+        ({}, None, None, None, "/homes/alice/.openswarm/identity.key"),
+        ({"HOME": "/homes/alice"}, "~/k", None, None, "/homes/alice/k"),
     ],
 )
 def test_the_path_is_chosen_in_the_order_of_the_contract(env, flag, configured, name, expected):
-    home = Home(Path("/home/alice/.openswarm"))
+    home = Home(Path("/homes/alice/.openswarm"))
     assert choose_identity_path(env, flag, configured, name, home).path == Path(expected)
 
 
