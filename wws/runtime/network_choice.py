@@ -44,6 +44,12 @@ class NoNetwork(LocalError):
     )
 
 
+class NoSuchNetwork(NetworkUnknown, LocalError):
+    """The network that was named is not known here, so there is no way in."""
+
+    exit_code = 9
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkChoice:
     """The network, and what else was typed."""
@@ -61,10 +67,10 @@ def choose_network(
 ) -> NetworkChoice:
     """The network to join.
 
-    Raises `NoNetwork`, `UnsignedNetwork`, `NetworkUnknown`, `NetworkMalformed`, `NetworkBadSignature`,
+    Raises `NoNetwork`, `UnsignedNetwork`, `NoSuchNetwork`, `NetworkMalformed`, `NetworkBadSignature`,
     `BootstrapWithoutPeerId` when every typed peer lacks its PeerId, `MachineError`.
     """
-    typed, warnings = _typed(config.network.bootstrap_peers)
+    typed, warnings, unnamed = _typed(config.network.bootstrap_peers)
     settings = config.network
     saved = files.names()
     if net is not None:
@@ -82,6 +88,8 @@ def choose_network(
         network = _saved(saved[0], files)
     elif typed:
         network = ad_hoc_network(typed)
+    elif unnamed:
+        raise BootstrapWithoutPeerId(f"{unnamed[0]} does not end in /p2p/<PeerId>")
     elif settings.bootstrap_mode:
         network = Network("ad-hoc", "")
     else:
@@ -96,7 +104,11 @@ def choose_network(
 
 
 def _named(net: str, saved: Iterable[str], files: NetworkFiles, allow_unsigned: bool) -> Network:
-    match parse_net_argument(net, frozenset(saved), allow_unsigned=allow_unsigned):
+    try:
+        argument = parse_net_argument(net, frozenset(saved), allow_unsigned=allow_unsigned)
+    except NetworkUnknown as error:
+        raise NoSuchNetwork(str(error)) from None
+    match argument:
         case SavedNetwork(name=name):
             return _saved(name, files)
         case NetworkFile(path=path):
@@ -104,7 +116,7 @@ def _named(net: str, saved: Iterable[str], files: NetworkFiles, allow_unsigned: 
                 with open(path, "rb") as file:
                     return parse_network_file(file.read(MAX_NETWORK_FILE + 1))
             except FileNotFoundError:
-                raise NetworkUnknown(f"there is no network file {path}") from None
+                raise NoSuchNetwork(f"there is no network file {path}") from None
             except OSError as error:
                 raise reading_failed(Path(path), error) from error
         case network:
@@ -114,14 +126,15 @@ def _named(net: str, saved: Iterable[str], files: NetworkFiles, allow_unsigned: 
 def _saved(name: str, files: NetworkFiles) -> Network:
     data = files.read_file(name)
     if data is None:
-        raise NetworkUnknown(f"no network {name!r} is saved")
+        raise NoSuchNetwork(f"no network {name!r} is saved")
     return parse_network_file(data)
 
 
-def _typed(texts: Iterable[str]) -> tuple[tuple[Multiaddr, ...], tuple[str, ...]]:
-    """The typed peers; a malformed one is skipped with a warning and never stops the start."""
+def _typed(texts: Iterable[str]) -> tuple[tuple[Multiaddr, ...], tuple[str, ...], tuple[Multiaddr, ...]]:
+    """The typed peers, warnings about those that are skipped, and which of them only lack their PeerId."""
     good: list[Multiaddr] = []
     warnings: list[str] = []
+    unnamed: list[Multiaddr] = []
     for text in texts:
         try:
             address = Multiaddr.parse(text)
@@ -131,9 +144,10 @@ def _typed(texts: Iterable[str]) -> tuple[tuple[Multiaddr, ...], tuple[str, ...]
         if address.peer_id is None:
             missing = BootstrapWithoutPeerId(f"skipped {address}: it does not end in /p2p/<PeerId>")
             warnings.append(f"{missing} ({missing.hint})")
+            unnamed.append(address)
             continue
         good.append(address)
-    return tuple(dict.fromkeys(good)), tuple(warnings)
+    return tuple(dict.fromkeys(good)), tuple(warnings), tuple(unnamed)
 
 
 __all__ = ["NetworkChoice", "NetworkMalformed", "NoNetwork", "choose_network"]

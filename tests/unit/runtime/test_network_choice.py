@@ -1,0 +1,118 @@
+"""Which network a node belongs to: the first that applies, and what stops the start."""
+
+from pathlib import Path
+
+import pytest
+
+from wws.config.records import NetworkSettings, NodeConfig
+from wws.discovery.network import (
+    BootstrapWithoutPeerId,
+    Network,
+    NetworkBadSignature,
+    NetworkUnknown,
+    UnsignedNetwork,
+)
+from wws.identity.keys import Identity
+from wws.runtime.homes import Home
+from wws.runtime.machine_errors import MachineError
+from wws.runtime.network_choice import NetworkChoice, NoNetwork, choose_network
+from wws.runtime.state_files import NetworkFiles
+
+PUBLISHER = Identity.from_label("publisher")
+KEY = PUBLISHER.public_key.hex()
+PEER = f"/ip4/203.0.113.7/tcp/9000/p2p/{Identity.from_label('alice').peer_id}"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> NetworkFiles:
+    return NetworkFiles(Home(tmp_path))
+
+
+def save(files: NetworkFiles, name: str) -> None:
+    network = Network(name, f"{name}.example.org", (PUBLISHER.public_key,), issued_at=1)
+    files.write_file(name, network.to_file([PUBLISHER]))
+
+
+def choose(
+    files: NetworkFiles, net: str | None = None, *, allow_unsigned: bool = False, **settings: object
+) -> NetworkChoice:
+    config = NodeConfig(network=NetworkSettings(**settings))  # type: ignore[arg-type]
+    return choose_network(net, config, files, allow_unsigned=allow_unsigned)
+
+
+def test_the_order(files: NetworkFiles) -> None:
+    """Each line leaves out what the one before was chosen by."""
+    save(files, "lab")
+    settings = {"domain": "set.example.org", "publishers": (KEY,), "bootstrap_peers": (PEER,)}
+    assert choose(files, f"typed.example.org#{KEY}", **settings).network.domain == "typed.example.org"
+    assert choose(files, **settings).network.domain == "set.example.org"
+    assert choose(files, name="lab", bootstrap_peers=(PEER,)).network.domain == "lab.example.org"
+    assert choose(files, bootstrap_peers=(PEER,)).network.domain == "lab.example.org"
+    files.remove("lab")
+    assert choose(files, bootstrap_peers=(PEER,)).network.is_ad_hoc
+    with pytest.raises(NoNetwork) as none:
+        choose(files)
+    assert none.value.exit_code == 9
+    assert choose(files, bootstrap_mode=True).network.is_ad_hoc  # it may begin one
+
+
+def test_two_saved_networks_and_none_named(files: NetworkFiles) -> None:
+    save(files, "lab")
+    save(files, "home")
+    with pytest.raises(NoNetwork, match="2 networks are saved: home, lab"):
+        choose(files)
+    assert choose(files, "home").network.name == "home"
+
+
+def test_typed_peers_are_pinned_beside_a_network_and_are_no_part_of_it(files: NetworkFiles) -> None:
+    save(files, "lab")
+    choice = choose(files, bootstrap_peers=(PEER, PEER))
+    assert [str(address) for address in choice.typed] == [PEER]
+    assert choice.network.peers == ()
+
+
+def test_a_bad_typed_peer_is_skipped_and_said(files: NetworkFiles) -> None:
+    choice = choose(files, bootstrap_peers=("garbage", "/ip4/203.0.113.7/tcp/9000", PEER))
+    assert [str(address) for address in choice.typed] == [PEER]
+    assert len(choice.warnings) == 2
+    with pytest.raises(NoNetwork):
+        choose(files, bootstrap_peers=("garbage",))
+
+
+def test_nobody_signs_for_a_bare_domain(files: NetworkFiles) -> None:
+    for net, settings in (("example.org", {}), (None, {"domain": "example.org"})):
+        with pytest.raises(UnsignedNetwork):
+            choose(files, net, **settings)
+        choice = choose(files, net, allow_unsigned=True, **settings)
+        assert choice.is_unsigned
+        assert choice.network.domain == "example.org"
+    assert not choose(files, f"example.org#{KEY}").is_unsigned
+    assert not choose(files, bootstrap_peers=(PEER,)).is_unsigned  # the keys were typed, too
+
+
+def test_a_network_file(files: NetworkFiles, tmp_path: Path) -> None:
+    path = tmp_path / "lab.json"
+    with pytest.raises(NetworkUnknown):
+        choose(files, str(path))
+    network = Network("lab", "lab.example.org", (PUBLISHER.public_key,), issued_at=1)
+    data = network.to_file([PUBLISHER])
+    path.write_bytes(data)
+    assert choose(files, str(path)).network == network
+    path.write_bytes(data.replace(b'"min_seq":0', b'"min_seq":1'))
+    with pytest.raises(NetworkBadSignature):
+        choose(files, str(path))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(MachineError):
+        choose(files, str(path))
+
+
+def test_a_network_that_is_not_saved(files: NetworkFiles) -> None:
+    for net, settings in (("lab", {}), (None, {"name": "lab"})):
+        with pytest.raises(NetworkUnknown):
+            choose(files, net, **settings)
+
+
+def test_a_typed_peer_without_its_id_says_what_is_missing(files: NetworkFiles) -> None:
+    with pytest.raises(BootstrapWithoutPeerId, match="/p2p/<PeerId>"):
+        choose(files, bootstrap_peers=("/ip4/203.0.113.7/tcp/9000",))
