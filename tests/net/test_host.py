@@ -124,11 +124,14 @@ async def test_a_full_node_trims_although_nobody_new_gets_in() -> None:
         admission=AdmissionConfig(max_connections=2),
         table=ConnectionTableConfig(high_water=1, low_water=1, grace=30),
     )
-    async with node("alice", config, clock=clock) as alice, node("bob") as bob, node("carol") as carol:
+    async with (
+        node("alice", config, clock=clock) as alice,
+        node("bob", server=False) as bob,
+        node("carol", server=False) as carol,
+    ):
         await bob.join(alice)
         await carol.join(alice)
         alice.host.table.protect(carol.peer_id, "friend")
-        alice.host.table.unprotect(bob.peer_id, "dht")
         assert alice.slots() == (2, 2, 0)
         clock.advance(31)
         await until(lambda: alice.slots() == (1, 1, 0))
