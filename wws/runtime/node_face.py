@@ -22,6 +22,10 @@ from wws.runtime.node import Node
 
 PING_GAP = 0.2
 """Seconds between two pings of one report."""
+MAX_MEASURED = 32
+"""Connections whose round trip is measured for one list of peers; the keep-alive measures the rest."""
+MEASURE_TIMEOUT = 1.0
+"""Seconds that such a measurement may take."""
 NAME_TIMEOUT = 20.0
 """Seconds that a caller waits for a claim, renewal or release; it goes on in the background."""
 
@@ -104,7 +108,10 @@ class NodeFace:
         return _identity(resolved.peer_id, None, None)
 
     async def peers(self) -> api.PeerList:
-        return api.PeerList(tuple(map(_peer, self._node.host.connections())))
+        connections = self._node.host.connections()
+        unmeasured = [c for c in connections if c.machine.round_trip is None][:MAX_MEASURED]
+        times = dict(zip(unmeasured, await asyncio.gather(*map(self._measure, unmeasured)), strict=True))
+        return api.PeerList(tuple(_peer(connection, times.get(connection)) for connection in connections))
 
     async def connect(self, address: str) -> api.Connected:
         target = self._parse(address)
@@ -198,6 +205,13 @@ class NodeFace:
         return api.Stopping(True, tuple(released))
 
     # Inside
+
+    async def _measure(self, connection: Connection) -> float | None:
+        try:
+            async with asyncio.timeout(MEASURE_TIMEOUT):
+                return await self._node.ping.ping(connection)
+        except (WwsError, TimeoutError):
+            return None  # shown as not known
 
     async def _while_joined(self, work: Coroutine[Any, Any, _T]) -> _T:
         if not self._node.host.table.peer_count:
@@ -332,9 +346,9 @@ def _identity(peer: PeerId, name: str | None, path: str | None) -> api.IdentityI
     )
 
 
-def _peer(connection: Connection) -> api.PeerConnection:
+def _peer(connection: Connection, measured: float | None) -> api.PeerConnection:
     said = connection.identification
-    rtt = connection.machine.round_trip
+    rtt = connection.machine.round_trip or measured
     return api.PeerConnection(
         peer_id=str(connection.peer_id),
         addr=str(connection.remote_address),
