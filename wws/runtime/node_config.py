@@ -47,6 +47,7 @@ def host_config(config: NodeConfig) -> HostConfig:
                 max_inbound_streams=limits.streams_per_connection,
                 max_window=limits.stream_window,
                 max_growth=limits.connection_window,
+                max_unread=limits.connection_window,
                 max_buffered=limits.send_buffer,
                 keep_alive_interval=limits.keepalive_interval,
                 ping_timeout=limits.keepalive_timeout,
