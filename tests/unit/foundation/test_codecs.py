@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -173,3 +176,36 @@ def test_canonical_json_of_anything(data: bytes) -> None:
     except ParseError:
         return
     assert canonical.dumps(value) == data
+
+
+_KEYS = st.text(st.sampled_from("ab\x7f\u00e9\ue000\uffff\U00010000\U0010ffff"), max_size=3)
+
+
+@given(
+    st.recursive(JSON, lambda inner: st.dictionaries(_KEYS, inner, max_size=4) | st.lists(inner, max_size=3)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_canonical_json_is_what_the_reference_writes(
+    value: canonical.JsonValue, sort_keys: bool, escape: bool
+) -> None:
+    """Reading has a check of its own, for speed: it takes and refuses what comparing with rfc8785 would."""
+    text = json.dumps({"a": value}, sort_keys=sort_keys, ensure_ascii=escape, separators=(",", ":"))
+    data = text.encode("utf-8", "surrogatepass")
+    try:
+        accepted = canonical.loads(data, max_bytes=1_000_000) == {"a": value}
+    except ParseError:
+        accepted = False
+    try:
+        expected = rfc8785.dumps({"a": value}) == data
+    except ValueError:
+        expected = False
+    assert accepted == expected
+
+
+def test_canonical_json_orders_keys_by_utf16() -> None:
+    """U+10000 is written with surrogates, which come before U+E000."""
+    right = '{"\U00010000":1,"\ue000":2}'.encode()
+    assert canonical.dumps(canonical.loads(right, max_bytes=100)) == right
+    with pytest.raises(ParseError):
+        canonical.loads('{"\ue000":2,"\U00010000":1}'.encode(), max_bytes=100)
