@@ -70,7 +70,7 @@ async def test_of_a_simultaneous_open_exactly_one_connection_is_left() -> None:
 async def test_a_connection_whose_peer_has_vanished_goes_when_the_peer_comes_again() -> None:
     """The old socket stays open and silent, as after a power cut: only the new connection answers."""
     quick = HostConfig(
-        table=ConnectionTableConfig(settle=0.05, settle_other=0.1),
+        table=ConnectionTableConfig(settle=300, settle_other=300),
         connection=ConnectionConfig(yamux=YamuxConfig(ping_timeout=0.2)),
     )
     async with node("alice", quick) as alice, node("bob") as before, node("bob") as after:

@@ -313,16 +313,13 @@ class Connection(asyncio.Protocol):
             self.scope = None
         if not self._host.connection_made(self):
             return
-        raw = transport.get_extra_info("socket")
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._set_option(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
         self.flush()
 
     def turn_away(self) -> None:
         """Reset the socket at once, without a byte: the answer to whoever is over a limit."""
-        assert self._transport is not None
-        raw = self._transport.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._set_option(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.abort(ConnectionLost("turned away"))
 
     def data_received(self, data: bytes) -> None:
@@ -475,6 +472,13 @@ class Connection(asyncio.Protocol):
         if stream is not None and stream.closed:
             del self.streams[stream_id]
             self._host.streams_changed(self)
+
+    def _set_option(self, level: int, option: int, value: int | bytes) -> None:
+        assert self._transport is not None
+        try:
+            self._transport.get_extra_info("socket").setsockopt(level, option, value)
+        except OSError:
+            pass  # macOS: the peer has reset the socket, which we shall hear of in a moment
 
     def _protocol_error(self, error: RemoteProtocolError) -> None:
         self._host.count_refusal("connection", error.code)

@@ -278,9 +278,12 @@ class Host:
     def connection_made(self, connection: Connection) -> bool:
         now = self.clock.monotonic()
         self._connections[connection.connection_id] = connection
+        if self._closing:
+            connection.turn_away()
+            return False
         refusal = self.admission.admit(connection.remote_ip, now, outbound=connection.outbound)
-        if refusal is not None or self._closing:
-            self.count_refusal("connection", refusal.value if refusal else "stopping")
+        if refusal is not None:
+            self.count_refusal("connection", refusal.value)
             connection.turn_away()
             return False
         self._admitted[connection.connection_id] = connection.remote_ip
