@@ -18,7 +18,7 @@ from wws.names.kinds import NameRecords, PeerRecords
 from wws.runtime.clock import Clock, SystemClock
 from wws.runtime.connection import Connection
 from wws.runtime.dht_driver import DhtDriver, DhtDriverConfig
-from wws.runtime.dialer import Dialer, DialerConfig
+from wws.runtime.dialer import Dialer, DialerConfig, Resolver
 from wws.runtime.host import Host, HostConfig
 from wws.runtime.identify_service import IdentifyConfig, IdentifyService
 from wws.runtime.ping import PingConfig, PingService
@@ -39,6 +39,7 @@ class MeshNode:
         clock: Clock | None = None,
         network: str | None = NETWORK,
         dialer: DialerConfig | None = None,
+        resolver: Resolver | None = None,
         identify: IdentifyConfig | None = None,
         ping: PingConfig | None = None,
         dht: DhtDriverConfig | None = None,
@@ -51,7 +52,7 @@ class MeshNode:
             clock=clock or SystemClock(),
             rng=rng,
         )
-        self.dialer = Dialer(self.host, _no_names, dialer or DialerConfig())
+        self.dialer = Dialer(self.host, resolver or _no_names, dialer or DialerConfig())
         self.identify = IdentifyService(
             self.host, identify or IdentifyConfig(), lambda: tuple(self.host.listen_addresses)
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -250,6 +250,24 @@ async def test_a_dial_with_bad_addresses_does_not_spoil_one_with_good_ones() -> 
         assert (await alice.dial(bob.address)).is_established
         with contextlib.suppress(DialFailed):
             await first
+
+
+async def test_names_without_an_answer_hold_up_nobody() -> None:
+    asked: set[Multiaddr] = set()
+
+    async def never(address: Multiaddr) -> Sequence[Multiaddr]:
+        asked.add(address)
+        await asyncio.Event().wait()
+        raise AssertionError("nothing wakes it")
+
+    hasty = DialerConfig(resolve_timeout=0.05)
+    async with node("alice", dialer=hasty, resolver=never) as alice, node("bob") as bob:
+        names = [Multiaddr.parse(f"/dns4/n{number}.example.org/tcp/9000") for number in range(10)]
+        assert (await alice.dialer.connect(bob.peer_id, [*names, bob.address])).is_established
+        assert asked == set(names)
+        with pytest.raises(DialFailed) as failed:
+            await alice.dialer.connect(CAROL, names)
+        assert {attempt.code for attempt in failed.value.attempts} == {"timeout"}
 
 
 # Streams

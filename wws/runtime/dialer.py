@@ -31,6 +31,8 @@ class DialerConfig:
     """Seconds for a whole dial."""
     stagger: float = 0.25
     """Seconds between the starts of two attempts."""
+    resolve_timeout: float = 5.0
+    """Seconds of it for names; then the dial goes on with the addresses that are known."""
     max_addresses: int = 8
     """Addresses tried in one dial, after resolution."""
     max_concurrent: int = 64
@@ -178,15 +180,13 @@ class Dialer:
     ) -> list[Multiaddr]:
         """The IP addresses to try, in order; what is left out goes to `attempts` with the reason."""
         targets: dict[Multiaddr, None] = {}
+        wanted: list[Multiaddr] = []
         for address in addresses:
             if address.peer_id not in (None, peer):
                 attempts.append(Attempt(address, "other_peer", f"the address is one of {address.peer_id}"))
-                continue
-            try:
-                resolved = [address] if address.is_ip else await self._resolver(address)
-            except WwsError as error:
-                attempts.append(Attempt(address, error.code, str(error)))
-                continue
+            else:
+                wanted.append(address)
+        for resolved in await asyncio.gather(*[self._resolved(address, attempts) for address in wanted]):
             for target in resolved:
                 if target.transport != "tcp" or target.is_circuit:
                     attempts.append(Attempt(target, "transport_unavailable", "this node does not speak it"))
@@ -199,6 +199,20 @@ class Dialer:
                 else:
                     targets[target.without_peer()] = None
         return _alternate_families(list(targets))[: self._config.max_addresses]
+
+    async def _resolved(self, address: Multiaddr, attempts: list[Attempt]) -> Sequence[Multiaddr]:
+        """What an address stands for. All are asked at once: a name without an answer holds up no other."""
+        if address.is_ip:
+            return [address]
+        try:
+            async with asyncio.timeout(self._config.resolve_timeout):
+                return await self._resolver(address)
+        except WwsError as error:
+            attempts.append(Attempt(address, error.code, str(error)))
+        except TimeoutError:
+            seconds = f"{self._config.resolve_timeout:g} s"
+            attempts.append(Attempt(address, "timeout", f"the name was not resolved within {seconds}"))
+        return []
 
     async def _race(self, peer: PeerId, targets: list[Multiaddr], attempts: list[Attempt]) -> Connection:
         waiting: dict[asyncio.Task[Connection], Multiaddr] = {}
