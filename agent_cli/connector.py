@@ -121,9 +121,10 @@ def start_failure(node: NodePaths, returned: int, arguments: Sequence[str]) -> W
     """Why the node process ended: in its own words where it left some."""
     told = node.read_error()
     if told is not None:
-        known = told.code in WORDS
+        # A process that knew no better said 1.
+        by_word = told.exit_code == Exit.BUG and told.code in WORDS
         return StartFailed(
-            told.code, told.message, told.hint, exit_code(told.code) if known else told.exit_code
+            told.code, told.message, told.hint, exit_code(told.code) if by_word else told.exit_code
         )
     refused = _refusal(arguments)
     if refused is not None:

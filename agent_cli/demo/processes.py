@@ -80,6 +80,7 @@ class Processes:
     folder: Path
     interrupts: Interrupts
     noted: list[Noted] = field(default_factory=list)
+    children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, interrupts: Interrupts) -> Processes:
@@ -116,6 +117,7 @@ class Processes:
                 env=self.environment(),
                 start_new_session=True,  # Ctrl-C is for us: we end our processes ourselves
             )
+            self.children[process.pid] = process
             self.noted.append(Noted(process.pid, process_start(process.pid)))
             self._write()
         return process
@@ -195,7 +197,7 @@ class Processes:
     def _wait(self, running: list[Noted]) -> None:
         """Wait for processes to end, for a while."""
         deadline = time.monotonic() + GRACE
-        while time.monotonic() < deadline and not all(map(_has_ended, running)):
+        while time.monotonic() < deadline and not all(map(self._has_ended, running)):
             time.sleep(POLL)
 
     def _running(self) -> list[Noted]:
@@ -210,7 +212,11 @@ class Processes:
                 if mark in b"\0" + environment.read_bytes():
                     pid = int(environment.parent.name)
                     found[pid] = Noted(pid, process_start(pid))
-        return [noted for noted in found.values() if not _has_ended(noted)]
+        return [noted for noted in found.values() if not self._has_ended(noted)]
+
+    def _has_ended(self, found: Noted) -> bool:
+        child = self.children.get(found.pid)
+        return has_ended(found.pid, found.started) if child is None else child.poll() is not None
 
     def _logs(self) -> str:
         """The end of each log, the one written last at the end."""
@@ -228,10 +234,3 @@ class Processes:
         fresh = self.folder / f"{NOTES}.new"
         fresh.write_text(json.dumps(notes))
         fresh.replace(self.folder / NOTES)
-
-
-def _has_ended(found: Noted) -> bool:
-    """Whether a process has ended; a child of ours is reaped on the way."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(found.pid, os.WNOHANG)
-    return has_ended(found.pid, found.started)

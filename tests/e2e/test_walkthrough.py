@@ -2,53 +2,32 @@
 
 import random
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.e2e.programs import REPOSITORY, Programs
 from tests.e2e.walkthrough import World, blocks_of
 from tests.prerequisites import require
 
-pytestmark = [pytest.mark.net, pytest.mark.slow, pytest.mark.xdist_group("walkthrough")]
+pytestmark = [pytest.mark.net, pytest.mark.slow]
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    """The network that docs/operator.md builds, for the agents of the other documents."""
+def test_every_command_of_the_documents(programs: Programs) -> None:
+    """The network that docs/operator.md builds, and the agents of the other documents in it."""
     require("knotd")
-    folder = Path(tempfile.mkdtemp(prefix="wws-e2e-", dir="/tmp"))
-    programs = Programs(folder)
     world = World.make(programs, random.Random())
     try:
-        world.run(REPOSITORY / "docs" / "operator.md")
-        yield world
+        for document in ("docs/operator.md", "README.md", "docs/agent.md"):
+            world.run(REPOSITORY / document)
+        network = f"example.org#{world.values['publisher key']}"
+        world.type("erin", f"wws join --name erin --network {network}")
+        world.type("frank", f"wws join --name frank --network {network}")
+        assert "2 of 2 answered" in world.type("frank", "wws ping erin -c 2")
+        assert "2 of 2 answered" in world.type("erin", "wws ping frank -c 2")
     finally:
         world.end()
-        left = programs.running()
-        for process in left:
-            process.kill()
-        psutil.wait_procs(left, timeout=10)
-        shutil.rmtree(folder)
-
-
-@pytest.mark.parametrize("document", ["README.md", "docs/agent.md"])
-def test_the_commands_of_a_document(world: World, document: str) -> None:
-    world.run(REPOSITORY / document)
-
-
-def test_alice_joins_and_bob_reaches_her_without_any_flag_but_the_network(world: World) -> None:
-    network = f"example.org#{world.values['publisher key']}"
-    world.type("erin", f"wws join --name erin --network {network}")
-    world.type("frank", f"wws join --name frank --network {network}")
-    assert "2 of 2 answered" in world.type("frank", "wws ping erin -c 2")
-    assert "2 of 2 answered" in world.type("erin", "wws ping frank -c 2")
 
 
 def test_no_command_is_shown_that_is_not_run() -> None:
