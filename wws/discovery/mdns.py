@@ -16,26 +16,27 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import dns.exception
 import dns.flags
 import dns.message
 import dns.name
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
-from dns.rdtypes.ANY.PTR import PTR
-from dns.rdtypes.ANY.TXT import TXT
+from dns.rdtypes.ANY.PTR import PTR as PtrRecord  # noqa: N811 - PTR alone is the number of the type
+from dns.rdtypes.ANY.TXT import TXT as TxtRecord  # noqa: N811
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import AddressRefused, Scope, scope_of, scope_of_ip
+from wws.discovery.dns_wire import ANY, PTR, DnsWireConfig, Packet, read_packet
 from wws.discovery.txt import parse_dnsaddr
 from wws.errors import ParseError
 from wws.identity.peer_id import PeerId
 
 SERVICE = dns.name.from_text("_p2p._udp.local.")
+_SERVICE = SERVICE.labels[:-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class MdnsConfig:
     """How long our records hold."""
     max_packet: int = 4_096
     """Largest packet that is read."""
+    wire: DnsWireConfig = field(default_factory=DnsWireConfig)
+    """The bounds inside a packet."""
     max_announcement: int = 1_400
     """Largest packet that is sent: it passes any local network in one piece."""
     packets_per_second: float = 50.0
@@ -120,8 +123,8 @@ class LocalPeers:
             return None
         message = dns.message.QueryMessage(id=0)
         message.flags = dns.flags.QR | dns.flags.AA
-        pointer = PTR(dns.rdataclass.IN, dns.rdatatype.PTR, self._name)  # type: ignore[no-untyped-call]
-        text_record = TXT(dns.rdataclass.IN, dns.rdatatype.TXT, texts)
+        pointer = PtrRecord(dns.rdataclass.IN, dns.rdatatype.PTR, self._name)  # type: ignore[no-untyped-call]
+        text_record = TxtRecord(dns.rdataclass.IN, dns.rdatatype.TXT, texts)
         message.answer.append(dns.rrset.from_rdata(SERVICE, ttl, pointer))
         message.additional.append(dns.rrset.from_rdata(self._name, ttl, text_record))
         return message.to_wire()
@@ -136,36 +139,25 @@ class LocalPeers:
         if len(packet) > self._config.max_packet:
             return self._refuse("too_large")
         try:
-            message = dns.message.from_wire(packet, ignore_trailing=True, one_rr_per_rrset=True)
-        except (dns.exception.DNSException, ValueError, IndexError, EOFError):
+            read = read_packet(packet, self._config.wire)
+        except ParseError:
             return self._refuse("malformed")
-        if not message.flags & dns.flags.QR:
-            return self._asked(message, now)
-        return self._answered(message, scope, now)
+        return self._answered(read, scope, now) if read.is_response else self._asked(read, now)
 
-    def _asked(self, message: dns.message.Message, now: float) -> list[Heard]:
-        wanted = any(
-            question.name == SERVICE and question.rdtype in (dns.rdatatype.PTR, dns.rdatatype.ANY)
-            for question in message.question
-        )
+    def _asked(self, packet: Packet, now: float) -> list[Heard]:
+        wanted = any(name == _SERVICE and kind in (PTR, ANY) for name, kind in packet.questions)
         if not wanted or now - self._answered_at < self._config.answer_interval:
             return []
         self._answered_at = now
         return [AnswerWanted()]
 
-    def _answered(self, message: dns.message.Message, scope: Scope, now: float) -> list[Heard]:
-        records = (*message.answer, *message.additional)
-        named = {
-            record[0].target
-            for record in records
-            if record.name == SERVICE and record.rdtype == dns.rdatatype.PTR and isinstance(record[0], PTR)
-        }
+    def _answered(self, packet: Packet, scope: Scope, now: float) -> list[Heard]:
+        named = {target for name, target in packet.pointers if name == _SERVICE}
         found: dict[PeerId, list[Multiaddr]] = {}
-        for record in records:
-            text = record[0] if record.rdtype == dns.rdatatype.TXT else None
-            if not isinstance(text, TXT) or record.name not in named or record.ttl == 0:
+        for name, ttl, parts in packet.texts:
+            if name not in named or ttl == 0:
                 continue
-            strings = [part.decode("ascii", errors="replace") for part in text.strings]
+            strings = [part.decode("ascii", errors="replace") for part in parts]
             for address in parse_dnsaddr(strings).addresses:
                 peer = address.peer_id
                 if peer is None or peer == self._local or not _is_near(address, scope):
