@@ -32,6 +32,8 @@ from wws.runtime.homes import NodePaths, Ready, parse_node_name
 
 POLL = 0.1
 """Seconds between two questions to the node."""
+CLOCK_PATIENCE = 1.0
+"""Seconds after the join that the first peer gets to tell its clock; one that is no WWS node never does."""
 SETTLED = ("held", "taken", "lost", "released")
 """States of a name that will not change by waiting."""
 
@@ -214,6 +216,7 @@ def _follow(
     arguments: list[str],
 ) -> dict[str, Any]:
     """Ask the node how far it is until it has arrived or the time is up; the last answer."""
+    clock_until: float | None = None
     while True:
         try:
             status: dict[str, Any] = call_once(ready, "swarm.get_status", timeout=STATUS_TIMEOUT)
@@ -229,7 +232,12 @@ def _follow(
             _check_network(network, status)
         story.tell(status, shown, running_already=process is None)
         shown.say(_doing(status))
-        if _is_settled(status, started_here=process is not None) or time.monotonic() >= deadline:
+        now = time.monotonic()
+        if _is_settled(status, started_here=process is not None):
+            clock_until = min(now + CLOCK_PATIENCE, deadline) if clock_until is None else clock_until
+            if not status["joined"] or status["join"]["clock_skew_s"] is not None or now >= clock_until:
+                return status
+        if now >= deadline:
             return status
         time.sleep(POLL)
 

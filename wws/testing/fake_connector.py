@@ -51,7 +51,7 @@ class _Node(FakeNode):
             source="pinned" if state == "joined" else None,
             tried=tuple(api.Tried(*entry) for entry in setting.get("tried", ())),
             next_retry_s=60.0 if state == "failed_retrying" else None,
-            clock_skew_s=setting.get("clock_skew_s"),
+            clock_skew_s=setting.get("clock_skew_s", 0.0),
         )
 
     async def status(self) -> api.NodeStatus:
