@@ -162,6 +162,30 @@ async def test_one_stream_more_than_a_handler_takes_of_a_peer() -> None:
     assert not alice.host._handler_streams
 
 
+async def test_one_stream_more_than_a_handler_takes_of_a_prefix() -> None:
+    """Loopback is made to count here: bob and carol share a prefix, and each is within its own limit."""
+    config = HostConfig(
+        max_streams_per_handler=2,
+        max_streams_per_handler_prefix=3,
+        admission=AdmissionConfig(prefix_exempt=()),
+    )
+    async with node("alice", config) as alice, node("bob") as bob, node("carol") as carol:
+        connections = [await bob.join(alice), await carol.join(alice)]
+        streams = []
+        for connection in (*connections, connections[0]):
+            streams.append(connection.open_stream(ECHO))
+            await streams[-1].write(b"hello")
+            assert await streams[-1].read() == b"hello"
+        streams.append(connections[1].open_stream(ECHO))
+        await streams[-1].write(b"hello")
+        with pytest.raises(StreamReset):
+            await streams[-1].read()
+        assert alice.host.refusals[ECHO, "streams_per_prefix"] == 1
+        for stream in streams:
+            stream.reset()
+        await until(lambda: not any(protocol == ECHO for _, protocol in alice.host._prefix_streams))
+
+
 async def test_who_is_over_the_rate_of_accepts_gets_in_later() -> None:
     clock = ManualClock()
     config = HostConfig(admission=AdmissionConfig(accepts_per_second=1))

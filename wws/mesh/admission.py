@@ -128,6 +128,13 @@ class Admission:
             if self._per_prefix[prefix] <= 0:
                 del self._per_prefix[prefix]
 
+    def limited_prefix(self, ip: str) -> str | None:
+        """The prefix that an address counts with; `None` where no limits by prefix apply."""
+        try:
+            return self._prefix(ip)
+        except ParseError:
+            return None
+
     def _prefix(self, ip: str) -> str | None:
         scope = scope_of_ip(ip)
         exempt = self._config.prefix_exempt

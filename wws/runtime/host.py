@@ -72,6 +72,8 @@ class HostConfig:
     """Inbound connections that have not proven who they are; over it the oldest of them is reset."""
     max_streams_per_handler: int = 128
     """Inbound streams of one protocol that one peer may have open."""
+    max_streams_per_handler_prefix: int = 512
+    """The same for all peers of one IPv4 /24 or IPv6 /56, where limits by prefix apply."""
     backlog: int = 1024
     """Connections that the kernel queues before we accept them."""
     tick: float = 0.5
@@ -131,6 +133,7 @@ class Host:
         self._scopes: Counter[Scope] = Counter()
         self._handlers: dict[str, StreamHandler] = {}
         self._handler_streams: Counter[tuple[PeerId, str]] = Counter()
+        self._prefix_streams: Counter[tuple[str, str]] = Counter()
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._housekeeping: asyncio.Task[None] | None = None
@@ -367,8 +370,16 @@ class Host:
             self.count_refusal(stream.protocol, "streams_per_peer")
             stream.reset()
             return
+        prefix = self.admission.limited_prefix(stream.connection.remote_ip)
+        place = None if prefix is None else (prefix, stream.protocol)
+        if place is not None and self._prefix_streams[place] >= self.config.max_streams_per_handler_prefix:
+            self.count_refusal(stream.protocol, "streams_per_prefix")
+            stream.reset()
+            return
+        if place is not None:
+            self._prefix_streams[place] += 1
         self._handler_streams[key] += 1
-        self.spawn(self._run_handler(handler, stream, key), f"handle {stream.protocol}")
+        self.spawn(self._run_handler(handler, stream, key, place), f"handle {stream.protocol}")
 
     def count_refusal(self, protocol: str, reason: str) -> None:
         self.refusals[protocol, reason] += 1
@@ -392,7 +403,9 @@ class Host:
         )
         return Connection(self, machine, next(self._ids), outbound=outbound)
 
-    async def _run_handler(self, handler: StreamHandler, stream: Stream, key: tuple[PeerId, str]) -> None:
+    async def _run_handler(
+        self, handler: StreamHandler, stream: Stream, key: tuple[PeerId, str], place: tuple[str, str] | None
+    ) -> None:
         try:
             await handler(stream)
         except WwsError as error:
@@ -405,6 +418,10 @@ class Host:
             self._handler_streams[key] -= 1
             if not self._handler_streams[key]:
                 del self._handler_streams[key]
+            if place is not None:
+                self._prefix_streams[place] -= 1
+                if not self._prefix_streams[place]:
+                    del self._prefix_streams[place]
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
