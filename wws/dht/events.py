@@ -38,6 +38,12 @@ class PeerLeft(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class EntryPointRegained(Event):
+    """An entry point that was lost is connected again. The network may have been divided, and have another
+    half whose peers nobody here knows: we look around soon instead of at the next refresh."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestReceived(Event):
     """A peer asks us something. One `Reply` with the same id comes back from the same `handle` call."""
 

@@ -24,6 +24,7 @@ from wws.dht.events import (
     AddressesChanged,
     Cancel,
     DropQuery,
+    EntryPointRegained,
     FindDone,
     GetDone,
     PeerJoined,
@@ -78,11 +79,11 @@ from wws.identity.peer_id import PeerId
 from wws.machine import Event
 
 __all__ = [
-    "AddressesChanged", "Cancel", "DropQuery", "FindDone", "GetDone", "Kademlia", "KademliaCommand",
-    "KademliaConfig", "PeerJoined", "PeerLeft", "PeerUseless", "ProvidersDone", "PutDone", "QueryAnswered",
-    "QueryFailed", "RecordKind", "Reply", "RequestReceived", "SendQuery", "SetMode", "StartFind",
-    "StartFindProviders", "StartGet", "StartProvide", "StartPut", "SwarmSizeEstimate", "TimerFired",
-    "TooManyOperations",
+    "AddressesChanged", "Cancel", "DropQuery", "EntryPointRegained", "FindDone", "GetDone", "Kademlia",
+    "KademliaCommand", "KademliaConfig", "PeerJoined", "PeerLeft", "PeerUseless", "ProvidersDone",
+    "PutDone", "QueryAnswered", "QueryFailed", "RecordKind", "Reply", "RequestReceived", "SendQuery",
+    "SetMode", "StartFind", "StartFindProviders", "StartGet", "StartProvide", "StartPut",
+    "SwarmSizeEstimate", "TimerFired", "TooManyOperations",
 ]  # fmt: skip
 
 KademliaCommand: TypeAlias = (
@@ -104,6 +105,8 @@ class KademliaConfig:
     """Operations of callers at once; one more is refused with `TooManyOperations`."""
     max_provided: int = 1_024
     """Keys that this node announces."""
+    long_away: float = 60.0
+    """Seconds without a connection or a word after which a peer that comes back is a newcomer."""
     bucket_lookup_k: int = 8
     """Peers that a look-up into a thin bucket is after."""
     first_round_trip: float = 0.2
@@ -217,6 +220,9 @@ class Kademlia:
                 else:
                     self.routing.disconnected(peer)
                 return []
+            case EntryPointRegained():
+                self._upkeep.refresh_soon(now)
+                return []
             case StartGet(op=op, key=key):
                 return self._start_get(op, key, now, unix_now)
             case StartPut(op=op, key=key, value=value):
@@ -258,10 +264,12 @@ class Kademlia:
         if peer == self.local:
             return []
         self._connected.add(peer)
-        known = peer in self.routing
+        contact = self.routing.find(peer)
+        # One that was long out of reach, say behind a partition, has missed as much as a newcomer.
+        away = contact is None or (not contact.connected and now - contact.last_seen > self.config.long_away)
         if not self.routing.add(peer, addresses, prefix, now):
             return [PeerUseless(peer)]
-        if not known:
+        if away:
             self._upkeep.peer_added(peer, now)
         return []
 

@@ -283,7 +283,7 @@ class GetOperation(Operation):
             return self._correct(unix_now)
         if not self._values and self.lookup.answered + 1 >= self.config.k:
             return self._widen(now, unix_now)
-        if self._early_at is None and sum(self._values.values()) >= self.config.enough_values:
+        if self._early_at is None and self._enough_shown():
             self._early_at = now + self._round_trip
         return []
 
@@ -298,7 +298,7 @@ class GetOperation(Operation):
     def tick(self, now: float, unix_now: int) -> list[Step]:
         if self.reported or self._early_at is None or now < self._early_at:
             return []
-        if len(self._values) != 1:
+        if len(self._values) != 1 or not self._enough_shown():
             self._early_at = None
             return []
         # Stopped, not dropped: those asked may answer yet, and are corrected then.
@@ -313,6 +313,15 @@ class GetOperation(Operation):
                 return
             del self._values[next(known for known in self._values if known != winner)]
         self._values[value] = self._values.get(value, 0) + 1
+
+    def _enough_shown(self) -> bool:
+        """Whether enough of the k closest known by now have shown a value. One from farther away, like our
+        own store, may be left over from before the network grew together: it is compared, and no more."""
+        shown = [peer for peer, value in self._returned.items() if value is not None]
+        if len(shown) < self.config.enough_values:
+            return False
+        near = sum(1 for peer in shown if self.lookup.is_among_closest(peer, self.config.k))
+        return near >= self.config.enough_values
 
     def _widen(self, now: float, unix_now: int) -> list[Step]:
         if self._widened:

@@ -59,12 +59,15 @@ class UpkeepConfig:
     records_per_tick: int = 16
     """Records republished or handed over at once."""
     neighbourhood: int = 20
-    """Closest peers to ourselves whose coming concerns our records."""
+    """Closest peers to ourselves; a newcomer among them brings the look-up of ourselves forward."""
+    record_neighbourhood: int = 60
+    """Closest peers to ourselves whose coming may concern our records. More than k, because who is among the
+    k closest to a record is not always among the k closest to its holder."""
     handing_over: int = 3
     """Holders nearest to a record that hand it to a newcomer."""
     max_handovers: int = 4_096
     """Hand-overs waiting; further ones are left to republishing."""
-    max_newcomers: int = 64
+    max_newcomers: int = 256
     """Newcomers whom records wait to be looked through for; further ones are left to republishing."""
     records_looked_at: int = 512
     """Records looked at for newcomers in one tick: who comes and goes must not make us go through all."""
@@ -143,19 +146,29 @@ class Upkeep:
         if self._refresh_at is None:
             self._refresh_at = now
             self._next_tick = now
-        if not self._routing.is_near(peer, self._config.neighbourhood):
+        if self._routing.is_near(peer, self._config.neighbourhood):
+            early = max(
+                now + self._config.newcomer_refresh_after,
+                self._last_refresh + self._config.newcomer_refresh_spacing * (1 + self._rng.random()),
+            )
+            self._refresh_at = min(self._refresh_at, early)
+        elif not self._routing.is_near(peer, self._config.record_neighbourhood):
             return
-        early = max(
-            now + self._config.newcomer_refresh_after,
-            self._last_refresh + self._config.newcomer_refresh_spacing * (1 + self._rng.random()),
-        )
-        self._refresh_at = min(self._refresh_at, early)
         if peer not in self._newcomers and len(self._records):
             if len(self._newcomers) >= self._config.max_newcomers:
                 self.handovers_dropped += 1
                 return
             self._newcomers.append(peer)
             self._next_tick = min(self._next_tick or now, now + self._config.busy_tick)
+
+    def refresh_soon(self, now: float) -> None:
+        """Look for ourselves within moments, unless we just did."""
+        if self._refresh_at is None:
+            return
+        least = self._last_refresh + self._config.newcomer_refresh_after
+        soon = max(now, least) + self._config.newcomer_refresh_after * self._rng.random()
+        self._refresh_at = min(self._refresh_at, soon)
+        self._next_tick = min(self._next_tick or now, self._refresh_at)
 
     def record_heard(self, key: bytes, now: float) -> None:
         """A record was stored or brought again: our own republishing of it can wait."""

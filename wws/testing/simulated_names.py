@@ -102,8 +102,8 @@ class SimulatedLease:
 
 
 def measure_claims(simulation: Simulation, kind: NameRecords, count: int, *, within: float) -> list[float]:
-    """Let `count` random nodes claim a name each, spread over `within` seconds; the seconds from each claim to
-    `NameHeld`, sorted. A claim that is not held a minute after the last one has no time."""
+    """Let `count` random nodes claim a name each, spread over `within` seconds; the seconds from each claim
+    to `NameHeld`, sorted. A claim that is not held a minute after the last one has no time."""
     leases: list[SimulatedLease] = []
 
     def claim(number: int) -> None:

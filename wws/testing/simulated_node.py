@@ -14,6 +14,7 @@ from typing import TypeAlias
 from wws.dht.kademlia import (
     AddressesChanged,
     DropQuery,
+    EntryPointRegained,
     FindDone,
     GetDone,
     Kademlia,
@@ -243,6 +244,8 @@ class SimulatedNode:
         if other.peer_id not in self.links:
             self.link(other)
             other.link(self)
+            if other in self._entry_points and self.joined_at is not None:
+                self.tell(EntryPointRegained())
         link = self.links[other.peer_id]
         for query in self._dialling.pop(other.peer_id, []):
             if query.query_id in self._sent_at:

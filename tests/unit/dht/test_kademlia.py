@@ -12,6 +12,7 @@ from wws.dht.kademlia import (
     AddressesChanged,
     Cancel,
     DropQuery,
+    EntryPointRegained,
     FindDone,
     GetDone,
     Kademlia,
@@ -357,6 +358,22 @@ def test_the_first_peer_starts_a_look_up_of_ourselves() -> None:
     assert query.message == KadMessage(MessageType.FIND_NODE, ALICE.peer_id.to_bytes())
 
 
+def test_a_regained_entry_point_starts_another_one_soon() -> None:
+    alice = machine(ALICE)
+    assert alice.handle(EntryPointRegained(), 0, UNIX) == [], "before the first peer there is nobody to ask"
+    alice.handle(PeerJoined(BOB.peer_id, address(1), None), 0, UNIX)
+    (query,) = queries(alice.handle(TimerFired(), 0, UNIX))
+    alice.handle(QueryAnswered(query.query_id, KadMessage(MessageType.FIND_NODE)), 0.1, UNIX)
+    alice.handle(EntryPointRegained(), 100, UNIX)
+    again: list[SendQuery] = []
+    while not again:
+        wakeup = alice.next_wakeup()
+        assert wakeup is not None
+        assert wakeup <= 110
+        again = queries(alice.handle(TimerFired(), wakeup, UNIX))
+    assert again[0].message == query.message
+
+
 def test_a_newcomer_is_handed_the_records_it_is_near_to() -> None:
     alice, bob = machine(ALICE), machine(BOB)
     alice.handle(StartPut(1, KEY, NOTE), 0, UNIX)
@@ -368,6 +385,26 @@ def test_a_newcomer_is_handed_the_records_it_is_near_to() -> None:
         mesh.now = max(mesh.now, wakeup)
         mesh.tell(alice, TimerFired())
     assert bob.records.find(KEY.encode(), UNIX) == NOTE
+
+
+def test_who_was_long_away_is_handed_them_too() -> None:
+    alice, bob = machine(ALICE), machine(BOB)
+    mesh = Together(alice, bob)
+    mesh.meet()
+    for identity in (ALICE, BOB):
+        (alice if identity is BOB else bob).handle(PeerLeft(identity.peer_id), 0, UNIX)
+    mesh.now = 3.0
+    mesh.silent.add(bob.local)
+    assert mesh.tell(alice, StartPut(1, KEY, NOTE)) == [PutDone(1, 1, 1)]
+    assert bob.local in alice.routing
+    mesh.now, mesh.silent = 500.0, set()
+    mesh.meet()
+    while bob.records.find(KEY.encode(), UNIX) is None:
+        wakeup = alice.next_wakeup()
+        assert wakeup is not None
+        assert wakeup < 520
+        mesh.now = max(mesh.now, wakeup)
+        mesh.tell(alice, TimerFired())
 
 
 def test_holders_republish_what_nobody_else_brought() -> None:
