@@ -1,6 +1,7 @@
 """DNS look-ups against a server that behaves, and against one that misbehaves in each way there is."""
 
 import asyncio
+import struct
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,24 @@ async def test_an_answer_of_a_thousand_records_is_bounded() -> None:
         assert ZONE["_openswarm._tcp.boot.test"]["TXT"][0] in answer.texts
         fewer = await resolver(server, max_records=999).txt("_openswarm._tcp.boot.test")
         assert (len(fewer.texts), fewer.left_off) == (999, 1)
+
+
+class Bomb(DnsServer):
+    """Answers with small records by the thousand, each at a name of a hundred labels."""
+
+    def answer(self, wire: bytes, transport: str) -> tuple[bytes | None, float]:
+        count, flags = (0, 0x8600) if transport == "udp" else (4_000, 0x8400)  # over UDP only: ask over TCP
+        name = b"\xc0\x0c" + struct.pack("!2HIH", 16, 1, 1, 2) + b"\x01x"
+        end = wire.index(b"\x00", 12) + 5
+        head = wire[:2] + struct.pack("!5H", flags, 1, count, 0, 0)
+        return head + wire[12:end] + name * count, 0.0
+
+
+async def test_an_answer_that_costs_more_to_read_than_to_send_is_not_read() -> None:
+    """dnspython takes a second for these 56 kB."""
+    async with Bomb(ZONE) as server:
+        with pytest.raises(DnsMalformed):
+            await resolver(server).txt(".".join("a" * 100))
 
 
 @pytest.mark.parametrize("fault", [Fault.SERVFAIL, Fault.REFUSED, Fault.GARBAGE, Fault.SILENCE])

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_UDP = 1232
 """Size of a UDP answer that we say we take: it passes every path in one piece."""
 MAX_MESSAGE = 65_535
+MAX_RECORDS = 1_100
+"""Most records of a message that is read: a thousand, and what stands beside them."""
 
 
 class DnsError(WwsError):
@@ -211,7 +213,7 @@ async def ask_https(url: str, name: dns.name.Name, kind: str, config: DnsConfig)
         raise DnsTimeout(f"{url} has not answered in time") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         raise DnsNetwork(f"{url} cannot be reached: {error}") from None
-    response = _read(bytes(wire))
+    response = await _read_apart(bytes(wire))
     if response is None or not query.is_response(response):
         raise DnsMalformed(f"{url} answered with something that is no answer")
     return _judge(response, name, kind, url)
@@ -223,10 +225,17 @@ def _query(name: dns.name.Name, kind: str) -> dns.message.QueryMessage:
     return dns.message.make_query(name, kind, use_edns=0, payload=MAX_UDP)
 
 
+async def _read_apart(wire: bytes) -> dns.message.Message | None:
+    """As `_read`, in a thread: dnspython takes seconds for the worst 64 kB that a server can make up."""
+    return await asyncio.to_thread(_read, wire)
+
+
 def _read(wire: bytes) -> dns.message.Message | None:
     import dns.exception
     import dns.message
 
+    if sum(int.from_bytes(wire[start : start + 2], "big") for start in (4, 6, 8, 10)) > MAX_RECORDS:
+        return None
     try:
         return dns.message.from_wire(wire, ignore_trailing=False)
     except (dns.exception.DNSException, ValueError, IndexError, EOFError):
@@ -256,7 +265,7 @@ async def _ask_udp(
     loop = asyncio.get_running_loop()
     # Connected: the kernel drops what others send, and an unreachable port is an error at once.
     transport, answers = await loop.create_datagram_endpoint(
-        lambda: _Answers(query, config.max_strays, server_text(server)), remote_addr=server
+        lambda: _Answers(query.id, config.max_strays, server_text(server)), remote_addr=server
     )
     try:
         wire = query.to_wire()
@@ -264,19 +273,23 @@ async def _ask_udp(
             transport.sendto(wire)
             done, _ = await asyncio.wait([answers.answer], timeout=config.resend)
             if done:
-                return answers.answer.result()
+                break
+        response = await _read_apart(answers.answer.result())
+        if response is None or not query.is_response(response):
+            # The right id in front of rubbish is a broken server: waiting for more would only cost the time.
+            raise DnsMalformed(f"DNS server {server_text(server)} answered with rubbish")
+        return response
     finally:
         transport.close()
         answers.answer.cancel()
 
 
 class _Answers(asyncio.DatagramProtocol):
-    """Waits for the answer to one query; strays are ignored up to a bound."""
+    """Waits for the answer to one query, not read yet; strays are ignored up to a bound."""
 
-    def __init__(self, query: dns.message.QueryMessage, max_strays: int, server: str) -> None:
-        self.answer: asyncio.Future[dns.message.Message] = asyncio.get_running_loop().create_future()
-        self._query = query
-        self._id = query.id.to_bytes(2, "big")
+    def __init__(self, query_id: int, max_strays: int, server: str) -> None:
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._id = query_id.to_bytes(2, "big")
         self._strays_left = max_strays
         self._server = server
 
@@ -284,13 +297,11 @@ class _Answers(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
         if self.answer.done():
             return
-        response = _read(data)
-        if response is not None and self._query.is_response(response):
-            self.answer.set_result(response)
+        if data[:2] == self._id:
+            self.answer.set_result(data)
             return
         self._strays_left -= 1
-        # The right id in front of rubbish is a broken server: waiting for more would only cost the time.
-        if data[:2] == self._id or self._strays_left < 0:
+        if self._strays_left < 0:
             self.answer.set_exception(DnsMalformed(f"DNS server {self._server} answered with rubbish"))
 
     @override
@@ -309,7 +320,7 @@ async def _ask_tcp(server: tuple[str, int], query: dns.message.QueryMessage) -> 
     try:
         writer.write(query.to_wire(prepend_length=True))
         length = int.from_bytes(await reader.readexactly(2), "big")
-        response = _read(await reader.readexactly(length))
+        response = await _read_apart(await reader.readexactly(length))
     except asyncio.IncompleteReadError:
         raise DnsNetwork(f"DNS server {server_text(server)} hung up") from None
     finally:
