@@ -170,17 +170,14 @@ async def test_a_wrong_third_message() -> None:
         ([(PING, ACK, 0, b"", 1)] * 4100, "yamux_frame_flood"),
     ],
 )
-async def test_a_session_against_the_rules(
-    frames: list[tuple[int, int, int, bytes, int]], reason: str
-) -> None:
-    async with node("alice") as alice, honest_pair(alice):
-        async with await Hostile.authenticated(alice.port) as peer:
-            for kind, flags, stream, data, length in frames:
-                peer.frame(kind, flags, stream, data, length=length)
-            await peer.drain()
-            await peer.gone()
-            await until(lambda: alice.slots() == (1, 1, 0))
-            assert alice.host.refusals["connection", reason] == 1
+async def test_a_session_against_the_rules(frames: Frames, reason: str) -> None:
+    async with node("alice") as alice, honest_pair(alice), await Hostile.authenticated(alice.port) as peer:
+        for kind, flags, stream, data, length in frames:
+            peer.frame(kind, flags, stream, data, length=length)
+        await peer.drain()
+        await peer.gone()
+        await until(lambda: alice.slots() == (1, 1, 0))
+        assert alice.host.refusals["connection", reason] == 1
 
 
 async def test_bytes_that_do_not_decrypt() -> None:
