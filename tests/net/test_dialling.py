@@ -1,6 +1,8 @@
 """Where hearsay may lead a node, and whom it may keep it from."""
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 
 import pytest
 
@@ -8,8 +10,9 @@ from tests.interop.ours import until
 from tests.net.mesh_node import node
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
+from wws.errors import WwsError
 from wws.identity.keys import Identity
-from wws.runtime.dialer import DialerConfig, DialFailed
+from wws.runtime.dialer import Dialer, DialerConfig, DialFailed
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(30), pytest.mark.usefixtures("leaves_nothing")]
 
@@ -49,3 +52,38 @@ async def test_tarpits_that_the_dht_names_do_not_keep_us_from_an_entry_point() -
         assert not any(task.done() for task in stuck)
         await alice.dialer.close()
         await asyncio.gather(*stuck, return_exceptions=True)
+
+
+async def test_a_peer_is_not_dialled_at_every_port_of_a_victim() -> None:
+    visits: list[int] = []
+
+    async def visited(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(writer.get_extra_info("sockname")[1])
+        writer.close()
+
+    async with contextlib.AsyncExitStack() as stack:
+        victim = [
+            await stack.enter_async_context(await asyncio.start_server(visited, "127.0.0.1", 0))
+            for _ in range(6)
+        ]
+        alice = await stack.enter_async_context(node("alice", dialer=DialerConfig(retries=0)))
+        ports = [server.sockets[0].getsockname()[1] for server in victim]
+        with pytest.raises(DialFailed) as failed:
+            await alice.dialer.connect(NOBODY, [Multiaddr.of("127.0.0.1", port) for port in ports])
+        assert sorted(visits) == sorted(ports[:2])
+        assert [attempt.code for attempt in failed.value.attempts].count("too_many") == 4
+
+
+async def test_names_looked_up_in_one_dial_are_bounded() -> None:
+    looked_up: list[Multiaddr] = []
+
+    async def resolver(address: Multiaddr) -> Sequence[Multiaddr]:
+        looked_up.append(address)
+        raise WwsError("no such name")
+
+    async with node("alice") as alice:
+        dialer = Dialer(alice.host, resolver, DialerConfig())
+        named = [Multiaddr.parse(f"/dnsaddr/{number}.example") for number in range(16)]
+        with pytest.raises(DialFailed):
+            await dialer.connect(NOBODY, named)
+        assert looked_up == named[:4]

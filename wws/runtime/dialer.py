@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -35,6 +36,10 @@ class DialerConfig:
     """Seconds of it for names; then the dial goes on with the addresses that are known."""
     max_addresses: int = 8
     """Addresses tried in one dial, after resolution."""
+    max_ports: int = 2
+    """Of them at one IP: nobody needs more, and who names a victim's ports to many gets it few visits."""
+    max_names: int = 4
+    """DNS names looked up in one dial: each may cost its servers several questions."""
     max_concurrent: int = 64
     """Dials under way at once; further ones wait."""
     retries: int = 2
@@ -180,10 +185,13 @@ class Dialer:
     ) -> list[Multiaddr]:
         """The IP addresses to try, in order; what is left out goes to `attempts` with the reason."""
         targets: dict[Multiaddr, None] = {}
+        ports: Counter[str] = Counter()
         wanted: list[Multiaddr] = []
         for address in addresses:
             if address.peer_id not in (None, peer):
                 attempts.append(Attempt(address, "other_peer", f"the address is one of {address.peer_id}"))
+            elif not address.is_ip and sum(not known.is_ip for known in wanted) >= self._config.max_names:
+                attempts.append(Attempt(address, "too_many", "more names than are looked up"))
             else:
                 wanted.append(address)
         for resolved in await asyncio.gather(*[self._resolved(address, attempts) for address in wanted]):
@@ -196,8 +204,12 @@ class Dialer:
                     attempts.append(Attempt(target, "no_port", "has no port"))
                 elif target.without_peer() in map(Multiaddr.without_peer, self._host.listen_addresses):
                     attempts.append(Attempt(target, "self", "that is ourselves"))
-                else:
-                    targets[target.without_peer()] = None
+                elif target.without_peer() not in targets:
+                    ports[target.host] += 1
+                    if ports[target.host] > self._config.max_ports:
+                        attempts.append(Attempt(target, "too_many", "more ports of one IP than are tried"))
+                    else:
+                        targets[target.without_peer()] = None
         return _alternate_families(list(targets))[: self._config.max_addresses]
 
     async def _resolved(self, address: Multiaddr, attempts: list[Attempt]) -> Sequence[Multiaddr]:
