@@ -217,6 +217,7 @@ def _follow(
 ) -> dict[str, Any]:
     """Ask the node how far it is until it has arrived or the time is up; the last answer."""
     clock_until: float | None = None
+    has_asked = False
     while True:
         try:
             status: dict[str, Any] = call_once(ready, "swarm.get_status", timeout=STATUS_TIMEOUT)
@@ -230,6 +231,9 @@ def _follow(
             raise
         if process is None and network is not None:
             _check_network(network, status)
+        if process is None and not has_asked and status["status"] in ("failed_retrying", "lost"):
+            os.kill(ready.pid, signal.SIGHUP)  # who joins again does not want to wait for the next try
+            has_asked = True
         story.tell(status, shown, running_already=process is None)
         shown.say(_doing(status))
         now = time.monotonic()

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent_cli.demo.processes import POLL, Processes, StepFailed
+from agent_cli.demo.processes import POLL, TAIL, Processes, StepFailed
 from agent_cli.demo.records import Place, choose_places, make_domain, make_zone
 from wws.client import NodeNotRunning, call_once
 from wws.identity.keys import Identity
@@ -148,9 +148,9 @@ class Mesh:
         deadline = time.monotonic() + START_TIMEOUT
         while not is_done():
             if process.poll() is not None:
-                raise StepFailed(f"{what} ended with exit code {process.returncode}", log.read_text())
+                raise StepFailed(f"{what} ended with exit code {process.returncode}", _end_of(log))
             if time.monotonic() >= deadline:
-                raise StepFailed(f"{what} was not up after {START_TIMEOUT:g} s", log.read_text())
+                raise StepFailed(f"{what} was not up after {START_TIMEOUT:g} s", _end_of(log))
             time.sleep(POLL)
 
 
@@ -164,3 +164,7 @@ def _knows_the_others(node: NodePaths) -> bool:
     except NodeNotRunning:
         return False
     return bool(status["joined"] and status["peers"] >= BOOTSTRAP_NODES - 1)
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-TAIL:]

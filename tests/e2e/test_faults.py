@@ -157,17 +157,24 @@ def test_an_unknown_network_is_said_at_once(programs: Programs, network: tuple[s
     assert programs.running() == []
 
 
-def test_no_way_in_says_what_was_tried_and_goes_on(programs: Programs) -> None:
+def test_no_way_in_says_what_was_tried_and_goes_on(programs: Programs, mesh: Mesh) -> None:
+    node = mesh.bootstrap[0]
+    mesh.processes.kill(node.process.pid)
     network = f"example.org#{Identity.from_label('publisher').public_key.hex()}"
-    dead = f"/ip4/127.0.0.1/tcp/1/p2p/{Identity.from_label('nobody').peer_id}"
-    arguments = ("join", *LOOPBACK, "--network", network, "--dns-server", NOBODY, "--bootstrap", dead)
-    refused = programs.json("--home", "frank", *arguments, exit_code=9, **QUIET)
+    typed = ("--network", network, "--dns-server", NOBODY, "--bootstrap", node.address)
+    arguments = ("--home", "frank", "join", *LOOPBACK, *typed)
+    refused = programs.json(*arguments, exit_code=9, **QUIET)
     assert refused["errors"][0]["code"] == "no_way_in"
     assert "leave --node default" in refused["errors"][0]["hint"]
-    assert "/ip4/127.0.0.1/tcp/1" in {tried["target"] for tried in refused["data"]["tried"]}
+    assert node.place.multiaddr in {tried["target"] for tried in refused["data"]["tried"]}
     now = status(programs, "frank")
     assert (now["status"], now["joined"]) == ("failed_retrying", False)
-    assert now["join"]["next_retry_s"] > 0
+    assert now["join"]["next_retry_s"] > 30
+
+    mesh.start_bootstrap_node(1)
+    eventually(lambda: node.paths.read_ready() is not None)
+    again = programs.json(*arguments, **QUIET)["data"]  # does not wait for the next try
+    assert (again["already_running"], again["joined"]) == (True, True)
     assert programs.wws("--home", "frank", "leave").returncode == 0
 
 

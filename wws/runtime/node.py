@@ -162,10 +162,11 @@ class Node:
         return tuple(released)
 
     def reload(self, config: NodeConfig) -> None:
-        """Take over settings that were read again: limits on connections, what is announced."""
+        """Take over settings that were read again; a node without a way in looks for one at once."""
         self.config = config
         self.host.reconfigure(host_config(config))
         self.refresh_addresses()
+        self.discovery.retry()
 
     def refresh_addresses(self) -> None:
         """Find out what to announce now; whoever has to know is told of a change."""
