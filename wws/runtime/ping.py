@@ -67,7 +67,7 @@ class PingService:
     async def _answer(self, stream: Stream) -> None:
         while True:
             async with asyncio.timeout(self._config.idle_timeout):
-                data = await stream.read()  # as it comes: by 32 bytes a flood would cost a hundred times as much
+                data = await stream.read()  # as it comes: by 32 bytes a flood would cost far more
                 if not data:
                     break
                 await stream.write(data)
