@@ -55,6 +55,26 @@ async def test_a_peer_that_left_can_come_again() -> None:
             await until(lambda: alice.slots() == (0, 0, 0))
 
 
+async def test_a_peer_that_says_it_leaves_is_dialled_anew() -> None:
+    async with node("alice") as alice, node("bob") as bob:
+        first = await alice.dial(bob.address)
+        stream = first.open_stream(ECHO)
+        await stream.write(b"hello")
+        assert await stream.read_exactly(5) == b"hello"
+        at_bob = await bob.connection_with(alice.peer_id)
+        at_bob.machine.go_away(0)
+        at_bob.flush()
+        await until(lambda: first.is_leaving)
+        assert alice.host.connection_to(bob.peer_id) is None
+        second = await alice.dial(bob.address)
+        assert second is not first
+        await stream.write(b"again")  # what was open goes on
+        assert await stream.read_exactly(5) == b"again"
+        await stream.finish()
+        await until(lambda: first.is_closed)
+        assert await alice.ping.ping(second) > 0
+
+
 async def test_of_a_simultaneous_open_exactly_one_connection_is_left() -> None:
     async with node("alice", QUICK_SETTLE) as alice, node("bob", QUICK_SETTLE) as bob:
         await asyncio.gather(alice.dial(bob.address), bob.dial(alice.address))

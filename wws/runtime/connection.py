@@ -92,6 +92,7 @@ class Connection(asyncio.Protocol):
         "connection_id",
         "identification",
         "identify_done",
+        "is_leaving",
         "opened_at",
         "outbound",
         "peer_id",
@@ -121,6 +122,8 @@ class Connection(asyncio.Protocol):
         self.identify_done = False
         """Whether identify has ended, one way or the other."""
         self.write_paused = False
+        self.is_leaving = False
+        """Whether the peer takes no new streams: a new connection is wanted for those."""
         self._host = host
         self._machine = machine
         self._transport: asyncio.Transport | None = None
@@ -428,8 +431,9 @@ class Connection(asyncio.Protocol):
                     self._become_established(peer_id)
                 case PongReceived():
                     self._host.pong(self)
-                case _:  # GoneAway
-                    pass  # no new streams of ours: open_stream says so; the open ones go on
+                case _:  # GoneAway: the open streams go on, and then there is nothing left to wait for
+                    self.is_leaving = True
+                    self._close_if_left()
 
     def _become_established(self, peer_id: PeerId) -> None:
         self.peer_id = peer_id
@@ -472,6 +476,11 @@ class Connection(asyncio.Protocol):
         if stream is not None and stream.closed:
             del self.streams[stream_id]
             self._host.streams_changed(self)
+            self._close_if_left()
+
+    def _close_if_left(self) -> None:
+        if self.is_leaving and not self.streams:
+            self.close("the peer is leaving")
 
     def _set_option(self, level: int, option: int, value: int | bytes) -> None:
         assert self._transport is not None

@@ -227,7 +227,7 @@ class Host:
         """The connection to use for a peer, if there is one."""
         for connection_id in self.table.of_peer(peer):
             connection = self._connections.get(connection_id)
-            if connection is not None and connection.is_established:
+            if connection is not None and connection.is_established and not connection.is_leaving:
                 return connection
         return None
 
