@@ -69,6 +69,8 @@ class DhtDriverConfig:
     """Seconds after which an operation that has not ended is given up."""
     max_requests_per_second: float = 100.0
     """Requests of one peer on all its streams; further ones wait, so that its own streams slow it down."""
+    prefix_share: int = 4
+    """Peers' worth of requests that one public IPv4 /24 or IPv6 /56 gets: identities cost nothing."""
     protect_interval: float = 15.0
     """Seconds between two looks at whose connections are worth keeping."""
 
@@ -96,6 +98,7 @@ class DhtDriver:
         self._replies: dict[int, KadMessage | None] = {}
         self._members: set[PeerId] = set()
         self._next_request: dict[PeerId, float] = {}
+        self._next_of_prefix: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._protect_at = 0.0
         self._server = False
@@ -275,7 +278,7 @@ class DhtDriver:
             if data is None:
                 break
             request = KadMessage.parse(data)
-            await self._take_turn(connection.peer_id)
+            await self._take_turn(connection)
             reply = self._answer(connection.peer_id, request)
             if reply is not None:
                 async with asyncio.timeout(self._config.idle_timeout):
@@ -284,11 +287,14 @@ class DhtDriver:
                 return  # refused: the stream ends without an answer
         stream.close_write()
 
-    async def _take_turn(self, peer: PeerId) -> None:
-        """Wait until a peer may have its next request answered, on whichever stream it came."""
-        now = self._host.clock.monotonic()
-        turn = max(now, self._next_request.get(peer, now))
-        self._next_request[peer] = turn + 1 / self._config.max_requests_per_second
+    async def _take_turn(self, connection: Connection) -> None:
+        """Wait until a peer, and its prefix, may have the next request answered, whatever its stream."""
+        now, interval = self._host.clock.monotonic(), 1 / self._config.max_requests_per_second
+        turn = max(now, self._next_request.get(connection.peer_id, now))
+        self._next_request[connection.peer_id] = turn + interval
+        if (prefix := self._prefix(connection)) is not None:
+            turn = max(turn, self._next_of_prefix.get(prefix, now))
+            self._next_of_prefix[prefix] = turn + interval / self._config.prefix_share
         if turn > now:
             await asyncio.sleep(turn - now)
 
@@ -365,4 +371,5 @@ class DhtDriver:
         if now >= self._protect_at:
             self._protect_at = now + self._config.protect_interval
             self._protect_useful()
+            self._next_of_prefix = {name: at for name, at in self._next_of_prefix.items() if at > now}
         self._feed(TimerFired())
