@@ -146,6 +146,14 @@ def test_a_node_that_runs_stays_in_its_network(programs: Programs, lasting: Mesh
     assert join(programs, lasting, "dave")["data"]["already_running"]
 
 
+def test_with_relay_only_nobody_is_told_an_address(programs: Programs, lasting: Mesh) -> None:
+    data = join(programs, lasting, "heidi", "--relay-only")["data"]
+    assert (data["name"], data["addresses"]) == ("heidi", [])
+    join(programs, lasting, "ivan")
+    found = programs.json("--home", "ivan", "resolve", "heidi")["data"]
+    assert (found["did"], found["addresses"]) == (data["did"], [])
+
+
 # Ways in
 
 
