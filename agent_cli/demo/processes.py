@@ -98,12 +98,14 @@ class Processes:
         try:
             found = folder.lstat()
             notes = json.loads((folder / NOTES).read_bytes())
+            schema = notes["schema"]
             noted = [Noted(int(pid), started) for pid, started in notes["processes"]]
         except (OSError, ValueError, KeyError, TypeError):
             raise WrongUsage(f"{folder} is not the folder of a demo.") from None
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or notes.get("schema") != SCHEMA:
+        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and schema == SCHEMA
+        if not is_ours or any(process.pid <= 1 for process in noted):
             raise WrongUsage(f"{folder} is not the folder of a demo.")
-        return cls(folder, Interrupts(), noted)
+        return cls(folder.absolute(), Interrupts(), noted)
 
     def start(self, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Start a module of Python that stays; what it says goes to `log`."""

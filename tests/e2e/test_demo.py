@@ -92,7 +92,7 @@ def test_what_a_killed_demo_left_can_be_stopped(programs: Programs) -> None:
     process.communicate()
     folder = next(programs.folder.glob("wws-demo-*"))
     assert leftovers(programs)
-    assert programs.json("demo", "--stop", str(folder))["data"] == {"stopped": str(folder)}
+    assert programs.json("demo", "--stop", folder.name)["data"] == {"stopped": folder.name}
     assert leftovers(programs) == []
 
 
@@ -118,9 +118,10 @@ def test_a_failure_shows_what_the_command_said(programs: Programs) -> None:
 def test_only_the_folder_of_a_demo_is_removed(programs: Programs) -> None:
     mine = programs.folder / "mine"
     mine.mkdir()
-    (mine / "demo.json").write_text('{"schema": 1}')
-    for folder in (mine, programs.folder / "nowhere"):
-        failed = programs.json("demo", "--stop", str(folder), exit_code=2)
+    for notes in (None, "[]", '{"schema": 1}', '{"schema": 1, "processes": [[-1, null]]}'):
+        if notes is not None:
+            (mine / "demo.json").write_text(notes)
+        failed = programs.json("demo", "--stop", str(mine), exit_code=2)
         assert failed["errors"][0]["code"] == "wrong_usage"
     assert mine.is_dir()
 
