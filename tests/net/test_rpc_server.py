@@ -444,6 +444,19 @@ async def test_unfinished_lines_of_all_clients_share_a_bound(home: Path) -> None
             task.cancel()
 
 
+async def test_a_long_line_is_read_of_those_alone_who_show_a_token(home: Path) -> None:
+    """Reading 2 MiB of brackets takes a second, in which the node does nothing else."""
+    async with serving(home) as rig:
+        padding = {"note": "x" * 20_000}
+        stranger = await rig.on_tcp()
+        answer = await stranger.ask("swarm.get_status", padding, token="x" * 43)
+        assert answer["error"]["data"]["code"] == "line_too_long"
+        assert await stranger.ended()
+        for client, token in ((await rig.on_tcp(), rig.cookie()), (await rig.on_socket(), None)):
+            answer = await client.ask("swarm.get_status", padding, token=token)
+            assert answer["error"]["code"] == -32602  # it was read: there is no parameter of that name
+
+
 async def test_a_silent_client_is_cut(home: Path) -> None:
     async with serving(home, connection=ConnectionConfig(idle_timeout=0.05)) as rig:
         client = await rig.on_tcp()

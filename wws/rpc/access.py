@@ -9,10 +9,17 @@ through `judge`; nothing else in the server knows who anybody is.
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 from wws.errors import WwsError
 from wws.rpc.methods import Method, Who
+
+_TOKEN: Final = re.compile(rb'"token"[ \t]{0,8}:[ \t]{0,8}"([^"\\]{1,256})"')
+_MOST_TOKENS: Final = 100
+"""As many as there may be calls in a batch."""
 
 
 class Unauthorised(WwsError):
@@ -67,6 +74,13 @@ class Access:
             raise Unauthorised("no valid token")
         if method.who is Who.SOCKET:
             raise NotAllowed(f"{method.name} is open on the unix socket only")
+
+    def is_shown(self, line: bytes) -> bool:
+        """Whether a line seems to bring the cookie, before it is parsed: enough to read it, not for a call."""
+        if self._cookie is None:
+            return False
+        shown = [match[1].decode("ascii", "replace") for match in islice(_TOKEN.finditer(line), _MOST_TOKENS)]
+        return sum(_same(self._cookie, token) for token in shown) > 0
 
 
 def _same(secret: str, shown: str) -> bool:

@@ -26,6 +26,7 @@ from wws.rpc.wire import (
     Batch,
     Invalid,
     LineSplitter,
+    LineTooLong,
     NotJsonRpc,
     Request,
     WireConfig,
@@ -55,6 +56,9 @@ class ConnectionConfig:
     """Seconds that calls under way get when the server closes."""
     max_calls: int = 16
     """Calls of one client at a time."""
+    max_unproven: int = 16 * 1024
+    """Bytes of a line that is read of somebody on TCP who shows no valid token in it: one of 2 MiB can take a
+    second to read, in which the node does nothing else."""
 
 
 class MethodNotFound(WwsError):
@@ -184,6 +188,8 @@ class RpcConnection:
 
     async def _take(self, line: bytes) -> None:
         """Start what the line asks for; waits while all slots are taken."""
+        if not self._is_known and len(line) > self._config.max_unproven and not self._access.is_shown(line):
+            raise LineTooLong("a line of this length must show a valid token")
         asked = parse_line(line, self._wire)
         match asked:
             case Request():
