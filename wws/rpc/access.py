@@ -76,7 +76,7 @@ class Access:
             raise NotAllowed(f"{method.name} is open on the unix socket only")
 
     def is_shown(self, line: bytes) -> bool:
-        """Whether a line seems to bring the cookie, before it is parsed: enough to read it, not for a call."""
+        """Whether a line seems to bring the cookie, before it is parsed: enough to read it, not to call."""
         if self._cookie is None:
             return False
         shown = [match[1].decode("ascii", "replace") for match in islice(_TOKEN.finditer(line), _MOST_TOKENS)]
