@@ -71,7 +71,7 @@ class Programs:
             return (
                 process.pid != os.getpid()
                 and process.status() != psutil.STATUS_ZOMBIE
-                and process.environ().get("HOME") == str(self.folder)
+                and Path(process.environ().get("HOME", "/")).is_relative_to(self.folder)
             )
         except psutil.Error:
             return False
