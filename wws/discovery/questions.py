@@ -130,7 +130,10 @@ class Questions:
             if isinstance(error, BundleEquivocation)
         ]
         if choice.first_contact:
-            message = "no earlier bundle is remembered: an old one could not be told from the newest"
+            message = (
+                "first contact with this network: whether its list of entry points is the newest "
+                "cannot be told yet (normal at a first join)"
+            )
             commands.append(Warn("bundle_first_contact", message))
         if choice.changed:
             commands += [SaveNetworkState(self._bundles.to_json()), BundleTaken(choice.bundle)]

@@ -210,12 +210,16 @@ class NodePaths:
         return self.run / "lock"
 
     def socket(self, env: Mapping[str, str]) -> Path:
-        """Where the RPC socket lies: beside `ready.json`; in the runtime folder when that is too long."""
+        """Where the RPC socket lies: beside `ready.json`; in the runtime folder when that is too long,
+        and in one of ours below `/tmp` when even that one is."""
         path = self.run / "rpc.sock"
         if len(os.fsencode(path.absolute())) <= MAX_SOCKET_PATH:
             return path
         digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
-        return runtime_folder(env) / f"{digest}.sock"
+        short = runtime_folder(env) / f"{digest}.sock"
+        if len(os.fsencode(short)) <= MAX_SOCKET_PATH:
+            return short
+        return private_folder(Path("/tmp", f"wws-{os.getuid()}")) / f"{digest}.sock"  # noqa: S108 - checked
 
     def read_ready(self) -> Ready | None:
         """What the node says of itself, or `None` unless it is running now, as a process of this user."""

@@ -244,6 +244,12 @@ class TestSocket:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
 
+    def test_a_runtime_folder_that_is_too_long_itself_is_not_used(self, tmp_path: Path):
+        runtime = tmp_path / ("r" * MAX_SOCKET_PATH)
+        runtime.mkdir()
+        node = Home(Path("/" + "x" * MAX_SOCKET_PATH)).node("alice")
+        assert len(os.fsencode(node.socket({"XDG_RUNTIME_DIR": str(runtime)}))) <= MAX_SOCKET_PATH
+
     def test_without_xdg_it_lies_in_the_temporary_folder(self, tmp_path: Path):
         for env in ({"TMPDIR": str(tmp_path)}, {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": "/nonexistent"}):
             assert runtime_folder(env) == tmp_path / f"wws-{os.getuid()}"
