@@ -40,7 +40,9 @@ class PeerLeft(Event):
 @dataclass(frozen=True, slots=True)
 class EntryPointRegained(Event):
     """An entry point that was lost is connected again. The network may have been divided, and have another
-    half whose peers nobody here knows: we look around soon instead of at the next refresh."""
+    half whose peers nobody here knows: the entry point is asked at once who of them is near us."""
+
+    peer: PeerId
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -65,6 +65,7 @@ from wws.dht.serving import Serving
 from wws.dht.size import SizeConfig, SwarmSize, SwarmSizeEstimate
 from wws.dht.store import Outcome, ProviderStore, RecordKind, RecordStore, StoreConfig, StoreRefused
 from wws.dht.upkeep import (
+    AskNewcomer,
     BringRecord,
     CheckPeer,
     LookForKey,
@@ -105,6 +106,8 @@ class KademliaConfig:
     """Operations of callers at once; one more is refused with `TooManyOperations`."""
     max_provided: int = 1_024
     """Keys that this node announces."""
+    strangers: int = 3
+    """Unknown peers among our closest k, named by one answer, that make us look for ourselves among them."""
     long_away: float = 60.0
     """Seconds without a connection or a word after which a peer that comes back is a newcomer."""
     bucket_lookup_k: int = 8
@@ -220,9 +223,8 @@ class Kademlia:
                 else:
                     self.routing.disconnected(peer)
                 return []
-            case EntryPointRegained():
-                self._upkeep.refresh_soon(now)
-                return []
+            case EntryPointRegained(peer=peer):
+                return self._ask_newcomer(peer, now)
             case StartGet(op=op, key=key):
                 return self._start_get(op, key, now, unix_now)
             case StartPut(op=op, key=key, value=value):
@@ -354,15 +356,19 @@ class Kademlia:
             op, key, KadMessage(MessageType.ADD_PROVIDER, key, provider_peers=ourselves), 1, now
         )
 
-    def _begin(self, operation: Operation, now: float, unix_now: int) -> list[KademliaCommand]:
+    def _begin(
+        self, operation: Operation, now: float, unix_now: int, *, seeds: Sequence[WirePeer] | None = None
+    ) -> list[KademliaCommand]:
         if operation.op is not None:
             self._operations[operation.op] = operation
         else:
             self._background.append(operation)
-        seeds = self.routing.closest(operation.lookup.target, self.config.lookup.k, proven=True)
-        if len(seeds) < self.config.lookup.k:
-            seeds = self.routing.closest(operation.lookup.target, self.config.lookup.k)
-        steps = operation.start([contact.named for contact in seeds], now, unix_now)
+        if seeds is None:
+            contacts = self.routing.closest(operation.lookup.target, self.config.lookup.k, proven=True)
+            if len(contacts) < self.config.lookup.k:
+                contacts = self.routing.closest(operation.lookup.target, self.config.lookup.k)
+            seeds = [contact.named for contact in contacts]
+        steps = operation.start(seeds, now, unix_now)
         return self._carry_out(operation, steps, now, unix_now)
 
     def _cancel(self, op: int) -> list[KademliaCommand]:
@@ -400,7 +406,7 @@ class Kademlia:
         operation = query.operation
         if operation is None:
             self._take_rival(query.message, message, unix_now)
-            return []
+            return self._meet_neighbours(message, now, unix_now)
         steps = operation.answered(query.peer, query.purpose, message, now, unix_now)
         return self._carry_out(operation, steps, now, unix_now)
 
@@ -438,6 +444,35 @@ class Kademlia:
         if answer.record.value != sent.record.value:
             self._offer(sent.key, answer.record.value, unix_now)
 
+    def _ask_newcomer(self, peer: PeerId, now: float) -> list[KademliaCommand]:
+        """Ask one peer who is near us: it may come from a part of the network that nobody here knows."""
+        contact = self.routing.find(peer)
+        if contact is None:
+            return []
+        message = KadMessage(MessageType.FIND_NODE, self.local.to_bytes())
+        return [self._send(None, Outgoing(peer, contact.named.addresses, message, Purpose.ASK), now)]
+
+    def _meet_neighbours(
+        self, message: KadMessage | None, now: float, unix_now: int
+    ) -> list[KademliaCommand]:
+        """Look for ourselves among strangers, when an answer names several who are our neighbours."""
+        if message is None or message.key != self.local.to_bytes():
+            return []
+        k, own = self.config.lookup.k, position_of_peer(self.local)
+        known = self.routing.closest(own, k)
+        reach = known[-1].position ^ own if len(known) >= k else KEY_SPACE
+        strangers = [
+            named
+            for named in message.closer_peers[:k]
+            if named.peer_id not in self.routing
+            and named.peer_id != self.local
+            and position_of_peer(named.peer_id) ^ own < reach
+        ]
+        if len(strangers) < min(self.config.strangers, k) or not self._upkeep.may_refresh(now):
+            return []
+        operation = self._find(None, self.local.to_bytes(), None, self.config.lookup, now)
+        return self._begin(operation, now, unix_now, seeds=strangers)
+
     def _offer(self, key: bytes, value: bytes, unix_now: int) -> Outcome | None:
         """Keep a value that we put, or found, if it wins; `None` when it is refused."""
         try:
@@ -470,6 +505,8 @@ class Kademlia:
                 )
             case LookForKey(key=key):
                 return self._begin(self._find(None, key, None, self._narrow, now), now, unix_now)
+            case AskNewcomer(peer=peer):
+                return self._ask_newcomer(peer, now)
             case CheckPeer(contact=contact):
                 message = KadMessage(MessageType.FIND_NODE, self.local.to_bytes())
                 return [

@@ -37,6 +37,9 @@ class UpkeepConfig:
     """Seconds after a newcomer in the neighbourhood until such a look-up is made early."""
     newcomer_refresh_spacing: float = 120.0
     """Seconds between early ones."""
+    ask_newcomer_spacing: float = 60.0
+    """Seconds between newcomers that are asked who is near us. Two parts of a network that grow together
+    learn of each other in this way, whoever of them met first."""
     bucket_refresh_interval: float = 600.0
     """Seconds between look-ups into a bucket that stays thin."""
     wanted_peers: int = 160
@@ -88,6 +91,13 @@ class LookForKey:
 
 
 @dataclass(frozen=True, slots=True)
+class AskNewcomer:
+    """Ask a newcomer who is near us."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class CheckPeer:
     contact: Contact
 
@@ -103,7 +113,7 @@ class Provide:
     key: bytes
 
 
-Task: TypeAlias = LookForSelf | LookForKey | CheckPeer | BringRecord | Provide
+Task: TypeAlias = LookForSelf | LookForKey | AskNewcomer | CheckPeer | BringRecord | Provide
 
 
 class Upkeep:
@@ -123,6 +133,9 @@ class Upkeep:
         self._refresh_at: float | None = None
         self._last_refresh = float("-inf")
         self._widen_at = 0.0
+        self._last_newcomer: PeerId | None = None
+        self._ask_newcomer_at = 0.0
+        self._last_met = float("-inf")
         self._check_at = 0.0
         self._peers_when_widened = 0
         self._bucket_due: dict[int, float] = {}
@@ -146,6 +159,8 @@ class Upkeep:
         if self._refresh_at is None:
             self._refresh_at = now
             self._next_tick = now
+        else:
+            self._last_newcomer = peer
         if self._routing.is_near(peer, self._config.neighbourhood):
             early = max(
                 now + self._config.newcomer_refresh_after,
@@ -161,14 +176,12 @@ class Upkeep:
             self._newcomers.append(peer)
             self._next_tick = min(self._next_tick or now, now + self._config.busy_tick)
 
-    def refresh_soon(self, now: float) -> None:
-        """Look for ourselves within moments, unless we just did."""
-        if self._refresh_at is None:
-            return
-        least = self._last_refresh + self._config.newcomer_refresh_after
-        soon = max(now, least) + self._config.newcomer_refresh_after * self._rng.random()
-        self._refresh_at = min(self._refresh_at, soon)
-        self._next_tick = min(self._next_tick or now, self._refresh_at)
+    def may_refresh(self, now: float) -> bool:
+        """Whether strangers may be looked among now: not more often than newcomers are asked."""
+        if now - self._last_met < self._config.ask_newcomer_spacing / 2:
+            return False
+        self._last_met = now
+        return True
 
     def record_heard(self, key: bytes, now: float) -> None:
         """A record was stored or brought again: our own republishing of it can wait."""
@@ -203,6 +216,10 @@ class Upkeep:
             self._check_at = now + self._spread(self._config.check_spacing)
             stale = self._routing.to_check(now, self._config.check_interval, self._config.checks_at_once)
             tasks += [CheckPeer(contact) for contact in stale]
+        if self._last_newcomer is not None and self._ask_newcomer_at <= now:
+            self._ask_newcomer_at = now + self._spread(self._config.ask_newcomer_spacing)
+            tasks.append(AskNewcomer(self._last_newcomer))
+            self._last_newcomer = None
         self._look_for_handovers()
         tasks += self._due_handovers()
         tasks += self._due_republish(now, serving)

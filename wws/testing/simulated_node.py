@@ -245,7 +245,7 @@ class SimulatedNode:
             self.link(other)
             other.link(self)
             if other in self._entry_points and self.joined_at is not None:
-                self.tell(EntryPointRegained())
+                self.tell(EntryPointRegained(other.peer_id))
         link = self.links[other.peer_id]
         for query in self._dialling.pop(other.peer_id, []):
             if query.query_id in self._sent_at:

@@ -358,20 +358,19 @@ def test_the_first_peer_starts_a_look_up_of_ourselves() -> None:
     assert query.message == KadMessage(MessageType.FIND_NODE, ALICE.peer_id.to_bytes())
 
 
-def test_a_regained_entry_point_starts_another_one_soon() -> None:
+def test_a_regained_entry_point_leads_to_the_other_half() -> None:
     alice = machine(ALICE)
-    assert alice.handle(EntryPointRegained(), 0, UNIX) == [], "before the first peer there is nobody to ask"
+    assert alice.handle(EntryPointRegained(BOB.peer_id), 0, UNIX) == [], "only one that serves is asked"
     alice.handle(PeerJoined(BOB.peer_id, address(1), None), 0, UNIX)
-    (query,) = queries(alice.handle(TimerFired(), 0, UNIX))
-    alice.handle(QueryAnswered(query.query_id, KadMessage(MessageType.FIND_NODE)), 0.1, UNIX)
-    alice.handle(EntryPointRegained(), 100, UNIX)
-    again: list[SendQuery] = []
-    while not again:
-        wakeup = alice.next_wakeup()
-        assert wakeup is not None
-        assert wakeup <= 110
-        again = queries(alice.handle(TimerFired(), wakeup, UNIX))
-    assert again[0].message == query.message
+    (query,) = queries(alice.handle(EntryPointRegained(BOB.peer_id), 0, UNIX))
+    own = ALICE.peer_id.to_bytes()
+    assert query.message == KadMessage(MessageType.FIND_NODE, own)
+    strangers = tuple(WirePeer(Identity.from_label(f"stranger {n}").peer_id) for n in range(5))
+    answer = KadMessage(MessageType.FIND_NODE, own, None, (*strangers, WirePeer(ALICE.peer_id)))
+    asked = queries(alice.handle(QueryAnswered(query.query_id, answer), 0.1, UNIX))
+    assert {query.peer for query in asked} == {stranger.peer_id for stranger in strangers}
+    (query,) = queries(alice.handle(EntryPointRegained(BOB.peer_id), 1, UNIX))
+    assert alice.handle(QueryAnswered(query.query_id, answer), 1.1, UNIX) == [], "not again so soon"
 
 
 def test_a_newcomer_is_handed_the_records_it_is_near_to() -> None:
