@@ -197,6 +197,8 @@ class Connection(asyncio.Protocol):
         return stream
 
     def send(self, stream_id: int, data: memoryview) -> int:
+        if self._error is not None:
+            raise ConnectionLost(str(self._error))
         accepted = self._machine.send(stream_id, data)
         # What did not fit makes room for the rest: nobody else would wake its writer.
         if accepted < len(data) or self._machine.buffered_to_send > _WRITE_NOW:

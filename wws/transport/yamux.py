@@ -177,6 +177,7 @@ class Yamux:
             part = view[offset : min(size, offset + MAX_PAYLOAD)]
             self._outgoing.append(HEADER.pack(0, DATA, flags, stream_id, len(part)) + part)
             self.buffered += len(part) + HEADER_LENGTH
+            self._budget.sent_data()
         return size
 
     def send_capacity(self, stream_id: int) -> int:
@@ -393,7 +394,7 @@ class Yamux:
         if flags & FIN and not stream.state & ENDED_BY_PEER:
             self._end(stream_id, stream, events)
         elif not needed and length < self._config.small_update:
-            self._budget.charge(now)
+            self._budget.charge_update(now)
 
     def _begin_body(self, stream_id: int, stream: Stream, length: int, ends: bool) -> None:
         if length > stream.credit:

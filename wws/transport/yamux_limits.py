@@ -32,7 +32,12 @@ class YamuxConfig:
     control_frames_burst: int = 4_000
     """Control frames that a peer may send at once."""
     small_update: int = 1024
-    """A window update of fewer bytes counts as a control frame."""
+    """A window update of fewer bytes counts as a control frame, unless data of ours called for it."""
+    updates_per_frame: int = 4
+    """Small window updates that one data frame of ours may be answered with: js grants what it reads piece by
+    piece, however small the piece."""
+    max_updates_owed: int = 4_096
+    """How many of those may add up."""
     max_skipped_ids: int = 1_024
     """Stream ids that are remembered because higher ones were opened before them."""
     keep_alive_interval: float = 30.0
@@ -52,12 +57,26 @@ DEFAULT_CONFIG: Final = YamuxConfig()
 class ControlBudget:
     """A token bucket: how many control frames the peer may still send."""
 
-    __slots__ = ("_burst", "_rate", "_tokens", "_updated_at")
+    __slots__ = ("_burst", "_max_owed", "_owed", "_per_frame", "_rate", "_tokens", "_updated_at")
 
     def __init__(self, config: YamuxConfig, now: float) -> None:
         self._rate = config.control_frames_per_second
         self._burst = self._tokens = float(config.control_frames_burst)
         self._updated_at = now
+        self._per_frame = config.updates_per_frame
+        self._max_owed = config.max_updates_owed
+        self._owed = 0
+
+    def sent_data(self) -> None:
+        """We sent a data frame: the peer owes us window updates."""
+        self._owed = min(self._max_owed, self._owed + self._per_frame)
+
+    def charge_update(self, now: float) -> None:
+        """A small window update came: free while it is owed, else as `charge`."""
+        if self._owed:
+            self._owed -= 1
+        else:
+            self.charge(now)
 
     def charge(self, now: float) -> None:
         """Take one token. Raises `FrameFlood` when there is none."""

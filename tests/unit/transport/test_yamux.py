@@ -560,6 +560,24 @@ def test_rapid_reset() -> None:
     violates(bob, frame(WINDOW_UPDATE, SYN, 101), FrameFlood)
 
 
+def test_small_updates_are_free_as_far_as_our_data_called_for_them() -> None:
+    """js grants the window piece by piece: two or three updates for each frame that it was sent."""
+    config = YamuxConfig(control_frames_burst=5, control_frames_per_second=0.0, max_updates_owed=40)
+    bob = responder(config)
+    hear(bob, frame(WINDOW_UPDATE, SYN, 1))  # an opening is charged: four are left
+    for _ in range(100):
+        bob.send(1, bytes(1000))
+        bob.frames_to_send()
+        for _ in range(4):
+            hear(bob, frame(WINDOW_UPDATE, 0, 1, 250))
+    for _ in range(100):
+        bob.send(1, b"x")
+        bob.frames_to_send()
+    for _ in range(40 + 4):
+        hear(bob, frame(WINDOW_UPDATE, 0, 1, 1))
+    violates(bob, frame(WINDOW_UPDATE, 0, 1, 1), FrameFlood)
+
+
 def test_an_honest_upload_costs_no_budget() -> None:
     # One token for the opening, one for alice's measuring of the round trip.
     alice, bob = sessions(bob=YamuxConfig(control_frames_burst=2, control_frames_per_second=0.0))
