@@ -16,10 +16,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
+from wws.dht.config import KademliaConfig
 from wws.dht.events import (
     AddressesChanged,
     Cancel,
@@ -45,25 +45,16 @@ from wws.dht.events import (
     StartPut,
     TimerFired,
 )
-from wws.dht.lookup import Lookup, LookupConfig, Pace
+from wws.dht.lookup import Lookup
 from wws.dht.messages import KadMessage, KadRecord, MessageType, WirePeer
-from wws.dht.operations import (
-    FindOperation,
-    FindProvidersOperation,
-    GetOperation,
-    Judge,
-    Operation,
-    OperationConfig,
-    Outgoing,
-    Purpose,
-    Step,
-    StoreOperation,
-)
-from wws.dht.positions import KEY_SPACE, position_of_key, position_of_peer
-from wws.dht.routing import RoutingConfig, RoutingTable
+from wws.dht.operations import Operation, Outgoing, Purpose, Step
+from wws.dht.planner import Planner
+from wws.dht.positions import KEY_SPACE, position_of_peer
+from wws.dht.queries import Queries, Query
+from wws.dht.routing import RoutingTable
 from wws.dht.serving import Serving
-from wws.dht.size import SizeConfig, SwarmSize, SwarmSizeEstimate
-from wws.dht.store import Outcome, ProviderStore, RecordKind, RecordStore, StoreConfig, StoreRefused
+from wws.dht.size import SwarmSize, SwarmSizeEstimate
+from wws.dht.store import Outcome, ProviderStore, RecordKind, RecordStore, StoreRefused
 from wws.dht.upkeep import (
     AskNewcomer,
     BringRecord,
@@ -73,7 +64,6 @@ from wws.dht.upkeep import (
     Provide,
     Task,
     Upkeep,
-    UpkeepConfig,
 )
 from wws.errors import LocalProtocolError, WwsError
 from wws.identity.peer_id import PeerId
@@ -92,58 +82,10 @@ KademliaCommand: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class KademliaConfig:
-    lookup: LookupConfig = field(default_factory=LookupConfig)
-    operation: OperationConfig = field(default_factory=OperationConfig)
-    routing: RoutingConfig = field(default_factory=RoutingConfig)
-    store: StoreConfig = field(default_factory=StoreConfig)
-    size: SizeConfig = field(default_factory=SizeConfig)
-    upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
-    query_timeout: float = 10.0
-    """Seconds for one query, dialling included."""
-    max_operations: int = 256
-    """Operations of callers at once; one more is refused with `TooManyOperations`."""
-    max_provided: int = 1_024
-    """Keys that this node announces."""
-    strangers: int = 3
-    """Unknown peers among our closest k, named by one answer, that make us look for ourselves among them."""
-    long_away: float = 60.0
-    """Seconds without a connection or a word after which a peer that comes back is a newcomer."""
-    bucket_lookup_k: int = 8
-    """Peers that a look-up into a thin bucket is after."""
-    first_round_trip: float = 0.2
-    """Assumed seconds for a round trip before one was measured."""
-    slow_round_trips: float = 2.0
-    """Round trips after which a peer gives its place among the concurrent queries away."""
-    late_round_trips: float = 3.0
-    """Round trips after which a connected peer counts as late."""
-    late_dial_round_trips: float = 8.0
-    """Round trips after which a peer that must be dialled (about four) counts as late."""
-    least_late: float = 0.25
-    """Seconds before which nobody counts as late. Half of it for slow."""
-    sure_share: float = 0.5
-    """Peers within this share of the distance where k are expected are among the closest beyond doubt."""
-    dense_share: float = 0.6
-    """Within this share of that distance all peers are asked, also when they are more than k."""
-
-
 class TooManyOperations(WwsError):
     """The node has as many look-ups under way as it does at once. Try again in a moment."""
 
     code = "busy"
-
-
-@dataclass(slots=True)
-class _Query:
-    """A `SendQuery` on its way. `operation` is `None` for checks and for records brought to others."""
-
-    operation: Operation | None
-    peer: PeerId
-    purpose: Purpose
-    message: KadMessage
-    sent_at: float
-    connected: bool
 
 
 class Kademlia:
@@ -162,18 +104,14 @@ class Kademlia:
         self.serving = False
         self.addresses: tuple[Multiaddr, ...] = ()
         self._size = SwarmSize(config.lookup.k, config.size)
+        self._queries = Queries(config)
+        self._plan = Planner(local, config, self._size, self.records, self.providers, self._queries.pace_of)
         self._upkeep = Upkeep(local, self.routing, self.records, config.upkeep, config.lookup.k, rng)
         self._served = Serving(
             local, self.routing, self.records, self.providers, config.lookup.k, self.refusals
         )
-        self._narrow = _narrowed(config.lookup, config.bucket_lookup_k)
         self._operations: dict[int, Operation] = {}
         self._background: list[Operation] = []
-        self._queries: dict[int, _Query] = {}
-        self._next_query = 0
-        self._connected: set[PeerId] = set()
-        self._round_trip = config.first_round_trip
-        self._measured = False
         self.joined = False
         """Whether a look-up of ourselves has come to its end with at least one answer."""
 
@@ -182,7 +120,7 @@ class Kademlia:
     @property
     def round_trip(self) -> float:
         """Smoothed seconds that connected peers take to answer."""
-        return self._round_trip
+        return self._queries.round_trip
 
     @property
     def queries_in_flight(self) -> int:
@@ -211,13 +149,13 @@ class Kademlia:
             case QueryAnswered(query_id=query_id, message=message):
                 return self._query_answered(query_id, message, now, unix_now)
             case QueryFailed(query_id=query_id):
-                return self._query_failed(query_id, now, unix_now)
+                return self._conclude_failed(self._queries.conclude(query_id), now, unix_now)
             case TimerFired():
                 return self._timer_fired(now, unix_now)
             case PeerJoined(peer=peer, addresses=addresses, prefix=prefix):
                 return self._peer_joined(peer, addresses, prefix, now)
             case PeerLeft(peer=peer, for_good=for_good):
-                self._connected.discard(peer)
+                self._queries.connected.discard(peer)
                 if for_good:
                     self.routing.remove(peer)
                 else:
@@ -231,9 +169,7 @@ class Kademlia:
                 return self._start_put(op, key, value, now, unix_now)
             case StartFind(op=op, peer=peer):
                 self._check_new(op)
-                return self._begin(
-                    self._find(op, peer.to_bytes(), peer, self.config.lookup, now), now, unix_now
-                )
+                return self._begin(self._plan.find(op, peer.to_bytes(), peer, now), now, unix_now)
             case StartProvide(op=op, key=key):
                 return self._start_provide(op, key, now, unix_now)
             case StartFindProviders(op=op, key=key):
@@ -265,7 +201,7 @@ class Kademlia:
     ) -> list[KademliaCommand]:
         if peer == self.local:
             return []
-        self._connected.add(peer)
+        self._queries.connected.add(peer)
         contact = self.routing.find(peer)
         # One that was long out of reach, say behind a partition, has missed as much as a newcomer.
         away = contact is None or (not contact.connected and now - contact.last_seen > self.config.long_away)
@@ -295,11 +231,7 @@ class Kademlia:
 
     def _start_get(self, op: int, key: str, now: float, unix_now: int) -> list[KademliaCommand]:
         self._check_new(op)
-        raw = key.encode("ascii")
-        judge = self._judge(raw)
-        own = self.records.find(raw, unix_now)
-        lookup = self._lookup(position_of_key(raw), self.config.lookup, now)
-        operation = GetOperation(op, raw, lookup, self.config.operation, judge, own, self._round_trip)
+        operation = self._plan.get(op, key.encode("ascii"), self._queries.round_trip, now, unix_now)
         return self._begin(operation, now, unix_now)
 
     def _start_put(self, op: int, key: str, value: bytes, now: float, unix_now: int) -> list[KademliaCommand]:
@@ -309,52 +241,30 @@ class Kademlia:
         self.records.check(raw, value, unix_now)
         own = 1 if self._offer(raw, value, unix_now) in (Outcome.STORED, Outcome.HELD) else 0
         self._upkeep.record_heard(raw, now)
-        message = KadMessage(MessageType.PUT_VALUE, raw, KadRecord(raw, value))
-        return self._begin(self._store(op, raw, message, own, now), now, unix_now)
+        return self._begin(self._plan.put(op, raw, value, own, now), now, unix_now)
 
     def _start_provide(self, op: int, key: bytes, now: float, unix_now: int) -> list[KademliaCommand]:
         self._check_new(op)
         if self._upkeep.provided_count >= self.config.max_provided:
             raise TooManyOperations(f"this node announces {self.config.max_provided} keys already")
         self._upkeep.provided(op, key, now)
-        return self._begin(self._provide(op, key, now), now, unix_now)
+        return self._provide(op, key, now, unix_now)
 
     def _start_find_providers(self, op: int, key: bytes, now: float, unix_now: int) -> list[KademliaCommand]:
         self._check_new(op)
-        lookup = self._lookup(position_of_key(key), self.config.lookup, now)
-        known = self.providers.find(key, now)
-        return self._begin(
-            FindProvidersOperation(op, key, lookup, self.config.operation, known), now, unix_now
-        )
+        return self._begin(self._plan.find_providers(op, key, now), now, unix_now)
 
-    def _judge(self, key: bytes) -> Judge:
-        kind, text = self.records.kind_of(key)
-        return Judge(kind, text, self.config.store.max_value_bytes)
-
-    def _lookup(self, target: int, config: LookupConfig, now: float) -> Lookup:
-        share = self._size.share(now)
-        radius = int(share * self.config.dense_share * KEY_SPACE) if share is not None else 0
-        return Lookup(target, self.local, config, self._pace_of, radius=radius if config.k > 8 else 0)
-
-    def _find(
-        self, op: int | None, key: bytes, sought: PeerId | None, config: LookupConfig, now: float
-    ) -> FindOperation:
-        lookup = self._lookup(position_of_key(key), config, now)
-        return FindOperation(op, key, lookup, self.config.operation, sought)
-
-    def _store(self, op: int | None, key: bytes, message: KadMessage, own: int, now: float) -> StoreOperation:
-        share = self._size.share(now)
-        sure = int(share * self.config.sure_share * KEY_SPACE) if share is not None else -1
-        lookup = self._lookup(position_of_key(key), self.config.lookup, now)
-        return StoreOperation(op, key, lookup, self.config.operation, message, own, sure)
-
-    def _provide(self, op: int | None, key: bytes, now: float) -> StoreOperation:
+    def _provide(self, op: int | None, key: bytes, now: float, unix_now: int) -> list[KademliaCommand]:
         if self.serving:
             self.providers.add(key, self.local, self.addresses, now)
-        ourselves = (WirePeer(self.local, self.addresses),)
-        return self._store(
-            op, key, KadMessage(MessageType.ADD_PROVIDER, key, provider_peers=ourselves), 1, now
-        )
+        ourselves = WirePeer(self.local, self.addresses)
+        return self._begin(self._plan.provide(op, key, ourselves, now), now, unix_now)
+
+    def _look_for_self(
+        self, now: float, unix_now: int, *, seeds: Sequence[WirePeer] | None = None
+    ) -> list[KademliaCommand]:
+        operation = self._plan.find(None, self.local.to_bytes(), None, now)
+        return self._begin(operation, now, unix_now, seeds=seeds)
 
     def _begin(
         self, operation: Operation, now: float, unix_now: int, *, seeds: Sequence[WirePeer] | None = None
@@ -382,27 +292,21 @@ class Kademlia:
             if operation is None:
                 return []
             self._background.remove(operation)
-        dropped = [query_id for query_id, query in self._queries.items() if query.operation is operation]
-        for query_id in dropped:
-            del self._queries[query_id]
-        return [DropQuery(query_id) for query_id in dropped]
+        return [DropQuery(query_id) for query_id in self._queries.drop(operation)]
 
     # What comes of queries
 
     def _query_answered(
         self, query_id: int, message: KadMessage | None, now: float, unix_now: int
     ) -> list[KademliaCommand]:
-        query = self._queries.pop(query_id, None)
-        if query is None:
-            raise LocalProtocolError(f"an answer to query {query_id}, which is not under way")
+        query = self._queries.conclude(query_id)
         if message is not None and message.type is not query.message.type:
             self.refusals["wrong_answer"] += 1
             return self._conclude_failed(query, now, unix_now)
         self.routing.answered(query.peer, now)
         if message is not None:
             self.refusals["skipped_entries"] += message.skipped
-            if query.connected:
-                self._measure(now - query.sent_at)
+            self._queries.measure(query, now)
         operation = query.operation
         if operation is None:
             self._take_rival(query.message, message, unix_now)
@@ -410,32 +314,14 @@ class Kademlia:
         steps = operation.answered(query.peer, query.purpose, message, now, unix_now)
         return self._carry_out(operation, steps, now, unix_now)
 
-    def _query_failed(self, query_id: int, now: float, unix_now: int) -> list[KademliaCommand]:
-        query = self._queries.pop(query_id, None)
-        if query is None:
-            raise LocalProtocolError(f"the failure of query {query_id}, which is not under way")
-        return self._conclude_failed(query, now, unix_now)
-
-    def _conclude_failed(self, query: _Query, now: float, unix_now: int) -> list[KademliaCommand]:
+    def _conclude_failed(self, query: Query, now: float, unix_now: int) -> list[KademliaCommand]:
         # A connected peer that ends a put's stream refuses the record. It is alive, and keeps its place.
-        if query.purpose is Purpose.ASK or query.peer not in self._connected:
+        if query.purpose is Purpose.ASK or query.peer not in self._queries.connected:
             self.routing.failed(query.peer, now)
         if query.operation is None:
             return []
         steps = query.operation.failed(query.peer, query.purpose, now, unix_now)
         return self._carry_out(query.operation, steps, now, unix_now)
-
-    def _measure(self, took: float) -> None:
-        self._round_trip = took if not self._measured else 0.9 * self._round_trip + 0.1 * took
-        self._measured = True
-
-    def _pace_of(self, peer: PeerId) -> Pace:
-        config = self.config
-        trips = config.late_round_trips if peer in self._connected else config.late_dial_round_trips
-        return Pace(
-            slow=max(config.least_late / 2, config.slow_round_trips * self._round_trip),
-            late=max(config.least_late, trips * self._round_trip),
-        )
 
     def _take_rival(self, sent: KadMessage, answer: KadMessage | None, unix_now: int) -> None:
         """A holder that keeps another value than the one brought shows it: keep it too, if it wins."""
@@ -450,7 +336,7 @@ class Kademlia:
         if contact is None:
             return []
         message = KadMessage(MessageType.FIND_NODE, self.local.to_bytes())
-        return [self._send(None, Outgoing(peer, contact.named.addresses, message, Purpose.ASK), now)]
+        return [self._queries.send(None, Outgoing(peer, contact.named.addresses, message, Purpose.ASK), now)]
 
     def _meet_neighbours(
         self, message: KadMessage | None, now: float, unix_now: int
@@ -470,8 +356,7 @@ class Kademlia:
         ]
         if len(strangers) < min(self.config.strangers, k) or not self._upkeep.may_refresh(now):
             return []
-        operation = self._find(None, self.local.to_bytes(), None, self.config.lookup, now)
-        return self._begin(operation, now, unix_now, seeds=strangers)
+        return self._look_for_self(now, unix_now, seeds=strangers)
 
     def _offer(self, key: bytes, value: bytes, unix_now: int) -> Outcome | None:
         """Keep a value that we put, or found, if it wins; `None` when it is refused."""
@@ -500,17 +385,15 @@ class Kademlia:
     def _do(self, task: Task, now: float, unix_now: int) -> Iterable[KademliaCommand]:
         match task:
             case LookForSelf():
-                return self._begin(
-                    self._find(None, self.local.to_bytes(), None, self.config.lookup, now), now, unix_now
-                )
+                return self._look_for_self(now, unix_now)
             case LookForKey(key=key):
-                return self._begin(self._find(None, key, None, self._narrow, now), now, unix_now)
+                return self._begin(self._plan.explore(key), now, unix_now)
             case AskNewcomer(peer=peer):
                 return self._ask_newcomer(peer, now)
             case CheckPeer(contact=contact):
                 message = KadMessage(MessageType.FIND_NODE, self.local.to_bytes())
                 return [
-                    self._send(
+                    self._queries.send(
                         None, Outgoing(contact.peer, contact.named.addresses, message, Purpose.ASK), now
                     )
                 ]
@@ -521,11 +404,11 @@ class Kademlia:
                 message = KadMessage(MessageType.PUT_VALUE, key, KadRecord(key, value))
                 contacts = [known for peer in peers if (known := self.routing.find(peer)) is not None]
                 return [
-                    self._send(None, Outgoing(c.peer, c.named.addresses, message, Purpose.STORE), now)
+                    self._queries.send(None, Outgoing(c.peer, c.named.addresses, message, Purpose.STORE), now)
                     for c in contacts
                 ]
             case Provide(key=key):
-                return self._begin(self._provide(None, key, now), now, unix_now)
+                return self._provide(None, key, now, unix_now)
 
     def _carry_out(
         self, operation: Operation, steps: list[Step], now: float, unix_now: int
@@ -533,7 +416,7 @@ class Kademlia:
         commands: list[KademliaCommand] = []
         for step in steps:
             if isinstance(step, Outgoing):
-                commands.append(self._send(operation, step, now))
+                commands.append(self._queries.send(operation, step, now))
                 continue
             if isinstance(step, PutDone) and step.winner is not None:
                 won = self._offer(operation.key, step.winner, unix_now) is Outcome.STORED
@@ -567,38 +450,3 @@ class Kademlia:
         distances = lookup.distances(k)
         if len(distances) >= k or lookup.exhausted:
             self._size.saw(lookup.target, distances, now)
-
-    def _send(self, operation: Operation | None, outgoing: Outgoing, now: float) -> SendQuery:
-        self._next_query += 1
-        self._queries[self._next_query] = _Query(
-            operation,
-            outgoing.peer,
-            outgoing.purpose,
-            outgoing.message,
-            now,
-            outgoing.peer in self._connected,
-        )
-        return SendQuery(
-            self._next_query,
-            outgoing.peer,
-            outgoing.addresses,
-            outgoing.message,
-            outgoing.expects_answer,
-            self.config.query_timeout,
-        )
-
-
-def _narrowed(config: LookupConfig, k: int) -> LookupConfig:
-    """The look-up for learning peers in a region, not for finding all who hold something."""
-    return LookupConfig(
-        k=k,
-        alpha=config.alpha,
-        paths=1,
-        paths_from=config.paths_from,
-        widest=k,
-        per_prefix=config.per_prefix,
-        max_candidates=config.max_candidates,
-        max_queries=config.max_queries,
-        enough=min(config.enough, k),
-        patience=config.patience,
-    )

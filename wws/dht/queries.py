@@ -1,0 +1,81 @@
+"""The queries on their way, and how long peers take to answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wws.dht.config import KademliaConfig
+from wws.dht.events import SendQuery
+from wws.dht.lookup import Pace
+from wws.dht.messages import KadMessage
+from wws.dht.operations import Operation, Outgoing, Purpose
+from wws.errors import LocalProtocolError
+from wws.identity.peer_id import PeerId
+
+
+@dataclass(slots=True)
+class Query:
+    """A `SendQuery` on its way. `operation` is `None` for checks and for records brought to others."""
+
+    operation: Operation | None
+    peer: PeerId
+    purpose: Purpose
+    message: KadMessage
+    sent_at: float
+    connected: bool
+
+
+class Queries:
+    """Numbers queries, finds them again, and learns from their answers what a round trip takes."""
+
+    def __init__(self, config: KademliaConfig) -> None:
+        self._config = config
+        self._under_way: dict[int, Query] = {}
+        self._next_id = 0
+        self._measured = False
+        self.round_trip = config.first_round_trip
+        """Smoothed seconds that connected peers take to answer."""
+        self.connected: set[PeerId] = set()
+        """The serving peers with a connection."""
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def send(self, operation: Operation | None, outgoing: Outgoing, now: float) -> SendQuery:
+        """Put a message on its way."""
+        self._next_id += 1
+        peer, message = outgoing.peer, outgoing.message
+        connected = peer in self.connected
+        self._under_way[self._next_id] = Query(operation, peer, outgoing.purpose, message, now, connected)
+        timeout = self._config.query_timeout
+        return SendQuery(self._next_id, peer, outgoing.addresses, message, outgoing.expects_answer, timeout)
+
+    def conclude(self, query_id: int) -> Query:
+        """Take out the query that is over. Raises `LocalProtocolError` for one that is not under way."""
+        query = self._under_way.pop(query_id, None)
+        if query is None:
+            raise LocalProtocolError(f"the end of query {query_id}, which is not under way")
+        return query
+
+    def drop(self, operation: Operation) -> list[int]:
+        """Take out all queries of an operation; their numbers."""
+        dropped = [number for number, query in self._under_way.items() if query.operation is operation]
+        for number in dropped:
+            del self._under_way[number]
+        return dropped
+
+    def measure(self, query: Query, now: float) -> None:
+        """Learn from an answer. Where the peer had to be dialled first it says nothing of a round trip."""
+        if query.connected:
+            took = now - query.sent_at
+            self.round_trip = took if not self._measured else 0.9 * self.round_trip + 0.1 * took
+            self._measured = True
+
+    def pace_of(self, peer: PeerId) -> Pace:
+        """How long the peer may take in a look-up."""
+        config = self._config
+        trips = config.late_round_trips if peer in self.connected else config.late_dial_round_trips
+        return Pace(
+            slow=max(config.least_late / 2, config.slow_round_trips * self.round_trip),
+            late=max(config.least_late, trips * self.round_trip),
+        )
