@@ -80,8 +80,8 @@ class PublisherUnknown(BundleError):
 
     code = "publisher_unknown"
     hint = (
-        "the network may have changed its keys: take a new network file from its operator "
-        "(wws network add FILE --replace)"
+        "check the publisher key (behind '#'); if the network has changed its keys, take a new network file "
+        "from its operator (wws network add FILE --replace)"
     )
 
 

@@ -33,7 +33,7 @@ from wws.discovery.bundle import (
     PublisherUnknown,
 )
 from wws.discovery.network import Network
-from wws.discovery.publishers import MAX_PUBLISHERS, PublisherKey, parse_publisher_key, valid_signers
+from wws.discovery.publishers import MAX_PUBLISHERS, PublisherKey, key_id, parse_publisher_key, valid_signers
 from wws.errors import ParseError
 
 SCHEMA = 1
@@ -150,7 +150,11 @@ class BundleState:
         if bundle.seq < floor:
             raise BundleSeqLow(f"bundle number {bundle.seq} is below {floor}")
         if not signers:
-            raise PublisherUnknown(f"no known publisher of {self.domain} has signed the bundle")
+            signed_by = ", ".join(dict.fromkeys(identifier for identifier, _ in bundle.signatures))
+            known = ", ".join(map(key_id, self.keys))
+            raise PublisherUnknown(
+                f"the list of {self.domain} is signed by key {signed_by}, and known here is {known}"
+            )
         if self.last is not None and bundle.seq == self.last.seq and bundle.body != self.last.body:
             raise BundleEquivocation(f"two different bundles of {self.domain} have the number {bundle.seq}")
         if bundle.seq > unix_now + self._config.seq_ahead:

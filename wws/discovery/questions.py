@@ -20,6 +20,9 @@ from wws.discovery.txt import bundle_name, dnsaddr_name, parse_dnsaddr, parse_se
 from wws.machine import Command
 
 
+_REFUSALS = frozenset(error.code for error in BundleError.__subclasses__() if error is not NoBundle)
+
+
 @dataclass(frozen=True, slots=True)
 class QuestionConfig:
     """The times of asking, in seconds."""
@@ -64,6 +67,13 @@ class Questions:
     def are_open(self) -> bool:
         """Whether an answer is awaited."""
         return bool(self._open)
+
+    @property
+    def list_is_refused(self) -> bool:
+        """Whether DNS has only lists that nobody whom we know has signed, and we never had a good one."""
+        report = self._reports.get(DnsKind.BUNDLE)
+        known = self._bundles is not None and self._bundles.last is not None
+        return report is not None and report.code in _REFUSALS and not known
 
     def ask(self, now: float) -> list[Command]:
         """Ask everything that is not being asked."""

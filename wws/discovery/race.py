@@ -274,7 +274,7 @@ class Discovery:
                         BundleExpired.hint,
                     )
                 ]
-        if search.tier is _Tier.EXPIRED_BUNDLE and self.state is not State.LAN_ONLY:
+        if search.tier is _Tier.EXPIRED_BUNDLE and self.state is not State.LAN_ONLY and self._may_use_lan:
             local = self.entry_points.lan(unix_now)
             if not local and now < search.started_at + self._config.lan_patience:
                 return None
@@ -312,7 +312,11 @@ class Discovery:
             source = None
         self._connected[peer_id] = source
         if source is None:
-            if dialled is Source.MDNS and self.state in (State.SEARCHING, State.WAITING):
+            if (
+                dialled is Source.MDNS
+                and self._may_use_lan
+                and self.state in (State.SEARCHING, State.WAITING)
+            ):
                 return self._join_lan(peer_id, now)
             return []
         self._memory.entered(peer_id, unix_now)
@@ -322,6 +326,11 @@ class Discovery:
         self._joined_at = now
         self._retry_at = None
         return [Joined(peer_id, source, lan_only=False)]
+
+    @property
+    def _may_use_lan(self) -> bool:
+        """Neighbours stand in for entry points out of reach, not for a key that fits no list."""
+        return not self._questions.list_is_refused
 
     def _join_lan(self, peer_id: PeerId, now: float) -> list[Command]:
         self.state = State.LAN_ONLY

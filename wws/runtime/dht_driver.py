@@ -332,8 +332,6 @@ class DhtDriver:
                 raise AssertionError(f"unknown command {command}")
 
     async def _query(self, query: SendQuery) -> None:
-        answer: KadMessage | None = None
-        sent = False
         try:
             async with asyncio.timeout(query.timeout):
                 addresses = [a for a in query.addresses if reaches(a, self._host.scope)]
@@ -343,19 +341,19 @@ class DhtDriver:
                     if query.expects_answer:
                         data = await stream.read_frame(self._config.max_message)
                         if data is not None:
-                            answer = KadMessage.parse(data)
-                        stream.close_write()
-                    else:
-                        await stream.finish()
-                        sent = True
+                            self._conclude(query, QueryAnswered(query.query_id, KadMessage.parse(data)))
+                    # Ended in good order, so that nobody counts a reset; the answer has not waited for it.
+                    await stream.finish()
+                    if not query.expects_answer:
+                        self._conclude(query, QueryAnswered(query.query_id, None))
         except (WwsError, TimeoutError):
             pass  # what matters is said below: there is no answer
-        if self._queries.pop(query.query_id, None) is None:
-            return
-        if sent or answer is not None:
-            self._feed(QueryAnswered(query.query_id, answer))
-        else:
-            self._feed(QueryFailed(query.query_id))
+        self._conclude(query, QueryFailed(query.query_id))
+
+    def _conclude(self, query: SendQuery, event: QueryAnswered | QueryFailed) -> None:
+        """Tell the machine how a query ended, unless it was told or does not want to know any more."""
+        if self._queries.pop(query.query_id, None) is not None:
+            self._feed(event)
 
     def _reschedule(self) -> None:
         if self._timer is not None:

@@ -269,7 +269,7 @@ class Node:
                 cache_file.write,
             ),
             ask_dns=self.config.network.auto_discover_bootstrap,
-            local=self._make_mdns if self.config.network.enable_mdns else None,
+            local=self._make_mdns if self.config.network.enable_mdns and not network.is_ad_hoc else None,
         )
 
     def _make_mdns(self, found: Callable[[PeerId, Sequence[Multiaddr]], None]) -> Mdns:

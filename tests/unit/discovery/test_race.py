@@ -15,6 +15,7 @@ from tests.unit.discovery.world import (
     DOMAIN,
     MALLORY,
     ME,
+    SECOND_PUBLISHER,
     SIGNED,
     UNIX,
     UNSIGNED,
@@ -284,6 +285,21 @@ def test_mdns_peers_are_used_when_no_entry_point_can_be_reached() -> None:
     assert only(search.step(DialSucceeded(ALICE, at(ALICE))), Joined) == [
         Joined(ALICE, Source.BOOTSTRAP, lan_only=False)
     ]
+
+
+def test_neighbours_do_not_stand_in_for_a_list_that_another_key_signed() -> None:
+    """A typing error in the publisher key must not end in a network of whoever is near."""
+    search = Search()
+    search.step(Started())
+    search.step(MdnsFound(DAVE, (at(DAVE, "192.168.1.4"),)))
+    foreign = bundle(signers=(SECOND_PUBLISHER,)).text
+    commands = search.step(DnsAnswered(DnsKind.BUNDLE, (foreign,)))
+    [warning] = only(commands, Warn)
+    assert warning.code == "publisher_unknown"
+    for kind in (DnsKind.SEED, DnsKind.DNSADDR):
+        commands += search.step(DnsAnswered(kind, error="dns_nxdomain"))
+    assert only(commands, NoWayIn)
+    assert dialled(commands) == []
 
 
 def test_a_round_waits_for_mdns_before_it_fails() -> None:
