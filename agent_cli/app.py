@@ -57,7 +57,11 @@ COMMANDS: Final[dict[str, Command]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point of `wws`: runs the command line and exits."""
-    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+    try:
+        code = run(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:  # while something was still being imported; `guarded` takes it later
+        code = 130
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -79,12 +79,14 @@ def spawn(node: NodePaths, arguments: Sequence[str], *, foreground: bool) -> sub
     """Start the node process.
 
     In the background it gets a session of its own, so that closing the terminal does not end it, and
-    writes to the log; in the foreground it writes to our stderr.
+    writes to the log; in the foreground it writes to our stderr, and gets its signals from us alone.
     """
     node.error_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", PROGRAM, *arguments]
     if foreground:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno())
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), process_group=0
+        )
     make_folder(node.log.parent)
     try:
         log = os.open(node.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -19,14 +18,15 @@ import typer
 from agent_cli.commands.status import network_of
 from agent_cli.compose import STATUS_TIMEOUT, asked_node, home_of
 from agent_cli.connector import spawn, start_failure, start_lock, wait_until_ended, wait_until_ready
+from agent_cli.foreground import Foreground
 from agent_cli.join_story import Story, outcome
 from agent_cli.options import Options
 from agent_cli.progress import Progress, progress
 from agent_cli.registration import command
-from agent_cli.result import Result, WrongUsage, emit
+from agent_cli.result import Result, WrongUsage
 from agent_cli.targets import check_name
 from wws.client import NodeNotRunning, RpcError, call_once
-from wws.errors import LocalError
+from wws.errors import LocalError, WwsError
 from wws.rpc.codes import Exit
 from wws.runtime.homes import NodePaths, Ready, parse_node_name
 
@@ -121,26 +121,25 @@ def join(
         },
         switches={"--allow-unsigned": allow_unsigned, "--relay-only": relay_only},
     )
-    with progress(options, f"starting {node.name}") as shown:
-        process: subprocess.Popen[bytes] | None = None
-        ready = node.read_ready()
+    front = Foreground() if foreground else None
+    ready: Ready | None = None
+    try:
+        with progress(options, f"starting {node.name}") as shown:
+            ready, process = _running(node, arguments, deadline, front, timeout)
+            status = _follow(
+                ready, network, story, shown, deadline, node=node, process=process, arguments=arguments
+            )
+    except WwsError:
+        if front is None or front.stopped_by is None:
+            raise
+        return front.stopped_early(node.name)
+    except KeyboardInterrupt:
         if ready is None:
-            with start_lock(node, deadline):
-                ready = node.read_ready()
-                if ready is None:
-                    process = spawn(node, arguments, foreground=foreground)
-                    try:
-                        ready = wait_until_ready(node, process, deadline, arguments)
-                    except BaseException:
-                        _end_unready(process)
-                        raise
-        if ready is None:
-            assert process is not None
-            _end_unready(process)
-            raise NotReadyInTime(node, timeout)
-        status = _follow(
-            ready, network, story, shown, deadline, node=node, process=process, arguments=arguments
-        )
+            raise
+        raise Interrupted(
+            f"Interrupted. The node {node.name!r} goes on trying.",
+            hint=f"Stop it: {options.again('leave')} --node {node.name}",
+        ) from None
     result = outcome(
         status,
         options,
@@ -154,9 +153,42 @@ def join(
         if process is not None:
             process.wait()
         return result
-    if foreground and process is not None:
-        return _stay(result, process, options)
+    if front is not None and process is not None:
+        return front.stay(result, options)
     return result
+
+
+def _running(
+    node: NodePaths, arguments: list[str], deadline: float, front: Foreground | None, timeout: float
+) -> tuple[Ready, subprocess.Popen[bytes] | None]:
+    """The node, and its process if it had to be started. Raises `StartFailed`, `NotReadyInTime`."""
+    ready = node.read_ready()
+    if ready is not None:
+        return ready, None
+    with start_lock(node, deadline):
+        ready = node.read_ready()
+        if ready is not None:
+            return ready, None
+        if front is None:
+            process = spawn(node, arguments, foreground=False)
+        else:
+            process = front.start(lambda: spawn(node, arguments, foreground=True))
+        try:
+            ready = wait_until_ready(node, process, deadline, arguments)
+        except BaseException:
+            _end_unready(process)
+            raise
+    if ready is None:
+        _end_unready(process)
+        raise NotReadyInTime(node, timeout)
+    return ready, process
+
+
+class Interrupted(LocalError):
+    """Who waited for the join does not want to wait any longer."""
+
+    code = "interrupted"
+    exit_code = Exit.INTERRUPTED
 
 
 class NotReadyInTime(LocalError):
@@ -302,16 +334,3 @@ def _end_unready(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _stay(result: Result, process: subprocess.Popen[bytes], options: Options) -> Result:
-    """Print what came of the join, then wait with the node; signals are passed on to it."""
-    emit(result, "wws.join/v1", options)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
-    returned = process.wait()
-    code = Exit(returned) if returned in set(Exit) else Exit.MACHINE
-    return Result(is_printed=True, exit_code=Exit.DONE if returned in _BY_SIGNAL else code)
-
-
-_BY_SIGNAL: Sequence[int] = (-signal.SIGTERM, -signal.SIGINT, Exit.INTERRUPTED)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_cli.app import COMMANDS, available_commands, run, schema_of
+from agent_cli.app import COMMANDS, available_commands, main, run, schema_of
 from wws import __version__
 from wws.rpc.codes import Exit
 from wws.runtime.homes import Home
@@ -265,6 +265,19 @@ def test_interruption_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert run(["peers", "--json"]) == 130
     for line in capsys.readouterr().out.splitlines():
         assert json.loads(line)["errors"][0]["code"] == "interrupted"
+
+
+def test_interruption_while_modules_are_loaded_is_130_and_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agent_cli.app.run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["join"])
+    assert ended.value.code == Exit.INTERRUPTED
+    assert capsys.readouterr() == ("", "")
 
 
 def test_exit_codes() -> None:

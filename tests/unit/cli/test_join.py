@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -265,6 +266,32 @@ def test_foreground_stays_until_it_is_stopped(cli: Cli) -> None:
     assert process.wait(60) == 0
     assert cli.home.running_nodes() == []
     process.communicate()
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_foreground_stopped_before_it_has_joined_leaves_no_node(
+    cli: Cli, number: signal.Signals, code: int
+) -> None:
+    process = cli.start("join", "--foreground", "--json", state="discovering")
+    assert process.stderr is not None
+    assert process.stderr.readline().endswith("is up\n")
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert json.loads(out)["data"] == {"node": "default", "joined": False}
+    assert cli.home.running_nodes() == []
+
+
+def test_interrupted_while_it_waits_it_says_that_the_node_goes_on(cli: Cli) -> None:
+    process = cli.start("join", "--home", str(cli.home.root), state="discovering")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("identity")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The node 'default' goes on trying." in err
+    assert f"wws --home {cli.home.root} leave --node default" in err
+    assert [ready.node for ready in cli.home.running_nodes()] == ["default"]
 
 
 def test_leave_ends_a_node_that_does_not_answer(cli: Cli) -> None:
