@@ -25,7 +25,10 @@ def asked_node(options: Options) -> str | None:
 
 
 def node_of(options: Options) -> NodePaths | None:
-    """The node that the command acts as, running or not; None when there is none. Raises `SeveralNodes`."""
+    """The node that a command is about which needs no running one; None when there is none.
+
+    Raises `SeveralNodes`.
+    """
     return home_of(options).pick_node(asked_node(options))
 
 

@@ -219,7 +219,7 @@ def find(home: str | os.PathLike[str] | None = None, node: str | None = None) ->
     """What the running node says of itself. Raises as `connect` does."""
     chosen = choose_home(None if home is None else os.fspath(home), os.environ)
     asked = node if node is not None else os.environ.get("WWS_NODE") or None
-    paths = chosen.pick_node(asked)
+    paths = chosen.pick_running(asked)
     ready = paths.read_ready() if paths is not None else None
     if ready is None:
         raise _not_running(asked)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent_cli.compose import home_of, node_of
+from agent_cli.compose import asked_node, home_of
 from agent_cli.connector import wait_until_ended
 from agent_cli.options import Options
 from agent_cli.progress import progress
@@ -43,7 +43,7 @@ def leave(
     ] = False,
 ) -> Result:
     """Stop the local node cleanly. The identity and the names stay; none running is fine."""
-    node = node_of(options)
+    node = home_of(options).pick_running(asked_node(options))
     ready = node.read_ready() if node is not None else None
     if ready is None:
         name = None if node is None else node.name

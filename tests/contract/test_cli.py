@@ -166,6 +166,19 @@ def test_a_failure_is_one_object_with_its_code(
     assert word is None or value["errors"][0]["code"] == word
 
 
+@pytest.mark.parametrize(
+    "line, code",
+    [("status", 3), ("peers", 3), ("ping bob", 3), ("name list", 3), ("leave", 0), ("logs", 2)],
+)
+def test_nodes_that_have_ended_are_not_running(
+    home: Home, line: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("alice", "bob"):
+        home.node(name).state.mkdir(parents=True)
+    assert run(line.split()) == code
+    assert code != 2 or "--node alice or --node bob" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("line", ["status", "ping bob", "id", "bogus", "name list"])
 def test_without_json_the_error_is_on_stderr_and_names_what_mends_it(
     line: str, capsys: pytest.CaptureFixture[str]

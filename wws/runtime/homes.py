@@ -139,23 +139,31 @@ class Home:
         found = (self.node(name).read_ready() for name in _folders(self.root / "run"))
         return [ready for ready in found if ready is not None]
 
-    def pick_node(self, asked: str | None) -> NodePaths | None:
-        """The node that a command is about (contract section 2), or `None` when there is none at all.
+    def pick_running(self, asked: str | None) -> NodePaths | None:
+        """The node that is asked something (contract section 2): it must run to answer.
 
-        `asked` is `--node`; without it the only running node, else the only one with state.
-        Raises `SeveralNodes` with the list when several could be meant.
+        `asked` is `--node`, returned whether it runs or not; without it the only running node, or `None`.
+        Raises `SeveralNodes` with the list when several run.
         """
         if asked is not None:
             return self.node(asked)
-        running = [ready.node for ready in self.running_nodes()]
-        candidates = running or self.nodes_with_state()
-        if len(candidates) > 1:
-            what = "running" if running else "known"
+        return self._only([ready.node for ready in self.running_nodes()], "running")
+
+    def pick_node(self, asked: str | None) -> NodePaths | None:
+        """The node that a command is about which needs no running one, or `None` when there is none at all.
+
+        As `pick_running`, and where none runs the only one with state.
+        Raises `SeveralNodes` with the list when several could be meant.
+        """
+        return self.pick_running(asked) or self._only(self.nodes_with_state(), "known")
+
+    def _only(self, names: list[str], what: str) -> NodePaths | None:
+        if len(names) > 1:
             raise SeveralNodes(
-                f"{len(candidates)} nodes are {what} here: {', '.join(candidates)}.",
-                hint=f"Say which one: --node {candidates[0]}",
+                f"{len(names)} nodes are {what} here: {', '.join(names)}.",
+                hint=f"Say which one: {' or '.join(f'--node {name}' for name in names)}",
             )
-        return self.node(candidates[0]) if candidates else None
+        return self.node(names[0]) if names else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,17 @@ class TestPickNode:
         with pytest.raises(SeveralNodes, match="alice, bob") as caught:
             home.pick_node(None)
         assert caught.value.exit_code == 2
+        assert caught.value.hint.endswith("--node alice or --node bob")
+
+    def test_one_that_has_ended_is_none_to_ask(self, home: Home):
+        for name in ("alice", "bob"):
+            make_folder(home.node(name).state)
+        assert home.pick_running(None) is None
+        assert home.pick_running("bob") == home.node("bob")
+        with pytest.raises(SeveralNodes, match="known"):
+            home.pick_node(None)
+        home.node("bob").write_ready(ready("bob"))
+        assert home.pick_running(None) == home.node("bob")
 
 
 @pytest.mark.parametrize(
