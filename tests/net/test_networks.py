@@ -8,8 +8,11 @@ from tests.interop.ours import until
 from tests.net.hostile import Hostile
 from tests.net.mesh_node import OTHER_NETWORK, MeshNode, node
 from wws.codec import varint
+from wws.dht.events import EntryPointRegained
+from wws.dht.kademlia import KademliaCommand
 from wws.dht.messages import KadMessage, MessageType
 from wws.errors import WwsError
+from wws.machine import Event
 from wws.runtime.connection import Connection
 from wws.runtime.dht_driver import PROTOCOL as KAD
 
@@ -108,3 +111,25 @@ async def test_a_request_waits_for_identify() -> None:
         connection.set_identified(None)  # identify has failed
         await until(lambda: alice.host.refusals[KAD, "not_identified"] == 1)
         await until(lambda: not alice.host._handler_streams)
+
+
+async def test_an_entry_point_that_comes_back_is_asked_for_the_other_half(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with node("alice") as alice:
+        regained: list[EntryPointRegained] = []
+        handle = alice.dht.machine.handle
+
+        def listen(event: Event, now: float, unix_now: int) -> list[KademliaCommand]:
+            if isinstance(event, EntryPointRegained):
+                regained.append(event)
+            return handle(event, now, unix_now)
+
+        monkeypatch.setattr(alice.dht.machine, "handle", listen)
+        for _ in range(2):
+            async with node("bob") as bob:
+                alice.host.set_entry_points({bob.peer_id})
+                await alice.join(bob)
+                await until(lambda: bob.peer_id in alice.dht.machine.routing)
+            await until(lambda: alice.host.connection_to(bob.peer_id) is None)
+        assert regained == [EntryPointRegained(bob.peer_id)]

@@ -19,7 +19,6 @@ from wws.discovery.race_events import BundleTaken, DnsAnswered, DnsKind, QueryDn
 from wws.discovery.txt import bundle_name, dnsaddr_name, parse_dnsaddr, parse_seed, seed_name
 from wws.machine import Command
 
-
 _REFUSALS = frozenset(error.code for error in BundleError.__subclasses__() if error is not NoBundle)
 
 

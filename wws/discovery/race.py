@@ -214,6 +214,7 @@ class Discovery:
                 return self._remember(peer_id, stated, now, unix_now)
             case PeerDisconnected(peer_id=peer_id):
                 self._on_disconnected(peer_id, unix_now)
+                self._look_again_if_cut_off(now)
             case PeerCountChanged(count=0) if self.state in (State.JOINED, State.LAN_ONLY):
                 return self._on_lost(now, unix_now)
         return []
@@ -224,7 +225,7 @@ class Discovery:
         self._retry_at = None
         self._dials.begin(now)
         self._round = _Round(now)
-        if self.state is not State.LAN_ONLY:
+        if self.state not in (State.LAN_ONLY, State.JOINED):
             self.state = State.SEARCHING
         return self._questions.ask(now) + self._advance(now, unix_now)
 
@@ -242,6 +243,7 @@ class Discovery:
                 break
             if self.state is State.JOINED:
                 self._end_round()
+                self._look_again_if_cut_off(now)
                 break
             further = self._next_tier(search, now, unix_now)
             if further is None:
@@ -321,6 +323,8 @@ class Discovery:
             return []
         self._memory.entered(peer_id, unix_now)
         if self.state is State.JOINED:
+            self._retry_at = None
+            self._failures = 0
             return []
         self.state = State.JOINED
         self._joined_at = now
@@ -343,6 +347,17 @@ class Discovery:
     def _on_disconnected(self, peer_id: PeerId, unix_now: int) -> None:
         self._connected.pop(peer_id, None)
         self._memory.left(peer_id, unix_now)
+
+    def _look_again_if_cut_off(self, now: float) -> None:
+        """Joined, but without an entry point: those who still know each other may be half of the network.
+
+        Only entry points lead to the other half, so they are looked for as long as there is none.
+        """
+        cut_off = not any(self._connected.values())
+        if self.state is State.JOINED and cut_off and self._retry_at is None and self._round is None:
+            self._after_loss = True
+            self._failures += 1
+            self._retry_in(now)
 
     def _on_lost(self, now: float, unix_now: int) -> list[Command]:
         for peer_id in list(self._connected):

@@ -22,6 +22,7 @@ from wws.dht.events import (
     AddressesChanged,
     Cancel,
     DropQuery,
+    EntryPointRegained,
     FindDone,
     GetDone,
     PeerJoined,
@@ -57,6 +58,8 @@ _Start: TypeAlias = Callable[[int], Event]
 
 PROTOCOL = "/wws/kad/1.0.0"
 _PROTECTED = "dht"
+_MOST_LOST = 256
+"""Entry points that were lost and are remembered: more than any list has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class DhtDriver:
         self._queries: dict[int, asyncio.Task[None]] = {}
         self._replies: dict[int, KadMessage | None] = {}
         self._members: set[PeerId] = set()
+        self._lost_entry_points: set[PeerId] = set()
         self._next_request: dict[PeerId, float] = {}
         self._next_of_prefix: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -206,6 +210,9 @@ class DhtDriver:
             return
         self._members.add(peer)
         self._feed(PeerJoined(peer, self._addresses_of(connection), self._prefix(connection)))
+        if peer in self._lost_entry_points and peer in self._host.entry_points:
+            self._lost_entry_points.discard(peer)
+            self._feed(EntryPointRegained(peer))
         if self._machine.protects(peer):
             self._host.table.protect(peer, _PROTECTED)
 
@@ -231,6 +238,8 @@ class DhtDriver:
             self._members.discard(peer)
             self._host.table.unprotect(peer, _PROTECTED)
             self._feed(PeerLeft(peer))
+        if peer in self._host.entry_points and len(self._lost_entry_points) < _MOST_LOST:
+            self._lost_entry_points.add(peer)
 
     def is_member(self, connection: Connection) -> bool:
         """Whether a peer serves our DHT and belongs to our network, so that we route through it."""

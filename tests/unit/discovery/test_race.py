@@ -287,6 +287,29 @@ def test_mdns_peers_are_used_when_no_entry_point_can_be_reached() -> None:
     ]
 
 
+def test_a_node_among_peers_looks_for_the_entry_points_it_lost() -> None:
+    """Half of a divided network is full of peers; only an entry point leads to the other half."""
+    search = Search(typed=[at(ALICE)])
+    search.step(Started())
+    no_dns(search)
+    search.step(DialSucceeded(ALICE, at(ALICE)))
+    search.step(PeerConnected(BOB))
+    search.step(PeerDisconnected(ALICE), after=100.0)
+    assert search.machine.state is State.JOINED
+    commands = search.step(TimerFired(), after=30.0)
+    assert dialled(commands) == [ALICE]
+    assert not only(commands, LostAllPeers)
+    fail_all(search, commands)
+    no_dns(search)
+    assert search.machine.state is State.JOINED
+    assert dialled(search.step(TimerFired(), after=30.0)) == []  # each wait is twice as long
+    again = search.step(TimerFired(), after=30.0)
+    assert dialled(again) == [ALICE]
+    search.step(DialSucceeded(ALICE, at(ALICE)))
+    no_dns(search)
+    assert dialled(search.step(TimerFired(), after=900.0)) == []
+
+
 def test_neighbours_do_not_stand_in_for_a_list_that_another_key_signed() -> None:
     """A typing error in the publisher key must not end in a network of whoever is near."""
     search = Search()
