@@ -81,11 +81,15 @@ def outcome(
     options: Options,
     *,
     already_running: bool,
+    notes: tuple[str, ...],
     timeout: float,
     took: float,
     no_retry: bool,
 ) -> Result:
-    """The result of a join: joined (0), joined without the name (7), or no way in (9)."""
+    """The result of a join: joined (0), joined without the name (7), or no way in (9).
+
+    `notes` are said before those that the status gives rise to.
+    """
     name = own_name(status)
     holds = name is not None and name["state"] == "held"
     data = {
@@ -115,7 +119,7 @@ def outcome(
         "clock_skew_s": status["join"]["clock_skew_s"],
         "took_s": round(took, 3),
     }
-    notes = _notes(status)
+    notes += _notes(status)
     if not status["joined"]:
         problem = _no_way_in(status, options, timeout=timeout, no_retry=no_retry)
         tried = tuple(f"  tried {t['source']} {t['target']}: {t['error']}" for t in status["join"]["tried"])

@@ -11,10 +11,12 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
+from agent_cli.already_running import check_network, without_effect
 from agent_cli.commands.status import network_of
 from agent_cli.compose import STATUS_TIMEOUT, asked_node, home_of
 from agent_cli.connector import spawn, start_failure, start_lock, wait_until_ended, wait_until_ready
@@ -23,7 +25,7 @@ from agent_cli.join_story import Story, outcome
 from agent_cli.options import Options
 from agent_cli.progress import Progress, progress
 from agent_cli.registration import command
-from agent_cli.result import Result, WrongUsage
+from agent_cli.result import Result
 from agent_cli.targets import check_name
 from wws.client import NodeNotRunning, RpcError, call_once
 from wws.errors import LocalError, WwsError
@@ -38,13 +40,6 @@ SETTLED = ("held", "taken", "lost", "released")
 """States of a name that will not change by waiting."""
 
 Texts = list[str]
-
-
-class OtherNetwork(LocalError):
-    """The node runs already, in another network than the one that was asked for."""
-
-    code = "other_network"
-    exit_code = Exit.USAGE
 
 
 def register(app: typer.Typer) -> None:
@@ -102,25 +97,21 @@ def join(
     wanted = _name(name)
     node = home_of(options).node(_node_name(options, wanted))
     story = Story(options)
-    arguments = _arguments(
-        options,
-        node,
-        single={
-            "--name": wanted if name is not None else None,
-            "--network": network,
-            "--identity-path": identity_path,
-            "--rpc": rpc,
-            "--http": http,
-            "--swarm": swarm,
-        },
-        repeated={
-            "--bootstrap": bootstrap,
-            "--listen": listen,
-            "--announce": announce,
-            "--dns-server": dns_server,
-        },
-        switches={"--allow-unsigned": allow_unsigned, "--relay-only": relay_only},
-    )
+    given = {
+        "--name": wanted if name is not None else None,
+        "--network": network,
+        "--identity-path": identity_path,
+        "--rpc": rpc,
+        "--http": http,
+        "--swarm": swarm,
+        "--bootstrap": bootstrap,
+        "--listen": listen,
+        "--announce": announce,
+        "--dns-server": dns_server,
+        "--allow-unsigned": allow_unsigned,
+        "--relay-only": relay_only,
+    }
+    arguments = _arguments(options, node, given)
     front = Foreground() if foreground else None
     ready: Ready | None = None
     try:
@@ -144,6 +135,7 @@ def join(
         status,
         options,
         already_running=process is None,
+        notes=() if process is not None else without_effect(given, status, options),
         timeout=timeout,
         took=time.monotonic() - started_at,
         no_retry=no_retry,
@@ -215,12 +207,7 @@ def _node_name(options: Options, name: str | None) -> str:
 
 
 def _arguments(
-    options: Options,
-    node: NodePaths,
-    *,
-    single: dict[str, str | None],
-    repeated: dict[str, Texts | None],
-    switches: dict[str, bool],
+    options: Options, node: NodePaths, given: Mapping[str, str | Texts | bool | None]
 ) -> list[str]:
     """The command line of the node process: what was said here, passed through."""
     arguments = ["--node", node.name]
@@ -228,12 +215,15 @@ def _arguments(
         arguments += ["--home", str(node.home.root.absolute())]
     if options.config is not None:
         arguments += ["--config", options.config]
-    for flag, value in single.items():
-        if value is not None:
-            arguments += [f"{flag}={value}"]
-    for flag, values in repeated.items():
-        arguments += [f"{flag}={value}" for value in values or ()]
-    return arguments + [flag for flag, is_set in switches.items() if is_set]
+    for flag, value in given.items():
+        match value:
+            case bool():
+                arguments += [flag] if value else []
+            case str():
+                arguments += [f"{flag}={value}"]
+            case list():
+                arguments += [f"{flag}={entry}" for entry in value]
+    return arguments
 
 
 def _follow(
@@ -262,7 +252,7 @@ def _follow(
                 raise start_failure(node, process.returncode, arguments) from None
             raise
         if process is None and network is not None:
-            _check_network(network, status)
+            check_network(network, status)
         if process is None and not has_asked and status["status"] in ("failed_retrying", "lost"):
             os.kill(ready.pid, signal.SIGHUP)  # who joins again does not want to wait for the next try
             has_asked = True
@@ -291,27 +281,6 @@ def _doing(status: dict[str, Any]) -> str:
     if status["joined"]:
         return f"claiming wws:{status.get('name')}"
     return f"looking for a way into {network_of(status)}"
-
-
-def _check_network(asked: str, status: dict[str, Any]) -> None:
-    """Raises `OtherNetwork` unless the running node is in the network that was asked for."""
-    if asked.endswith(".json"):
-        from wws.discovery.network import parse_network_file
-
-        try:
-            with open(asked, "rb") as file:
-                domain = parse_network_file(file.read()).domain
-        except OSError as error:
-            raise WrongUsage(f"Cannot read {asked}: {error.strerror or error}.") from None
-        same = domain == status.get("domain")
-    else:
-        domain = asked.partition("#")[0].lower().rstrip(".")
-        same = asked == status.get("network") or domain == status.get("domain")
-    if not same:
-        raise OtherNetwork(
-            f"The node {status['node']!r} runs already, in the network {network_of(status)}.",
-            hint=f"Stop it first (wws leave --node {status['node']}), or join as another node: --node NAME",
-        )
 
 
 def _stop(ready: Ready) -> None:

@@ -32,7 +32,19 @@ METHOD_PARAMS = {
 MEMBERS: dict[type, set[str]] = {
     api.NodeStatus: {
         *("agent_id", "peer_id", "name", "status", "reachability", "tier", "peers", "uptime_s"),
-        *("node", "did", "network", "nat", "relays", "addresses", "connections", "names", "traffic", "disk"),
+        *(
+            "node",
+            "did",
+            "network",
+            "publishers",
+            "nat",
+            "relays",
+            "addresses",
+            "connections",
+            "names",
+            "traffic",
+            "disk",
+        ),
     },
     api.NetworkStats: {"swarm_size", "peers", "relays", "traffic"},
     api.SwarmSize: {"estimate", "low", "high", "method"},

@@ -137,6 +137,8 @@ class NodeStatus:
     network: str | None
     """The network's name; None for an ad hoc network."""
     domain: str | None
+    publishers: tuple[str, ...] = ()
+    """The keys, in hex, whose signatures on the network's entry points are believed."""
     ad_hoc: bool = False
     unsigned: bool = False
     lan_only: bool = False

@@ -65,6 +65,7 @@ class NodeFace:
             version=__version__,
             network=None if network.is_ad_hoc else network.name,
             domain=network.domain or None,
+            publishers=tuple(key.hex() for key in network.publishers),
             ad_hoc=network.is_ad_hoc,
             unsigned=node.choice.is_unsigned,
             lan_only=view.lan_only,

@@ -45,6 +45,7 @@ class _Node(FakeNode):
         self._setting = setting
         self.ready: Ready | None = None
         self.network: str | None = None
+        self.publishers: tuple[str, ...] = ()
         state = setting.get("state", "joined")
         self.join = api.JoinProgress(
             state,
@@ -69,6 +70,7 @@ class _Node(FakeNode):
             names=names,
             network=self.network,
             domain=self.network,
+            publishers=self.publishers,
             rpc=self.ready.rpc,
             socket=self.ready.socket,
         )
@@ -91,7 +93,8 @@ async def serve(arguments: list[str], setting: dict[str, Any]) -> int:
     node = _Node(paths.name, options.wws_name or options.name, setting)
     node.peer_id, node.did = str(identity.peer_id), identity.peer_id.did
     node.swarm.nodes[node.peer_id] = node
-    node.network = (options.network or "test").partition("#")[0]
+    node.network, _, keys = (options.network or "test").partition("#")
+    node.publishers = tuple(keys.split(",")) if keys else ()
     server = RpcServer(node, paths, RpcServerConfig(port=0, port_is_default=False), env=os.environ)
     await server.start()
     node.ready = Ready(

@@ -166,12 +166,32 @@ def test_another_name_is_another_node(cli: Cli) -> None:
 
 
 def test_another_network_on_a_running_node_changes_nothing(cli: Cli) -> None:
-    cli("join", "--network", "example.org")
+    cli("join", "--network", "example.org#" + "00" * 32)
     other = cli("join", "--network", "other.org", "--json")
     assert (other.code, other.error["code"]) == (2, "other_network")
     assert "wws leave" in other.error["hint"]
-    same = cli("join", "--network", "EXAMPLE.org.#" + "00" * 32, "--json")
-    assert (same.code, same.data["already_running"]) == (0, True)
+    for net in ("example.org", "EXAMPLE.org.#" + "00" * 32):
+        same = cli("join", "--network", net, "--json")
+        assert (same.code, same.data["already_running"]) == (0, True)
+
+
+def test_another_publisher_is_another_network(cli: Cli) -> None:
+    cli("join", "--network", "example.org#" + "00" * 32)
+    for keys in ("11" * 32, "00" * 32 + "," + "11" * 32):
+        other = cli("join", "--network", f"example.org#{keys}", "--json")
+        assert (other.code, other.error["code"]) == (2, "other_network")
+        assert "00" * 32 in other.error["message"]
+    assert cli("join", "--network", "example.org#11", "--json").code == 2
+
+
+def test_options_that_come_too_late_are_named(cli: Cli) -> None:
+    assert "no effect" not in cli("join", "--name", "alice", "--listen", "/ip4/127.0.0.1/tcp/0").err
+    again = cli("join", "--name", "alice", "--listen", "/ip4/127.0.0.1/tcp/0", "--relay-only")
+    assert again.code == 0
+    assert "warning: --listen, --relay-only have no effect" in again.err
+    assert "wws leave --node alice" in again.err
+    assert "no effect" not in cli("join", "--name", "alice", "--timeout", "9").err
+    assert "warning: --name has no effect" in cli("join", "--node", "alice", "--name", "bob").err
 
 
 @pytest.mark.parametrize("state", ["taken", "lost"])
