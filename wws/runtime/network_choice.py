@@ -26,7 +26,7 @@ from wws.discovery.network import (
     parse_network_file,
 )
 from wws.discovery.publishers import parse_publisher_key
-from wws.errors import LocalError, ParseError
+from wws.errors import LocalError, ParseError, WwsError
 from wws.runtime.machine_errors import reading_failed
 from wws.runtime.state_files import NetworkFiles
 
@@ -50,6 +50,17 @@ class NoSuchNetwork(NetworkUnknown, LocalError):
     exit_code = 9
 
 
+class BootstrapMalformed(LocalError):
+    """What was typed with --bootstrap is no address, and there is no other way to a network."""
+
+    code = "bootstrap_malformed"
+    exit_code = 2
+    hint = (
+        "Write it in this form: --bootstrap /ip4/127.0.0.1/tcp/9000/p2p/<PeerId>; "
+        "wws-bootstrap prints its whole address when it starts."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkChoice:
     """The network, and what else was typed."""
@@ -68,9 +79,9 @@ def choose_network(
     """The network to join.
 
     Raises `NoNetwork`, `UnsignedNetwork`, `NoSuchNetwork`, `NetworkMalformed`, `NetworkBadSignature`,
-    `BootstrapWithoutPeerId` when every typed peer lacks its PeerId, `MachineError`.
+    `BootstrapWithoutPeerId` or `BootstrapMalformed` when no typed peer can be used, `MachineError`.
     """
-    typed, warnings, unnamed = _typed(config.network.bootstrap_peers)
+    typed, warnings, refused = _typed(config.network.bootstrap_peers)
     settings = config.network
     saved = files.names()
     if net is not None:
@@ -88,10 +99,10 @@ def choose_network(
         network = _saved(saved[0], files)
     elif typed:
         network = ad_hoc_network(typed)
-    elif unnamed:
-        raise BootstrapWithoutPeerId(f"{unnamed[0]} does not end in /p2p/<PeerId>")
     elif settings.bootstrap_mode:
         network = Network("ad-hoc", "")
+    elif refused:
+        raise refused[0]
     else:
         several = f" {len(saved)} networks are saved: {', '.join(saved)}." if saved else ""
         raise NoNetwork(f"No network is known on this machine.{several}")
@@ -130,24 +141,25 @@ def _saved(name: str, files: NetworkFiles) -> Network:
     return parse_network_file(data)
 
 
-def _typed(texts: Iterable[str]) -> tuple[tuple[Multiaddr, ...], tuple[str, ...], tuple[Multiaddr, ...]]:
-    """The typed peers, warnings about those that are skipped, and which of them only lack their PeerId."""
+def _typed(texts: Iterable[str]) -> tuple[tuple[Multiaddr, ...], tuple[str, ...], tuple[WwsError, ...]]:
+    """The typed peers, warnings about those that are skipped, and why each of these cannot be used."""
     good: list[Multiaddr] = []
     warnings: list[str] = []
-    unnamed: list[Multiaddr] = []
+    refused: list[WwsError] = []
     for text in texts:
         try:
             address = Multiaddr.parse(text)
         except ParseError as error:
             warnings.append(f"skipped a --bootstrap address: {error}")
+            refused.append(BootstrapMalformed(f"{text[:200]!r} is not the address of a peer: {error}."))
             continue
         if address.peer_id is None:
             missing = BootstrapWithoutPeerId(f"skipped {address}: it does not end in /p2p/<PeerId>")
             warnings.append(f"{missing} ({missing.hint})")
-            unnamed.append(address)
+            refused.append(BootstrapWithoutPeerId(f"{address} does not end in /p2p/<PeerId>"))
             continue
         good.append(address)
-    return tuple(dict.fromkeys(good)), tuple(warnings), tuple(unnamed)
+    return tuple(dict.fromkeys(good)), tuple(warnings), tuple(refused)
 
 
 __all__ = ["NetworkChoice", "NetworkMalformed", "NoNetwork", "choose_network"]

@@ -15,7 +15,7 @@ from wws.discovery.network import (
 from wws.identity.keys import Identity
 from wws.runtime.homes import Home
 from wws.runtime.machine_errors import MachineError
-from wws.runtime.network_choice import NetworkChoice, NoNetwork, choose_network
+from wws.runtime.network_choice import BootstrapMalformed, NetworkChoice, NoNetwork, choose_network
 from wws.runtime.state_files import NetworkFiles
 
 PUBLISHER = Identity.from_label("publisher")
@@ -75,8 +75,7 @@ def test_a_bad_typed_peer_is_skipped_and_said(files: NetworkFiles) -> None:
     choice = choose(files, bootstrap_peers=("garbage", "/ip4/203.0.113.7/tcp/9000", PEER))
     assert [str(address) for address in choice.typed] == [PEER]
     assert len(choice.warnings) == 2
-    with pytest.raises(NoNetwork):
-        choose(files, bootstrap_peers=("garbage",))
+    assert choose(files, bootstrap_mode=True, bootstrap_peers=("garbage",)).network.is_ad_hoc
 
 
 def test_nobody_signs_for_a_bare_domain(files: NetworkFiles) -> None:
@@ -116,3 +115,12 @@ def test_a_network_that_is_not_saved(files: NetworkFiles) -> None:
 def test_a_typed_peer_without_its_id_says_what_is_missing(files: NetworkFiles) -> None:
     with pytest.raises(BootstrapWithoutPeerId, match="/p2p/<PeerId>"):
         choose(files, bootstrap_peers=("/ip4/203.0.113.7/tcp/9000",))
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9000", "example.org", "", "/ip4/300.0.0.1/tcp/9000"])
+def test_a_typed_peer_that_is_no_address_is_wrong_usage(files: NetworkFiles, text: str) -> None:
+    with pytest.raises(BootstrapMalformed) as error:
+        choose(files, bootstrap_peers=(text,))
+    assert error.value.exit_code == 2
+    assert "/ip4/127.0.0.1/tcp/9000/p2p/<PeerId>" in error.value.hint
+    assert choose(files, bootstrap_peers=(text, PEER)).typed
