@@ -10,9 +10,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wws import __version__
+
+if TYPE_CHECKING:
+    from agent_cli.options import Options
+    from agent_cli.result import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,21 @@ def run(arguments: list[str]) -> int:
         from agent_cli.commands.status import status
 
         return guarded(lambda: status(quick), schema="wws.status/v1", options=quick)
-    from agent_cli.dispatch import invoke
-
     options = Options(json=_asks_for_json(arguments), arguments=arguments)
-    return guarded(lambda: invoke(arguments, options), schema=schema_of(arguments), options=options)
+    return guarded(lambda: _invoke(arguments, options), schema=schema_of(arguments), options=options)
+
+
+def _invoke(arguments: list[str], options: Options) -> Result:
+    """Run the command through Typer. Raises `ExtraMissing` where only the node was installed."""
+    try:
+        from agent_cli.dispatch import invoke
+    except ModuleNotFoundError as error:
+        from agent_cli.result import ExtraMissing
+
+        if error.name not in ("typer", "rich"):
+            raise
+        raise ExtraMissing("wws needs the extra: pip install 'wws[agent]'") from None
+    return invoke(arguments, options)
 
 
 def available_commands() -> list[str]:

@@ -53,6 +53,13 @@ class WrongUsage(LocalError):
     exit_code = Exit.USAGE
 
 
+class ExtraMissing(LocalError):
+    """What the command line needs on top of the node is not installed."""
+
+    code = "extra_missing"
+    exit_code = Exit.MACHINE
+
+
 def exit_code_of(error: WwsError) -> Exit:
     """The exit code that an error ends a command with: its own, else by its word."""
     own = getattr(error, "exit_code", None)

@@ -336,6 +336,17 @@ def test_fast_paths_import_nothing_heavy(line: str, heavy: tuple[str, ...]) -> N
     assert not set(heavy) & set(found.stderr.splitlines()[-1].split())
 
 
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "typer", None)
+    monkeypatch.delitem(sys.modules, "agent_cli.dispatch", raising=False)
+    assert run(["join", "--json"]) == Exit.MACHINE
+    assert json.loads(capsys.readouterr().out)["errors"][0]["code"] == "extra_missing"
+    assert run(["--help"]) == Exit.MACHINE
+    assert capsys.readouterr().err == "error: wws needs the extra: pip install 'wws[agent]'\n"
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"wws {__version__}\n"
