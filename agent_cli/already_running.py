@@ -53,7 +53,7 @@ def without_effect(given: Mapping[str, object], status: dict[str, Any], options:
     if not late:
         return ()
     verb = "has" if len(late) == 1 else "have"
-    leave = f"{options.again('leave')} --node {status['node']}"
+    leave = options.again("leave", node=status["node"])
     return (
         f"warning: {', '.join(late)} {verb} no effect on a node that runs already; stop it first: {leave}",
     )

@@ -82,13 +82,15 @@ def outcome(
     *,
     already_running: bool,
     notes: tuple[str, ...],
+    called: str | None,
     timeout: float,
     took: float,
     no_retry: bool,
 ) -> Result:
     """The result of a join: joined (0), joined without the name (7), or no way in (9).
 
-    `notes` are said before those that the status gives rise to.
+    `notes` are said before those that the status gives rise to; `called` is the node's name where a
+    command must say it to mean this node.
     """
     name = own_name(status)
     holds = name is not None and name["state"] == "held"
@@ -128,13 +130,15 @@ def outcome(
         problem = Problem(
             "name_taken",
             f"The name wws:{name['name']} belongs to {name['holder'] or 'another peer'}; joined without it.",
-            "Claim another one: wws name claim NAME",
+            f"Claim another one: {options.again('name claim NAME', node=called)}. "
+            + _stays(status, options, called),
         )
         data["holder"] = name["holder"]
         return Result(data, notes=notes, errors=(problem,), exit_code=Exit.REFUSED)
     if status["name"] is not None and not holds:
-        notes += (f"The name wws:{status['name']} is still being claimed: wws name list",)
-    return Result(data, _next_steps(status, options), notes=notes)
+        listing = options.again("name list", node=called)
+        notes += (f"The name wws:{status['name']} is still being claimed: {listing}",)
+    return Result(data, f"Joined. {_stays(status, options, called)}", notes=notes)
 
 
 def _notes(status: dict[str, Any]) -> tuple[str, ...]:
@@ -167,10 +171,10 @@ def _no_way_in(status: dict[str, Any], options: Options, *, timeout: float, no_r
         "no_way_in",
         f"No way into the network {network_of(status)}: {ways}.",
         f"{advice} The node keeps trying in the background{when}; wws status shows how it goes. "
-        f"To stop it: {options.again('leave')} --node {status['node']}",
+        f"To stop it: {options.again('leave', node=status['node'])}",
     )
 
 
-def _next_steps(status: dict[str, Any], options: Options) -> str:
-    status_command, leave = options.again("status"), options.again("leave")
-    return f"Joined. The node {status['node']!r} stays running: {status_command}, {leave}."
+def _stays(status: dict[str, Any], options: Options, called: str | None) -> str:
+    status_command, leave = options.again("status", node=called), options.again("leave", node=called)
+    return f"The node {status['node']!r} stays running: {status_command}, {leave}."

@@ -8,6 +8,7 @@ into one `Options`. `wws status` is read by `quick_options`, everything else by 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -41,14 +42,32 @@ class Options:
         """NO_COLOR counts when it is set to anything (no-color.org)."""
         return not (self.no_color or os.environ.get("NO_COLOR")) and _is_terminal(sys.stderr)
 
-    def again(self, command: str) -> str:
-        """A command to be typed next, about the same home."""
-        home = f" --home {shlex.quote(self.home)}" if self.home else ""
-        return f"wws{home} {command}"
+    def again(self, command: str, *, node: str | None = None) -> str:
+        """A command to be typed next, about the same home, and about this node where that must be said."""
+        return f"wws{self._same_home()} {command}" + (f" --node {node}" if node else "")
+
+    def exact(self, advice: str) -> str:
+        """The advice with its `wws` commands as they must be typed to mean the same home and node."""
+        home = self._same_home()
+        names_one = "--node" in advice or "--name" in advice
+        node = f" --node {shlex.quote(self.node)}" if self.node and not names_one else ""
+        return _COMMAND.sub(lambda found: f"wws{home}{node} ", advice) if home or node else advice
+
+    def _same_home(self) -> str:
+        if not self.home:
+            return ""
+        from wws.runtime.homes import choose_home
+
+        return f" --home {shlex.quote(str(choose_home(self.home, os.environ).root.absolute()))}"
 
     def red(self, text: str) -> str:
         return f"\x1b[1;31m{text}\x1b[0m" if self.has_colour else text
 
+
+_COMMAND: Final = re.compile(
+    r"\bwws (?=(?:join|leave|status|peers|logs|id|resolve|name|ping|call|network|config)\b)"
+)
+"""Where a command begins that depends on the home."""
 
 SWITCHES: Final = {
     "--json": "json",

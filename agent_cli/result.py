@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent_cli.options import Options
 from agent_cli.text import printable
@@ -94,6 +94,11 @@ def emit(result: Result, schema: str, options: Options) -> Exit:
     """Print the result as the options ask for, and return the exit code."""
     if result.is_printed:
         return result.exit_code
+    result = replace(
+        result,
+        notes=tuple(map(options.exact, result.notes)),
+        errors=tuple(replace(problem, hint=options.exact(problem.hint)) for problem in result.errors),
+    )
     if options.json:
         write_out(envelope(schema, result))
         return result.exit_code

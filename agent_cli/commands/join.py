@@ -129,13 +129,14 @@ def join(
             raise
         raise Interrupted(
             f"Interrupted. The node {node.name!r} goes on trying.",
-            hint=f"Stop it: {options.again('leave')} --node {node.name}",
+            hint=f"Stop it: {options.again('leave', node=node.name)}",
         ) from None
     result = outcome(
         status,
         options,
         already_running=process is None,
         notes=() if process is not None else without_effect(given, status, options),
+        called=node.name if options.node or _others_run(node) else None,
         timeout=timeout,
         took=time.monotonic() - started_at,
         no_retry=no_retry,
@@ -204,6 +205,10 @@ def _name(flag: str | None) -> str | None:
 
 def _node_name(options: Options, name: str | None) -> str:
     return parse_node_name(asked_node(options) or name or "default")
+
+
+def _others_run(node: NodePaths) -> bool:
+    return any(ready.node != node.name for ready in node.home.running_nodes())
 
 
 def _arguments(

@@ -202,6 +202,19 @@ def test_a_taken_name_is_exit_7_with_its_holder(cli: Cli, state: str) -> None:
     assert joined.data["joined"] is True
     assert joined.data["name"] is None
     assert joined.data["holder"] == "did:swarm:bob"
+    assert "The node 'alice' stays running: wws status, wws leave." in joined.error["hint"]
+
+
+def test_the_commands_of_the_last_line_mean_this_node(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "stays running: wws status, wws leave." in cli("join", "--name", "alice").out
+    assert "wws status --node bob, wws leave --node bob." in cli("join", "--name", "bob").out
+    home = f"wws --home {cli.root / 'elsewhere'}"
+    carol = cli("join", "--home", str(cli.root / "elsewhere"), "--node", "carol")
+    assert f"stays running: {home} status --node carol, {home} leave --node carol." in carol.out
+    monkeypatch.chdir(cli.root)
+    assert cli("leave", "--home", "elsewhere").code == 0
+    stopped = cli("status", "--home", "elsewhere", "--node", "carol")
+    assert f"Start it: wws --home {cli.root}/elsewhere join --name carol" in stopped.err
 
 
 def test_no_way_in_is_exit_9_and_the_node_goes_on(cli: Cli) -> None:
