@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent_cli import text
-from agent_cli.commands.status import network_of
+from agent_cli.commands.status import WITHOUT_PORTS, network_of
 from agent_cli.options import Options
 from agent_cli.progress import Progress
 from agent_cli.result import Problem, Result, write_out
@@ -121,7 +121,7 @@ def outcome(
         "clock_skew_s": status["join"]["clock_skew_s"],
         "took_s": round(took, 3),
     }
-    notes += _notes(status)
+    notes += _notes(status, started_here=not already_running)
     if not status["joined"]:
         problem = _no_way_in(status, options, timeout=timeout, no_retry=no_retry)
         tried = tuple(f"  tried {t['source']} {t['target']}: {t['error']}" for t in status["join"]["tried"])
@@ -141,11 +141,15 @@ def outcome(
     return Result(data, f"Joined. {_stays(status, options, called)}", notes=notes)
 
 
-def _notes(status: dict[str, Any]) -> tuple[str, ...]:
+def _notes(status: dict[str, Any], *, started_here: bool) -> tuple[str, ...]:
     join = status["join"]
-    notes = [f"warning: {warning['message']}" for warning in join["warnings"]]
+    warnings = join["warnings"]
+    notes = [f"warning: {entry['message']}" for entry in warnings if entry["code"] not in WITHOUT_PORTS]
+    missing = [WITHOUT_PORTS[entry["code"]] for entry in warnings if entry["code"] in WITHOUT_PORTS]
+    if missing and started_here:
+        notes.append(f"warning: default ports are in use by others: {', '.join(missing)}.")
     skew = join["clock_skew_s"]
-    told = any(warning["code"].startswith("clock") for warning in join["warnings"])
+    told = any(warning["code"].startswith("clock") for warning in warnings)
     if skew is not None and abs(skew) > CLOCK_SKEW and not told:
         direction = "ahead of" if skew > 0 else "behind"
         notes.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_cli import text
 from agent_cli.compose import STATUS_TIMEOUT, call
@@ -11,6 +11,13 @@ from agent_cli.result import Result
 
 if TYPE_CHECKING:
     import typer
+
+
+WITHOUT_PORTS: Final = {
+    "rpc_tcp_off": "no RPC on TCP (the unix socket works; --rpc IP:PORT chooses another port)",
+    "http_off": "no status page (--http IP:PORT chooses another port)",
+}
+"""Warnings about default ports that somebody else has → what is missing, and the remedy."""
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +29,7 @@ def register(app: typer.Typer) -> None:
 def status(options: Options) -> Result:
     """Show how the local node is: identity, network, reachability, connections, names."""
     data: dict[str, Any] = call(options, "swarm.get_status", timeout=STATUS_TIMEOUT)
-    return Result(data, describe(data), notes=warnings_of(data))
+    return Result(data, describe(data), notes=warnings_of(data, options))
 
 
 def describe(data: dict[str, Any]) -> str:
@@ -79,9 +86,13 @@ def name_of(name: dict[str, Any]) -> str:
             return f"{label}, {state}"
 
 
-def warnings_of(data: dict[str, Any]) -> tuple[str, ...]:
-    """The node's warnings, as notes."""
-    return tuple(f"warning: {warning['message']}" for warning in data.get("join", {}).get("warnings", ()))
+def warnings_of(data: dict[str, Any], options: Options) -> tuple[str, ...]:
+    """The node's warnings, as notes. A port that is not there was told at the join."""
+    return tuple(
+        f"warning: {warning['message']}"
+        for warning in data.get("join", {}).get("warnings", ())
+        if options.verbose or warning["code"] not in WITHOUT_PORTS
+    )
 
 
 def _state(data: dict[str, Any]) -> str:

@@ -48,6 +48,8 @@ class NodeFace:
         self.rpc: str | None = None
         self.http: str | None = None
         self.socket: str | None = None
+        self.warnings: list[api.Warned] = []
+        """What this process warns of besides the node: ports that its own servers could not have."""
 
     async def status(self) -> api.NodeStatus:
         node = self._node
@@ -296,7 +298,7 @@ class NodeFace:
             tried += [
                 api.Tried(str(attempt.source), attempt.address, attempt.code) for attempt in report.attempts
             ]
-        warnings = [api.Warned("start", text) for text in self._node.warnings]
+        warnings = [api.Warned("start", text) for text in self._node.warnings] + self.warnings
         warnings += [api.Warned(code, message) for code, message in view.warnings.items()]
         if report is not None and not self._node.is_joined():
             warnings += [api.Warned("advice", text) for text in report.advice]

@@ -15,6 +15,7 @@ from wws.config.records import NodeConfig
 from wws.config.reloading import reload_config
 from wws.errors import LocalError, WwsError
 from wws.identity.keys import Identity
+from wws.rpc.api import Warned
 from wws.rpc.wire import WireConfig
 from wws.runtime import keyfile, systemd
 from wws.runtime.announcement import identity_lines, txt_lines
@@ -118,7 +119,7 @@ class Process:
         try:
             await node.start()
             await rpc.start()
-            node.warnings += [warned.message for warned in rpc.warnings]
+            face.warnings += rpc.warnings
             face.rpc, face.socket = rpc.tcp_address, str(rpc.socket_path)
             self._http = await self._start_http(node, face, metrics, readiness, rpc.port_shift)
             readiness.set("listening", True)
@@ -176,7 +177,8 @@ class Process:
         except PortTaken as error:
             if explicit:
                 raise
-            node.warnings.append(f"{error} There is no status page and no /metrics.")
+            message = f"{error} There is no status page and no /metrics; --http IP:PORT chooses another port."
+            face.warnings.append(Warned("http_off", message))
             logger("node").warning(str(error))
             return None
         face.http = f"{where[0]}:{where[1]}"

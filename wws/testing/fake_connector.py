@@ -3,8 +3,8 @@
 Takes the command line of `wws-connector`, keeps its promises about files, socket and signals
 (`ready.json`, `error.json`, RPC, SIGTERM), and has a `FakeNode` behind them. How its join goes is set
 in the environment variable FAKE_JOIN, as JSON: `{"state", "tried", "taken_by", "name_state",
-"clock_skew_s"}`, or `{"error": {"code", "message", "hint", "exit_code"}}` for a start that fails, or
-`{"die": 3}` for one that ends without a word.
+"warnings", "clock_skew_s"}`, or `{"error": {"code", "message", "hint", "exit_code"}}` for a start that
+fails, or `{"die": 3}` for one that ends without a word.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class _Node(FakeNode):
             source="pinned" if state == "joined" else None,
             tried=tuple(api.Tried(*entry) for entry in setting.get("tried", ())),
             next_retry_s=60.0 if state == "failed_retrying" else None,
+            warnings=tuple(api.Warned(*entry) for entry in setting.get("warnings", ())),
             clock_skew_s=setting.get("clock_skew_s", 0.0),
         )
 

@@ -245,6 +245,18 @@ def test_a_clock_that_differs_is_said(cli: Cli) -> None:
     assert "3 min ahead of" in cli("join", clock_skew_s=200.0).err
 
 
+def test_ports_of_others_are_told_once_with_the_remedy(cli: Cli) -> None:
+    warnings = [["rpc_tcp_off", "No RPC."], ["http_off", "No page."], ["start", "Look."]]
+    joined = cli("join", warnings=warnings)
+    looks, ports = joined.err.splitlines()
+    assert looks == "warning: Look."
+    assert "--rpc IP:PORT" in ports
+    assert "--http IP:PORT" in ports
+    assert cli("status").err == cli("join").err == "warning: Look.\n"
+    assert "No RPC." in cli("status", "--verbose").err
+    assert len(cli("status", "--json").data["join"]["warnings"]) == 3
+
+
 @pytest.mark.parametrize(
     "code, word", [(9, "no_network"), (8, "key_file_loose"), (10, "port_taken"), (2, "config_error")]
 )
