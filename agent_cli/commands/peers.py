@@ -26,7 +26,7 @@ def peers(options: Options) -> Result:
     rows = [
         (
             peer["name"] or peer["peer_id"],
-            peer["direction"],
+            "us" if peer["direction"] == "out" else "them",
             peer["path"] if peer["relay"] is None else f"relay {peer['relay']}",
             peer["transport"],
             text.milliseconds(peer["rtt_ms"]),
@@ -35,7 +35,14 @@ def peers(options: Options) -> Result:
         )
         for peer in found
     ]
-    return Result(data, text.table(("peer", "from", "path", "over", "rtt", "agent", "address"), rows))
+    head = ("peer", "dialled by", "path", "over", "round trip", "agent", "address")
+    several = len({peer["peer_id"] for peer in found})
+    count = f"{_counted(several, 'peer')}, {_counted(len(found), 'connection')}"
+    return Result(data, f"{text.table(head, rows)}\n{count}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _short(address: str) -> str:
