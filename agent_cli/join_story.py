@@ -51,7 +51,7 @@ class Story:
         self._once("did", f"did       {status['did']}")
         if self._options.verbose:
             for tried in status["join"]["tried"]:
-                self._once(f"{tried}", f"tried     {tried['source']} {tried['target']}: {tried['error']}")
+                self._once(f"{tried}", f"tried     {text.tried(tried)}")
         if not status["joined"]:
             return
         source = status["join"]["source"]
@@ -124,7 +124,7 @@ def outcome(
     notes += _notes(status, started_here=not already_running)
     if not status["joined"]:
         problem = _no_way_in(status, options, timeout=timeout, no_retry=no_retry)
-        tried = tuple(f"  tried {t['source']} {t['target']}: {t['error']}" for t in status["join"]["tried"])
+        tried = tuple(f"  tried {text.tried(way)}" for way in status["join"]["tried"])
         return Result(data, notes=notes + tried, errors=(problem,), exit_code=Exit.NO_WAY_IN)
     if name is not None and name["state"] in LOST:
         problem = Problem(

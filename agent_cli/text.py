@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> str:
-    """Labels and values in two columns; rows whose value is None or empty are left out."""
+    """Labels and values in two columns; rows whose value is None or empty are left out.
+
+    The further lines of a value stand below its first.
+    """
     shown = [(label, str(value)) for label, value in rows if value is not None and value != ""]
     width = max((len(label) for label, _ in shown), default=0)
-    return "\n".join(f"{label:<{width}}  {value}" for label, value in shown)
+    below = "\n" + " " * (width + 2)
+    return "\n".join(f"{label:<{width}}  " + value.replace("\n", below) for label, value in shown)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -21,6 +25,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def tried(way: Mapping[str, object]) -> str:
+    """One way into the network that was tried, and what came of it."""
+    return f"{way.get('source')} {way.get('target')}: {way.get('error')}"
 
 
 def when(unix: object) -> str:

@@ -30,7 +30,7 @@ def resolve(
             ("name", _name(data)),
             ("did", data.get("did")),
             ("peer id", data.get("peer_id")),
-            ("addresses", "\n           ".join(data.get("addresses", ()))),
+            ("addresses", "\n".join(data.get("addresses", ()))),
             ("until", text.when(data.get("expires_at")) if data.get("expires_at") else None),
         ]
     )

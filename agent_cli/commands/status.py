@@ -34,20 +34,21 @@ def status(options: Options) -> Result:
 
 def describe(data: dict[str, Any]) -> str:
     """The status for people."""
-    connections, traffic = data.get("connections", {}), data.get("traffic", {})
+    traffic, tried = data.get("traffic", {}), data.get("join", {}).get("tried", ())
     relays = ", ".join(relay["peer_id"] for relay in data.get("relays", ()))
     return text.pairs(
         [
             ("node", data.get("node")),
             ("state", _state(data)),
+            ("tried", "" if data.get("joined") else "\n".join(map(text.tried, tried))),
             ("network", network_of(data)),
             ("peer id", data.get("peer_id")),
             ("did", data.get("did")),
-            ("names", "\n       ".join(name_of(name) for name in data.get("names", ()))),
-            ("peers", f"{connections.get('direct', 0)} direct, {connections.get('relayed', 0)} relayed"),
+            ("names", "\n".join(name_of(name) for name in data.get("names", ()))),
+            ("peers", _peers(data)),
             ("swarm", text.swarm_size(data.get("swarm_size"))),
             ("reachable", f"{data.get('reachability')} (NAT: {data.get('nat')})"),
-            ("addresses", "\n           ".join(data.get("addresses", ()))),
+            ("addresses", "\n".join(data.get("addresses", ()))),
             ("relays", relays),
             (
                 "traffic",
@@ -95,12 +96,23 @@ def warnings_of(data: dict[str, Any], options: Options) -> tuple[str, ...]:
     )
 
 
+def _peers(data: dict[str, Any]) -> str:
+    connections = data.get("connections", {})
+    direct, relayed = connections.get("direct", 0), connections.get("relayed", 0)
+    ways = f"{direct} direct, {relayed} relayed"
+    peers = data.get("peers", direct + relayed)
+    return ways if peers == direct + relayed else f"{peers} ({direct + relayed} connections: {ways})"
+
+
 def _state(data: dict[str, Any]) -> str:
-    join = data.get("join", {})
+    wait = data.get("join", {}).get("next_retry_s")
+    again = "" if wait is None else f", tries again in {text.duration(wait)}"
     match data.get("status"):
         case "failed_retrying":
-            return f"found no way in, tries again in {text.duration(join.get('next_retry_s'))}"
+            return f"found no way in{again}"
         case "lost":
-            return "lost all peers, reconnecting"
+            return f"lost all peers{again or ', reconnecting'}"
+        case "discovering":
+            return f"looking for a way in{again}"
         case state:
             return str(state)

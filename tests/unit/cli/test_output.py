@@ -50,6 +50,21 @@ def test_an_error_brings_its_own_exit_code_or_that_of_its_word() -> None:
     assert exit_code_of(RpcError(-32002, "m", {"code": "a_new_word"})) is Exit.NOT_FOUND
 
 
+def test_the_further_lines_of_a_value_stand_below_its_first() -> None:
+    assert text.pairs([("names", "alice\nbob"), ("addresses", 1)]) == (
+        "names      alice\n           bob\naddresses  1"
+    )
+
+
+def test_hints_name_the_same_home_and_node() -> None:
+    far = Options(home="/srv/a b", node="kim")
+    assert far.exact("Start it: wws join, or: wws --help") == (
+        "Start it: wws --home '/srv/a b' --node kim join, or: wws --help"
+    )
+    assert far.exact("wws leave --node bob") == "wws --home '/srv/a b' leave --node bob"
+    assert Options().exact("wws join") == "wws join"
+
+
 @given(st.text())
 def test_nothing_printable_steers_a_terminal(shown: str) -> None:
     assert all(character.isprintable() or character in "\n\t" for character in text.printable(shown))
