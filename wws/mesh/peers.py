@@ -24,25 +24,26 @@ class PeerInfo:
 
     addresses: OrderedDict[Multiaddr, None] = field(default_factory=OrderedDict)
     identification: Identification | None = None
-    connected: bool = False
 
 
 class PeerStore:
-    """Peers by PeerId, in order of last use."""
+    """Peers by PeerId. Those that are not connected are kept in order of last use, so that forgetting the
+    longest unused one costs the same however many there are."""
 
     def __init__(self, config: PeerStoreConfig) -> None:
         self._config = config
-        self._peers: OrderedDict[PeerId, PeerInfo] = OrderedDict()
+        self._connected: dict[PeerId, PeerInfo] = {}
+        self._others: OrderedDict[PeerId, PeerInfo] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._peers)
+        return len(self._connected) + len(self._others)
 
     def find(self, peer: PeerId) -> PeerInfo | None:
-        return self._peers.get(peer)
+        return self._connected.get(peer) or self._others.get(peer)
 
     def addresses(self, peer: PeerId) -> tuple[Multiaddr, ...]:
         """The addresses known, those learnt last first."""
-        info = self._peers.get(peer)
+        info = self.find(peer)
         return tuple(reversed(info.addresses)) if info else ()
 
     def learn(self, peer: PeerId, addresses: tuple[Multiaddr, ...]) -> None:
@@ -56,7 +57,7 @@ class PeerStore:
             info.addresses.popitem(last=False)
 
     def forget_address(self, peer: PeerId, address: Multiaddr) -> None:
-        info = self._peers.get(peer)
+        info = self.find(peer)
         if info is not None:
             info.addresses.pop(address if address.peer_id == peer else address.with_peer(peer), None)
 
@@ -64,26 +65,28 @@ class PeerStore:
         self._touch(peer).identification = identification
 
     def set_connected(self, peer: PeerId, connected: bool) -> None:
-        info = self._touch(peer)
-        info.connected = connected
-        if not connected:
+        if connected:
+            if peer not in self._connected:
+                self._connected[peer] = self._others.pop(peer, PeerInfo())
+                self._evict(peer)
+        elif (info := self._connected.pop(peer, None)) is not None:
             info.identification = None  # the largest part, and out of date by the next time
+            self._others[peer] = info
 
     def _touch(self, peer: PeerId) -> PeerInfo:
-        info = self._peers.get(peer)
+        info = self._connected.get(peer)
+        if info is not None:
+            return info
+        info = self._others.get(peer)
         if info is None:
-            info = self._peers[peer] = PeerInfo()
+            info = self._others[peer] = PeerInfo()
             self._evict(peer)
         else:
-            self._peers.move_to_end(peer)
+            self._others.move_to_end(peer)
         return info
 
     def _evict(self, newcomer: PeerId) -> None:
-        if len(self._peers) <= self._config.max_peers:
-            return
-        for _ in range(len(self._peers)):
-            peer, info = next(iter(self._peers.items()))
-            if not info.connected and peer != newcomer:
-                del self._peers[peer]
-                return
-            self._peers.move_to_end(peer)  # in use: not to be passed over again with every newcomer
+        if len(self) > self._config.max_peers and self._others:
+            oldest = next(iter(self._others))
+            if oldest != newcomer:
+                del self._others[oldest]

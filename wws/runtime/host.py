@@ -40,6 +40,8 @@ from wws.transport.noise import YAMUX, NoiseStatic
 
 StreamHandler: TypeAlias = Callable[[Stream], Awaitable[None]]
 
+_SHED_EVERYWHERE = 20
+"""Ticks between two counts of what waits on every connection, idle ones included."""
 _CLOSE_TIMEOUT = 2.0
 """Seconds that peers get to take our last words when the host closes."""
 
@@ -137,6 +139,7 @@ class Host:
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._housekeeping: asyncio.Task[None] | None = None
+        self._ticks = 0
         self._closing = False
         self._emptied = asyncio.Event()
         self._scope: Scope | None = None
@@ -488,8 +491,18 @@ class Host:
             self._carry_out(self.table.timer_fired(now))
 
     def _shed(self) -> None:
-        """Close the connection with the most bytes waiting while all together have too many."""
-        waiting = {key: connection.waiting for key, connection in self._connections.items()}
+        """Close the connection with the most bytes waiting while all together have too many.
+
+        Bytes wait where there are streams or a full socket; what little else there may be is counted once in
+        many ticks, for the sake of ten thousand idle connections.
+        """
+        self._ticks += 1
+        everywhere = self._ticks % _SHED_EVERYWHERE == 0
+        waiting = {
+            key: connection.waiting
+            for key, connection in self._connections.items()
+            if everywhere or connection.streams or connection.write_paused
+        }
         total = sum(waiting.values())
         while total > self.config.max_waiting:
             greedy = max(waiting, key=waiting.__getitem__)
