@@ -41,9 +41,7 @@ class NameNotFound(ResolveError):
     code = "name_not_found"
 
     def __init__(self, target: NameTarget) -> None:
-        super().__init__(
-            f"{target} was not found", hint=f"is it spelled right? `wws name claim {target.name}` takes it"
-        )
+        super().__init__(f"{target} was not found", hint="is it spelled right?")
         self.target = target
 
 
@@ -64,7 +62,8 @@ class PeerNotFound(ResolveError):
     code = "peer_not_found"
 
     def __init__(self, target: DidTarget | PeerTarget) -> None:
-        super().__init__(f"{target} was not found", hint="its node may be offline: records last for a day")
+        peer = target.did if isinstance(target, DidTarget) else target.peer_id
+        super().__init__(f"{peer} was not found", hint="its node may be offline: records last for a day")
         self.target = target
 
 

@@ -149,6 +149,7 @@ def test_a_did_and_a_peer_id() -> None:
             with pytest.raises(PeerNotFound) as error:
                 resolve_peer(target, value, unix_now, kind=PeerRecords())
             assert error.value.code == "peer_not_found"
+            assert str(error.value).startswith(ALICE.did if target == DidTarget(ALICE.did) else str(ALICE))
 
 
 def test_target_key_of_a_name() -> None:
