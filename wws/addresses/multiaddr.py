@@ -14,6 +14,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias, cast
 
 from wws.codec import varint
@@ -248,6 +249,7 @@ def _host(kind: HostKind, text: str) -> str:
     return name
 
 
+@lru_cache(maxsize=4096)
 def _parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     if "%" in text:
         raise ParseError("an IPv6 zone has no place in a multiaddr")

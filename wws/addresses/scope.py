@@ -8,6 +8,7 @@ by the IPv4 address inside.
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
@@ -48,6 +49,7 @@ _IPV4 = _table4(
 _NAT64 = int(IPv6Network("64:ff9b::/96").network_address) >> 32
 
 
+@lru_cache(maxsize=4096)
 def unwrap(text: str) -> IpAddress:
     """The address that `text` stands for: IPv4-mapped, NAT64 and 6to4 are unwrapped. Raises `ParseError`."""
     try:

@@ -110,7 +110,7 @@ class IdentifyService:
         self._pushes.pop(peer, None)
 
     def _ask_soon(self, connection: Connection) -> None:
-        self._host.spawn(self._ask(connection), f"identify {connection.peer_id}")
+        self._host.spawn(self._ask(connection), "identify")
 
     async def _ask(self, connection: Connection) -> None:
         said: Identification | None = None
