@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
 from typing import Annotated, Final
 
@@ -17,6 +18,16 @@ from wws import __version__
 from wws.rpc.codes import Exit
 
 COMPLETION_VARIABLE: Final = "_WWS_COMPLETE"
+MEANT: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("list", "ls", "get"), ("show", "list")),
+    **dict.fromkeys(("rm", "delete", "del"), ("remove", "release")),
+    **dict.fromkeys(("create", "make", "generate"), ("new", "add", "claim")),
+    **dict.fromkeys(("start", "up", "connect"), ("join",)),
+    **dict.fromkeys(("stop", "down", "quit", "disconnect"), ("leave",)),
+    **dict.fromkeys(("info", "whoami", "identity"), ("id", "show")),
+}
+"""What other programs call it → what it is called here, the first that there is."""
+_UNKNOWN: Final = re.compile(r"No such command '(?P<word>[a-z]+)'\.")
 
 
 def invoke(arguments: list[str], options: Options) -> Result:
@@ -35,7 +46,7 @@ def invoke(arguments: list[str], options: Options) -> Result:
         )
     except typer.TyperException as error:
         hint = f"See: wws {name} --help" if name else "See: wws --help"
-        raise WrongUsage(error.format_message(), hint=hint) from None
+        raise WrongUsage(_with_suggestion(error.format_message(), name), hint=hint) from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     if isinstance(returned, Result):
@@ -43,6 +54,17 @@ def invoke(arguments: list[str], options: Options) -> Result:
     if returned == Exit.INTERRUPTED:
         raise KeyboardInterrupt
     return Result(is_printed=True, exit_code=Exit(returned or 0))  # --help has printed itself
+
+
+def _with_suggestion(message: str, name: str | None) -> str:
+    """The message, and for a word that other programs use the command that does it here.
+
+    Typer itself suggests what is spelled alike.
+    """
+    found = _UNKNOWN.fullmatch(message)
+    known = COMMANDS[name].subcommands if name else tuple(COMMANDS)
+    meant = next((word for word in MEANT.get(found["word"], ()) if word in known), None) if found else None
+    return message if meant is None else f"{message} Did you mean {meant!r}?"
 
 
 def wws(

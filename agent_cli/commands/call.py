@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import Annotated
 
@@ -30,11 +31,11 @@ def call(
     ] = None,
 ) -> Result:
     """Call an RPC method of the local node and print its answer as JSON."""
-    result = call_node(options, method, _parse(params))
+    result = call_node(options, method, _parse(method, params))
     return Result({"method": method, "result": result}, json.dumps(result, indent=2, ensure_ascii=False))
 
 
-def _parse(text: str | None) -> dict[str, object] | list[object] | None:
+def _parse(method: str, text: str | None) -> dict[str, object] | list[object] | None:
     if text is None:
         return None
     if text == "-":
@@ -42,7 +43,14 @@ def _parse(text: str | None) -> dict[str, object] | list[object] | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WrongUsage(f"The parameters are not JSON: {error}") from None
+        raise WrongUsage(f"The parameters are not JSON: {error}", hint=_form(method, text)) from None
     if not isinstance(value, (dict, list)):
-        raise WrongUsage("The parameters must be a JSON object or array.")
+        raise WrongUsage("The parameters must be a JSON object or array.", hint=_form(method, text))
     return value
+
+
+def _form(method: str, text: str) -> str:
+    """How parameters are written, with what was typed where that can be seen."""
+    member, equals, value = text.partition("=")
+    object_ = {member: value} if equals and member.isidentifier() else {"name": "alice"}
+    return f"Write them so: wws call {method} {shlex.quote(json.dumps(object_))}"

@@ -179,6 +179,23 @@ def test_nodes_that_have_ended_are_not_running(
     assert code != 2 or "--node alice or --node bob" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line, shown",
+    [
+        ("network list", "Did you mean 'show'?"),
+        ("network ad", "Did you mean 'add'?"),
+        ("name delete alice", "Did you mean 'release'?"),
+        ("stop", "Did you mean 'leave'?"),
+        ("statsu", "Did you mean 'status'?"),
+        ("call swarm.ping target=bob", """wws call swarm.ping '{"target": "bob"}'"""),
+        ("call swarm.ping bob", """wws call swarm.ping '{"name": "alice"}'"""),
+    ],
+)
+def test_wrong_usage_shows_the_right_one(line: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(line.split()) == Exit.USAGE
+    assert shown in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("line", ["status", "ping bob", "id", "bogus", "name list"])
 def test_without_json_the_error_is_on_stderr_and_names_what_mends_it(
     line: str, capsys: pytest.CaptureFixture[str]

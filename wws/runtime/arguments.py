@@ -155,7 +155,7 @@ class _Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that the caller prints all errors alike."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise WrongUsage(f"{self.prog}: {message}.", hint=f"See: {self.prog} --help")
+        raise WrongUsage(f"{message}.", hint=f"See: {self.prog} --help")
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
