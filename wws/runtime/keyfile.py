@@ -12,6 +12,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,19 +159,23 @@ class KeyLock:
 
     Two locks are held: on the key file itself (the same file, whatever the environment says, also on a
     read-only disk), and on a file in the runtime folder called after the PeerId (a copy of the key
-    elsewhere).
+    elsewhere), which also says whose process holds it.
     """
 
     def __init__(self, path: Path, peer_id: PeerId, env: Mapping[str, str]) -> None:
         """Take the locks at once. Raises `IdentityInUse` when another process holds one."""
         self._descriptors: list[int] = []
+        self._peer_id, self._env = peer_id, env
         try:
-            self._take(path, os.O_RDONLY, peer_id)
+            self._take(path, os.O_RDONLY)
             try:
-                beside = runtime_folder(env) / f"{peer_id}.lock"
+                beside = _lock_beside(peer_id, env)
             except MachineError:
                 return  # no place for it: the lock on the key file remains
-            self._take(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, peer_id)
+            descriptor = self._take(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            with suppress(OSError):  # a full disk: the number is for the message of who comes second
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, b"%d\n" % os.getpid())
         except BaseException:
             self.release()
             raise
@@ -180,7 +185,7 @@ class KeyLock:
         while self._descriptors:
             os.close(self._descriptors.pop())
 
-    def _take(self, path: Path, flags: int, peer_id: PeerId) -> None:
+    def _take(self, path: Path, flags: int) -> int:
         try:
             descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -189,14 +194,44 @@ class KeyLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise IdentityInUse(
-                f"Another node on this machine runs with the key of {peer_id}.",
-                hint="Stop it (wws leave), or run this node with a key of its own: --name NAME",
-            ) from None
+            raise _in_use(self._peer_id, self._env) from None
         except OSError as error:
             # File systems without locks (some network mounts) say so in these words; the other lock remains.
             if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
                 raise reading_failed(path, error) from error
+        return descriptor
+
+
+def _lock_beside(peer_id: PeerId, env: Mapping[str, str]) -> Path:
+    return runtime_folder(env) / f"{peer_id}.lock"
+
+
+def _in_use(peer_id: PeerId, env: Mapping[str, str]) -> IdentityInUse:
+    pid = _holder(peer_id, env)
+    who = "of another home or user" if pid is None else f"process {pid}"
+    stop = "wws leave, in its home" if pid is None else f"wws leave, or kill {pid}"
+    return IdentityInUse(
+        f"Another node on this machine ({who}) runs with the key of {peer_id}.",
+        hint=f"Stop it ({stop}), or run this node with a key of its own: --name NAME",
+    )
+
+
+def _holder(peer_id: PeerId, env: Mapping[str, str]) -> int | None:
+    """The process that holds the lock beside, or `None`: what the file says counts while it is locked."""
+    try:
+        descriptor = os.open(_lock_beside(peer_id, env), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, MachineError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        said = os.read(descriptor, 20).strip()
+        return int(said) if said.isdigit() else None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def _open_checked(path: Path, env: Mapping[str, str]) -> int:
@@ -230,7 +265,8 @@ def _check_opened(path: Path, found: os.stat_result, env: Mapping[str, str]) -> 
     if found.st_size != SEED_LENGTH:
         raise KeyFileSize(
             f"The key file {path} has {found.st_size} bytes; a key has {SEED_LENGTH}.",
-            hint=f"Restore it (wws id import), or move it away to get a new key: mv {path} {path}.bad",
+            hint=f"Restore it (from a backup, or wws id import). Moved away (mv {path} {path}.bad) it gives "
+            "way to a new key, and that is another PeerId: a bootstrap host must be published anew then.",
         )
 
 

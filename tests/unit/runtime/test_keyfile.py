@@ -335,7 +335,7 @@ class TestLock:
         store(ALICE, copy)
         env = {"XDG_RUNTIME_DIR": str(tmp_path)}
         lock = KeyLock(key, ALICE.peer_id, env)
-        with pytest.raises(IdentityInUse):
+        with pytest.raises(IdentityInUse, match=f"process {os.getpid()}"):
             KeyLock(copy, ALICE.peer_id, env)
         lock.release()
         KeyLock(copy, ALICE.peer_id, env).release()
@@ -350,8 +350,9 @@ class TestLock:
     def test_the_same_file_is_the_same_key_whatever_the_environment(self, key: Path, tmp_path: Path):
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
+        KeyLock(key, ALICE.peer_id, {"XDG_RUNTIME_DIR": str(tmp_path / "b")}).release()
         lock = KeyLock(key, ALICE.peer_id, {"XDG_RUNTIME_DIR": str(tmp_path / "a")})
-        with pytest.raises(IdentityInUse):
+        with pytest.raises(IdentityInUse, match="another home or user"):
             KeyLock(key, ALICE.peer_id, {"XDG_RUNTIME_DIR": str(tmp_path / "b")})
         lock.release()
 
