@@ -81,11 +81,11 @@ def outcome(
     options: Options,
     *,
     already_running: bool,
-    notes: tuple[str, ...],
-    called: str | None,
     timeout: float,
     took: float,
     no_retry: bool,
+    notes: tuple[str, ...] = (),
+    called: str | None = None,
 ) -> Result:
     """The result of a join: joined (0), joined without the name (7), or no way in (9).
 

@@ -161,7 +161,8 @@ def test_with_relay_only_nobody_is_told_an_address(programs: Programs, lasting: 
 def test_an_unknown_network_is_said_at_once(programs: Programs, network: tuple[str, ...]) -> None:
     refused = programs.json("--home", "erin", "join", *LOOPBACK, *network, exit_code=9)
     assert refused["errors"][0]["code"] in {"no_network", "network_unknown"}
-    assert "wws network" in refused["errors"][0]["hint"] or "--network" in refused["errors"][0]["hint"]
+    hint = refused["errors"][0]["hint"]
+    assert f"wws --home {programs.folder / 'erin'} network show" in hint or "--network" in hint
     assert programs.running() == []
 
 

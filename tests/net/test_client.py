@@ -119,6 +119,10 @@ async def test_no_node_and_several(home: Home) -> None:
             client.connect()
         async with client.connect(node="bob") as node:
             assert (await node.status())["node"] == "bob"
+    for ended in ("alice", "bob"):
+        home.node(ended).state.mkdir(parents=True)
+    with pytest.raises(NodeNotRunning):
+        client.connect()
 
 
 async def test_a_node_that_goes_away_ends_the_calls(home: Home) -> None:
