@@ -21,6 +21,8 @@ SOURCES = {
     "dnsaddr": "DNS (dnsaddr)",
     "mdns": "the local network (mDNS)",
 }
+_NO_REFUSALS = frozenset({"bundle_first_contact", "bundle_expired"})
+"""Warnings about a list that was taken all the same."""
 LOST = ("taken", "lost")
 """States of a name that somebody else has."""
 CLOCK_SKEW = 60.0
@@ -125,7 +127,8 @@ def outcome(
     if not status["joined"]:
         problem = _no_way_in(status, options, timeout=timeout, no_retry=no_retry)
         tried = tuple(f"  tried {text.tried(way)}" for way in status["join"]["tried"])
-        return Result(data, notes=notes + tried, errors=(problem,), exit_code=Exit.NO_WAY_IN)
+        exit_code = Exit.NO_WAY_IN if problem.code == "no_way_in" else Exit.INTEGRITY
+        return Result(data, notes=notes + tried, errors=(problem,), exit_code=exit_code)
     if name is not None and name["state"] in LOST:
         problem = Problem(
             "name_taken",
@@ -167,16 +170,26 @@ def _no_way_in(status: dict[str, Any], options: Options, *, timeout: float, no_r
     advice = (
         "Check this machine's connection and its DNS, or name an entry point that you know: --bootstrap ADDR."
     )
+    code = "no_way_in"
+    refused = next((warning for warning in join["warnings"] if _is_refusal(warning["code"])), None)
+    if refused is not None:  # DNS answered, and nobody whom this node believes has signed the answer
+        code, ways = refused["code"], "its list of entry points is refused"
+        advice = "Check the publisher key (behind '#') with whoever gave it to you."
     if no_retry:
-        return Problem("no_way_in", f"No way into the network {network_of(status)}: {ways}.", advice)
+        return Problem(code, f"No way into the network {network_of(status)}: {ways}.", advice)
     again = join["next_retry_s"]
     when = f" (again in {text.duration(again)})" if again is not None else ""
     return Problem(
-        "no_way_in",
+        code,
         f"No way into the network {network_of(status)}: {ways}.",
         f"{advice} The node keeps trying in the background{when}; wws status shows how it goes. "
         f"To stop it: {options.again('leave', node=status['node'])}",
     )
+
+
+def _is_refusal(word: str) -> bool:
+    """Whether a warning says that a list of entry points was refused, not only how old it may be."""
+    return word == "publisher_unknown" or (word.startswith("bundle_") and word not in _NO_REFUSALS)
 
 
 def _stays(status: dict[str, Any], options: Options, called: str | None) -> str:

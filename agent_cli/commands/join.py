@@ -141,7 +141,7 @@ def join(
         took=time.monotonic() - started_at,
         no_retry=no_retry,
     )
-    if no_retry and result.exit_code is Exit.NO_WAY_IN:
+    if no_retry and result.exit_code in (Exit.NO_WAY_IN, Exit.INTEGRITY):
         _stop(ready)
         if process is not None:
             process.wait()

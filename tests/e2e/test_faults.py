@@ -13,6 +13,7 @@ from agent_cli.demo.interrupts import Interrupts
 from agent_cli.demo.mesh import Mesh
 from agent_cli.demo.processes import Processes
 from tests.e2e.programs import Programs
+from wws.discovery.publishers import key_id
 from wws.identity.keys import Identity
 from wws.runtime.homes import Home
 
@@ -185,6 +186,19 @@ def test_no_way_in_says_what_was_tried_and_goes_on(programs: Programs, mesh: Mes
     again = programs.json(*arguments, **QUIET)["data"]  # does not wait for the next try
     assert (again["already_running"], again["joined"]) == (True, True)
     assert programs.wws("--home", "frank", "leave").returncode == 0
+
+
+def test_a_wrong_publisher_key_is_an_integrity_error_that_names_the_right_one(
+    programs: Programs, lasting: Mesh
+) -> None:
+    wrong = Identity.from_label("publisher").public_key.hex()
+    network = (f"--network={lasting.domain}#{wrong}", f"--dns-server={lasting.dns_server}")
+    refused = programs.json("--home", "judy", "join", *LOOPBACK, *network, "--no-retry", exit_code=8)
+    assert refused["errors"][0]["code"] == "publisher_unknown"
+    assert "publisher key" in refused["errors"][0]["hint"]
+    [warning] = [entry for entry in refused["data"]["warnings"] if entry["code"] == "publisher_unknown"]
+    assert key_id(lasting.publisher.public_key) in warning["message"]
+    assert programs.running() == []
 
 
 def test_a_malformed_entry_among_many_changes_nothing(programs: Programs, lasting: Mesh) -> None:
