@@ -8,7 +8,6 @@ RPC (unix socket, TCP) and HTTP (health, metrics, status) look at all of it thro
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -124,7 +123,6 @@ class Node:
         """What we announce."""
         self._is_new_here = False
         self._started_names = False
-        self._address_check: asyncio.Task[None] | None = None
 
         self.host.listeners.peer_identified.append(self._peer_identified)
         self.host.listeners.peer_connected.append(lambda _: self.refresh_addresses())
