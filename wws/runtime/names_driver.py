@@ -196,6 +196,18 @@ class NamesDriver:
         await self._settled(held, timeout)
         return held
 
+    async def release_all(self, timeout: float) -> tuple[str, ...]:
+        """Give every name back, each within `timeout`; those that were. The rest lapses by itself."""
+        released: list[str] = []
+        for held in self.names:
+            try:
+                await self.release(held.lease.name, held.lease.swarm, timeout)
+            except WwsError as error:
+                logger("names").warning("name not released", name=held.lease.name, error=str(error))
+            else:
+                released.append(held.lease.name)
+        return tuple(released)
+
     async def resolve(
         self, target: NameTarget | DidTarget | PeerTarget, *, only_pinned: bool = False
     ) -> Resolved:

@@ -20,7 +20,6 @@ from wws.discovery.bundle import Bundle
 from wws.discovery.bundle_state import BundleState, StateMalformed
 from wws.discovery.peer_cache import PeerCache, PeerCacheMalformed
 from wws.discovery.race import Discovery
-from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.mesh.clock_check import ClockCheck
@@ -52,9 +51,6 @@ from wws.runtime.node_config import (
 from wws.runtime.own_addresses import announced, expand
 from wws.runtime.ping import PingConfig, PingService
 from wws.runtime.state_files import NetworkFiles, PortFile, StateFile
-
-RELEASE_TIMEOUT = 5.0
-"""Seconds that giving a name back may take at the end."""
 
 
 class Node:
@@ -140,24 +136,14 @@ class Node:
         self.refresh_addresses()
         self.discovery.start()
 
-    async def stop(self, *, release_names: bool = False) -> tuple[str, ...]:
-        """Leave in good order: nothing is left when this returns. Says which names were given back."""
-        released: list[str] = []
-        if release_names:
-            for held in self.names.names:
-                try:
-                    await self.names.release(held.lease.name, held.lease.swarm, RELEASE_TIMEOUT)
-                except WwsError as error:
-                    logger("node").warning("name not released", name=held.lease.name, error=str(error))
-                else:
-                    released.append(held.lease.name)
+    async def stop(self) -> None:
+        """Leave in good order: nothing is left when this returns."""
         self.host.stop_listening()
         await self.discovery.stop()
         self.names.close()
         await self.dht.close()
         await self.dialer.close()
         await self.host.close()
-        return tuple(released)
 
     def reload(self, config: NodeConfig) -> None:
         """Take over settings that were read again; a node without a way in looks for one at once."""

@@ -196,16 +196,9 @@ class NodeFace:
         return api.NameReleased(name=target.name, released=held.state == "released", free_at=held.free_at)
 
     async def stop(self, release_name: bool) -> api.Stopping:
-        released: list[str] = []
-        if release_name:
-            for held in self._node.names.names:
-                try:
-                    await self._node.names.release(held.lease.name, held.lease.swarm, NAME_TIMEOUT)
-                except WwsError:
-                    continue  # what was given back is said; the rest lapses by itself
-                released.append(held.lease.name)
+        released = await self._node.names.release_all(NAME_TIMEOUT) if release_name else ()
         self._stop()
-        return api.Stopping(True, tuple(released))
+        return api.Stopping(True, released)
 
     # Inside
 
