@@ -20,7 +20,6 @@ from wws.identity.peer_id import PeerId
 from wws.mesh.reach import reaches
 from wws.runtime.connection import Connection, HandshakeFailed
 from wws.runtime.host import Host
-from wws.runtime.streams import Stream
 
 Resolver: TypeAlias = Callable[[Multiaddr], Awaitable[Sequence[Multiaddr]]]
 """From an address with a name to the addresses it stands for; raises a `WwsError` when there are none."""
@@ -136,11 +135,6 @@ class Dialer:
             raise
         self.succeeded += 1
         return connection
-
-    async def open_stream(self, peer: PeerId, *protocols: str, addresses: Sequence[Multiaddr] = ()) -> Stream:
-        """A stream to `peer`, connecting first where needed. Raises `DialFailed`, `StreamRefused`."""
-        connection = await self.connect(peer, addresses)
-        return connection.open_stream(*protocols)
 
     async def close(self) -> None:
         """End every dial that is under way."""

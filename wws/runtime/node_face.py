@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from wws import __version__
 from wws.addresses.scope import Scope, scope_of
@@ -150,7 +150,8 @@ class NodeFace:
 
     async def register_name(self, name: str) -> api.NameRegistered:
         target = self._name(name)
-        held = await self._while_joined(self._node.names.claim(target.name, target.swarm, NAME_TIMEOUT))
+        self._require_peers()
+        held = await self._node.names.claim(target.name, target.swarm, NAME_TIMEOUT)
         leased = _leased(held)
         return api.NameRegistered(
             name=target.name,
@@ -178,7 +179,8 @@ class NodeFace:
 
     async def renew_name(self, name: str) -> api.NameRenewed:
         target = self._name(name)
-        held = await self._while_joined(self._node.names.renew(target.name, target.swarm, NAME_TIMEOUT))
+        self._require_peers()
+        held = await self._node.names.renew(target.name, target.swarm, NAME_TIMEOUT)
         leased = _leased(held)
         return api.NameRenewed(
             name=target.name,
@@ -192,7 +194,8 @@ class NodeFace:
 
     async def release_name(self, name: str) -> api.NameReleased:
         target = self._name(name)
-        held = await self._while_joined(self._node.names.release(target.name, target.swarm, NAME_TIMEOUT))
+        self._require_peers()
+        held = await self._node.names.release(target.name, target.swarm, NAME_TIMEOUT)
         return api.NameReleased(name=target.name, released=held.state == "released", free_at=held.free_at)
 
     async def stop(self, release_name: bool) -> api.Stopping:
@@ -209,11 +212,9 @@ class NodeFace:
         except (WwsError, TimeoutError):
             return None  # shown as not known
 
-    async def _while_joined(self, work: Coroutine[Any, Any, _T]) -> _T:
+    def _require_peers(self) -> None:
         if not self._node.host.table.peer_count:
-            work.close()
             raise NotJoined("no peer is connected: the name cannot be looked up or stored")
-        return await work
 
     def _parse(self, text: str) -> Target:
         target = parse_target(text)
