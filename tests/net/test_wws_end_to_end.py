@@ -3,6 +3,7 @@
 An ad hoc network of one bootstrap node on loopback; every command is a process of its own.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -85,7 +86,8 @@ class Machine:
     def leave_all(self) -> None:
         for home in self.root.iterdir():
             for ready in self.running(home.name):
-                os.kill(ready.pid, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):  # it was just ending by itself
+                    os.kill(ready.pid, signal.SIGTERM)
                 deadline = time.monotonic() + 20
                 while not has_ended(ready.pid, ready.started) and time.monotonic() < deadline:
                     time.sleep(0.02)
@@ -173,7 +175,8 @@ def test_a_join_killed_at_any_moment_leaves_a_clean_start(machine: Machine) -> N
         process.communicate()
         machine.started.remove(process)
         for pid in _nodes_of(machine.root / "alice"):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             while not has_ended(pid, None):
                 time.sleep(0.01)
         key = machine.root / "alice" / "identity.key"
