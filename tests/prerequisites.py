@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -72,7 +73,11 @@ def require(*requirements: str) -> None:
     gaps = [gap for requirement in requirements if (gap := missing(requirement)) is not None]
     if not gaps:
         return
-    reason = "; ".join(gaps)
+    skip("; ".join(gaps))
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip for something that this machine lacks, or fail when `CI` is true."""
     if running_in_ci():
         pytest.fail(f"missing in CI, see .ci/run: {reason}", pytrace=False)
     pytest.skip(reason)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.prerequisites import skip
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
@@ -39,7 +40,7 @@ class Ear:
 def _loopback() -> str:
     name = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     if name is None:
-        pytest.skip("no loopback interface")
+        skip("no loopback interface")
     return name
 
 
@@ -63,7 +64,7 @@ async def test_alice_and_bob_find_each_other() -> None:
     await bob.start()
     try:
         if not alice.interfaces:
-            pytest.skip("no multicast on loopback here")
+            skip("no multicast on loopback here")
         assert await alice_hears.hears(BOB) == (Multiaddr.parse(f"/ip4/127.0.0.1/tcp/9002/p2p/{BOB}"),)
         assert await bob_hears.hears(ALICE) == (Multiaddr.parse(f"/ip4/127.0.0.1/tcp/9001/p2p/{ALICE}"),)
         assert ALICE not in alice_hears.found
@@ -81,7 +82,7 @@ async def test_rubbish_does_not_stop_it() -> None:
     bob = node(BOB, Ear(), port, "/ip4/127.0.0.1/tcp/9002")
     try:
         if not alice.interfaces:
-            pytest.skip("no multicast on loopback here")
+            skip("no multicast on loopback here")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
             for packet in (b"", b"\xff" * 40, b"\x00" * 5_000):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prerequisites import skip
 from wws.identity.keys import Identity
 from wws.runtime.homes import Home, choose_home
 from wws.runtime.keyfile import (
@@ -225,9 +226,9 @@ def test_a_read_only_home_is_exit_code_ten(tmp_path: Path):
     try:
         done = subprocess.run([*command, "true"], capture_output=True, timeout=20)
     except FileNotFoundError:
-        pytest.skip("there is no unshare here")
+        skip("there is no unshare here")
     if done.returncode != 0:
-        pytest.skip("this machine gives no mount namespaces")
+        skip("this machine gives no mount namespaces")
     done = subprocess.run(
         [*command, sys.executable, "-c", textwrap.dedent(script)],
         capture_output=True, text=True, timeout=30, cwd=REPOSITORY,
