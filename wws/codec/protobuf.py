@@ -43,6 +43,13 @@ class Field(NamedTuple):
             raise ParseError(f"protobuf field {self.number} is bytes where a number is expected")
         return self.value
 
+    def as_fixed64(self) -> int:
+        """The value of a fixed64 field: 8 bytes, low first. Raises `ParseError` when it is none."""
+        raw = self.as_bytes()
+        if len(raw) != 8:
+            raise ParseError(f"protobuf field {self.number} has {len(raw)} bytes, not the 8 of a fixed64")
+        return int.from_bytes(raw, "little")
+
 
 def encode_bytes(number: int, value: bytes | str) -> bytes:
     """A length-delimited field: bytes, a string, or an embedded message."""
@@ -53,6 +60,11 @@ def encode_bytes(number: int, value: bytes | str) -> bytes:
 def encode_varint(number: int, value: int) -> bytes:
     """A varint field; `value` is not negative."""
     return varint.encode(number << 3) + _encode_uint64(value)
+
+
+def encode_fixed64(number: int, value: int) -> bytes:
+    """A fixed64 field, 0 ≤ value < 2^64."""
+    return varint.encode(number << 3 | 1) + value.to_bytes(8, "little")
 
 
 def parse(data: bytes, *, max_fields: int = MAX_FIELDS) -> list[Field]:

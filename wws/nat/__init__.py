@@ -1,0 +1,1 @@
+"""Finding out where we can be reached, and helping others to: AutoNAT, mappings, hole punching."""
