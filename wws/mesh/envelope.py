@@ -24,7 +24,7 @@ MAX_ADDRESSES = 32
 
 
 class EnvelopeRefused(ParseError):
-    """The envelope is not a peer record that its own key signed."""
+    """The envelope does not hold what was asked for, signed by its own key."""
 
     code = "envelope_refused"
 
@@ -46,12 +46,7 @@ def seal(identity: Identity, seq: int, addresses: tuple[Multiaddr, ...]) -> Sign
         payload += protobuf.encode_bytes(
             3, protobuf.encode_bytes(1, _bare(address, identity.peer_id).to_bytes())
         )
-    envelope = (
-        protobuf.encode_bytes(1, identity.peer_id.public_key_protobuf)
-        + protobuf.encode_bytes(2, PAYLOAD_TYPE)
-        + protobuf.encode_bytes(3, payload)
-        + protobuf.encode_bytes(5, identity.sign(_signed_bytes(PAYLOAD_TYPE, payload)))
-    )
+    envelope = seal_payload(identity, DOMAIN, PAYLOAD_TYPE, payload)
     return SignedPeerRecord(identity.peer_id, seq, addresses, envelope)
 
 
@@ -61,14 +56,7 @@ def open_envelope(data: bytes) -> SignedPeerRecord:
     Raises `EnvelopeRefused` for another domain or payload type, a bad signature, a record of somebody
     else; `ParseError` for anything malformed. Addresses of kinds we do not speak are left out.
     """
-    if len(data) > MAX_ENVELOPE:
-        raise EnvelopeRefused(f"envelope of {len(data)} bytes is too large")
-    parts = {field.number: field.as_bytes() for field in protobuf.parse(data, max_fields=16)}
-    if parts.get(2) != PAYLOAD_TYPE:
-        raise EnvelopeRefused("envelope does not hold a peer record")
-    signer, payload = PeerId.from_protobuf(parts.get(1, b"")), parts.get(3, b"")
-    if not verify(signer.public_key, _signed_bytes(PAYLOAD_TYPE, payload), parts.get(5, b"")):
-        raise EnvelopeRefused("signature of the peer record does not verify")
+    signer, payload = open_payload(data, DOMAIN, PAYLOAD_TYPE)
     seq, owner, addresses = 0, None, list[Multiaddr]()
     for field in protobuf.parse(payload, max_fields=256):
         if field.number == 1:
@@ -80,6 +68,33 @@ def open_envelope(data: bytes) -> SignedPeerRecord:
     if owner != signer:
         raise EnvelopeRefused("peer record is signed by another key than its owner's")
     return SignedPeerRecord(signer, seq, tuple(addresses), data)
+
+
+def seal_payload(identity: Identity, domain: bytes, payload_type: bytes, payload: bytes) -> bytes:
+    """An envelope of any kind around `payload`, signed."""
+    return (
+        protobuf.encode_bytes(1, identity.peer_id.public_key_protobuf)
+        + protobuf.encode_bytes(2, payload_type)
+        + protobuf.encode_bytes(3, payload)
+        + protobuf.encode_bytes(5, identity.sign(_signed_bytes(domain, payload_type, payload)))
+    )
+
+
+def open_payload(data: bytes, domain: bytes, payload_type: bytes) -> tuple[PeerId, bytes]:
+    """Who signed an envelope of this kind, and its payload, once the signature is verified.
+
+    Raises `EnvelopeRefused` for another domain or payload type and for a bad signature; `ParseError` for
+    anything malformed.
+    """
+    if len(data) > MAX_ENVELOPE:
+        raise EnvelopeRefused(f"envelope of {len(data)} bytes is too large")
+    parts = {field.number: field.as_bytes() for field in protobuf.parse(data, max_fields=16)}
+    if parts.get(2) != payload_type:
+        raise EnvelopeRefused("envelope holds another kind of payload")
+    signer, payload = PeerId.from_protobuf(parts.get(1, b"")), parts.get(3, b"")
+    if not verify(signer.public_key, _signed_bytes(domain, payload_type, payload), parts.get(5, b"")):
+        raise EnvelopeRefused("signature of the envelope does not verify")
+    return signer, payload
 
 
 def _address_info(data: bytes) -> list[Multiaddr]:
@@ -96,5 +111,5 @@ def _bare(address: Multiaddr, peer_id: PeerId) -> Multiaddr:
     return address.without_peer() if address.peer_id == peer_id and not address.is_circuit else address
 
 
-def _signed_bytes(payload_type: bytes, payload: bytes) -> bytes:
-    return varint.frame(DOMAIN) + varint.frame(payload_type) + varint.frame(payload)
+def _signed_bytes(domain: bytes, payload_type: bytes, payload: bytes) -> bytes:
+    return varint.frame(domain) + varint.frame(payload_type) + varint.frame(payload)
