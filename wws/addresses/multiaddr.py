@@ -108,6 +108,10 @@ class Multiaddr:
             return None
         return Multiaddr(self.host_kind, self.host, self.port, self.transport, self.relay_id)
 
+    def circuit(self) -> Multiaddr:
+        """Through the relay that this address leads to: `…/p2p/RELAY/p2p-circuit`."""
+        return replace(self, peer_id=None, is_circuit=True, relay_id=self.peer_id)
+
     def with_peer(self, peer_id: PeerId) -> Multiaddr:
         """The same address, leading to `peer_id`."""
         return replace(self, peer_id=peer_id)

@@ -6,6 +6,8 @@ The table knows every established connection. It decides, and the driver closes:
   once each sees its own as the older one; so the side with the larger PeerId decides, and the other only
   when nothing has happened for a while (a foreign implementation may not care). A new connection may also
   mean that the peer has restarted and the old one is dead: so the old one is probed before the new one goes.
+- *Circuits.* A direct connection supersedes those through relays: new streams go over it, and a circuit is
+  closed once it carries none.
 - *A bound per peer*, at once.
 - *Trimming.* Above `high_water` connections the least useful go, down to `low_water`: never protected peers
   (entry points, relays, close neighbours of the DHT), never young ones, and those with open streams last.
@@ -13,6 +15,7 @@ The table knows every established connection. It decides, and the driver closes:
     established --'opened'--> KEPT ----------------------------------.
                     '--> DUPLICATE --ProbeAnswered--> close the newer |--'closed'--> gone
                               '-----ProbeFailed----> close the older -'
+    circuit --direct one 'opened'--> SUPERSEDED --no streams, after `settle`--> close the circuit
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ class Entry:
     peer: PeerId
     outbound: bool
     opened_at: float
+    is_circuit: bool = False
     streams: int = 0
     last_useful: float = 0.0
     probing: bool = False
@@ -72,7 +76,7 @@ class Entry:
 
 @dataclass(slots=True)
 class _Peer:
-    entries: list[Entry] = field(default_factory=list)  # oldest first
+    entries: list[Entry] = field(default_factory=list)  # direct ones before circuits, oldest first
     protections: set[str] = field(default_factory=set)
     settle_at: float | None = None
 
@@ -88,6 +92,7 @@ class ConnectionTable:
         self._protected: dict[PeerId, set[str]] = {}
         self._duplicates: set[PeerId] = set()
         self._trim_at = 0.0
+        self._circuits = 0
 
     def reconfigure(self, config: ConnectionTableConfig) -> None:
         """Let other bounds hold from now on."""
@@ -111,25 +116,39 @@ class ConnectionTable:
         return list(self._entries.values())
 
     def of_peer(self, peer: PeerId) -> list[int]:
-        """The connections of a peer, the one to use first: the oldest."""
+        """The connections of a peer, the one to use first: the oldest direct one, else the oldest circuit."""
         known = self._peers.get(peer)
         return [entry.connection for entry in known.entries] if known else []
 
-    def opened(self, connection: int, peer: PeerId, now: float, *, outbound: bool) -> list[Command]:
+    def is_direct(self, peer: PeerId) -> bool:
+        """Whether a peer is connected other than through relays."""
+        known = self._peers.get(peer)
+        return known is not None and not known.entries[0].is_circuit
+
+    @property
+    def circuits(self) -> int:
+        """How many of the connections go through relays."""
+        return self._circuits
+
+    def opened(
+        self, connection: int, peer: PeerId, now: float, *, outbound: bool, is_circuit: bool = False
+    ) -> list[Command]:
         """A connection was established and authenticated."""
         if connection in self._entries:
             raise LocalProtocolError(f"connection {connection} was opened twice")
         known = self._peers.setdefault(peer, _Peer())
-        entry = Entry(connection, peer, outbound, now, last_useful=now)
+        entry = Entry(connection, peer, outbound, now, is_circuit, last_useful=now)
         self._entries[connection] = entry
+        self._circuits += is_circuit
         known.entries.append(entry)
+        known.entries.sort(key=lambda one: one.is_circuit)
         commands: list[Command] = []
         if len(known.entries) > self._config.max_per_peer:
             commands.append(Close(connection, "connections_per_peer"))
         elif len(known.entries) > 1:
             self._duplicates.add(peer)
-            wait = self._config.settle if self._local > peer else self._config.settle_other
-            known.settle_at = now + wait
+            decides = self._local > peer or (known.entries[-1].is_circuit and not known.entries[0].is_circuit)
+            known.settle_at = now + (self._config.settle if decides else self._config.settle_other)
         return commands + self._trim(now)
 
     def closed(self, connection: int) -> PeerId | None:
@@ -138,6 +157,7 @@ class ConnectionTable:
         if entry is None:
             return None
         known = self._peers[entry.peer]
+        self._circuits -= entry.is_circuit
         known.entries.remove(entry)
         if len(known.entries) < 2:
             known.settle_at = None
@@ -185,9 +205,7 @@ class ConnectionTable:
             known = self._peers[peer]
             if known.settle_at is not None and known.settle_at <= now:
                 known.settle_at = None
-                oldest = known.entries[0]
-                oldest.probing = True
-                commands.append(Probe(oldest.connection))
+                commands += self._settle(known, now)
         return commands
 
     def probe_answered(self, connection: int, now: float) -> list[Command]:
@@ -198,11 +216,26 @@ class ConnectionTable:
         entry.probing = False
         known = self._peers[entry.peer]
         commands: list[Command] = []
-        for other in known.entries[1:]:
+        for other in known.entries:
+            if other is entry or other.is_circuit != entry.is_circuit:
+                continue
             if other.streams:
                 known.settle_at = now + self._config.settle_other
             else:
                 commands.append(Close(other.connection, "duplicate"))
+        return commands
+
+    def _settle(self, known: _Peer, now: float) -> list[Command]:
+        commands: list[Command] = []
+        alike = [entry for entry in known.entries if entry.is_circuit == known.entries[0].is_circuit]
+        for circuit in known.entries[len(alike) :]:
+            if circuit.streams:
+                known.settle_at = now + self._config.settle
+            else:
+                commands.append(Close(circuit.connection, "superseded"))
+        if len(alike) > 1:
+            alike[0].probing = True
+            commands.append(Probe(alike[0].connection))
         return commands
 
     def _trim(self, now: float) -> list[Command]:

@@ -1,20 +1,21 @@
-"""A connection on an asyncio transport: drives the connection machine, and hands its streams to the host.
+"""A connection, whatever carries it: drives its machine, hands streams to the host, keeps who is there.
 
-    socket ──data_received──► machine ──events──► Stream.data_received … ──► whoever awaits Stream.read
-    socket ◄──writelines───── machine ◄──send──── Stream.write            (paused socket → drain())
+    carrier ──bytes──► machine ──events──► Stream.data_received … ──► whoever awaits Stream.read
+    carrier ◄──flush── machine ◄──send──── Stream.write            (full carrier → drain())
 
-No task belongs to a connection: an idle one is a few objects and an entry in the host's timer heap. Whatever
-ends it, `connection_lost` comes exactly once, and only there its slots are given back.
+The carriers: `SocketConnection` (Noise and yamux over a TCP socket or a circuit), `QuicConnection`. No task
+belongs to a connection: an idle one is a few objects and an entry in the host's timer heap. Whatever ends it,
+`_lost` comes exactly once, and only there its slots are given back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from typing import Protocol, cast
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
 
-from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.addresses.scope import Scope, scope_of_ip
 from wws.errors import ParseError, RemoteProtocolError, WwsError
 from wws.identity.peer_id import PeerId
@@ -22,10 +23,10 @@ from wws.mesh.identify import Identification
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.multistream import NegotiationFailed, Negotiator
 from wws.transport.muxed import (
-    ByteStreamConnection,
     ConnectionEvent,
     DataReceived,
     Established,
+    MuxedConnection,
     Phase,
     PongReceived,
     StreamClosed,
@@ -35,14 +36,8 @@ from wws.transport.muxed import (
 )
 from wws.transport.muxed import StreamReset as StreamResetEvent
 
-_WRITE_HIGH = 512 * 1024
-"""Bytes in the transport's buffer above which writers wait."""
 _WRITE_NOW = 64 * 1024
 """Bytes waiting in the machine that are not held back for more to come."""
-_LINGER = 5.0
-"""Seconds that a closing socket has to send what is written."""
-_STOP_READING = 256 * 1024
-"""Bytes of our own answers that may wait behind a full socket before we read no further."""
 
 
 class ConnectionLost(WwsError):
@@ -55,6 +50,19 @@ class HandshakeFailed(WwsError):
     """The connection ended before the peer had proven who it is."""
 
     code = "handshake_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """The way of a relayed connection."""
+
+    relay: PeerId
+    address: Multiaddr
+    """Where the relay is, with its PeerId."""
+    limit_seconds: float | None = None
+    """How long the relay lets the circuit live; `None`: as long as the relay itself."""
+    limit_bytes: int | None = None
+    """How many bytes it lets through each way; `None`: any number."""
 
 
 class ConnectionHost(Protocol):
@@ -74,8 +82,8 @@ class ConnectionHost(Protocol):
     def pong(self, connection: Connection) -> None: ...
 
 
-class Connection(asyncio.Protocol):
-    """One connection, from the open socket to its end."""
+class Connection(ABC):
+    """One connection, from the open carrier to its end."""
 
     __slots__ = (
         "_drainers",
@@ -84,11 +92,9 @@ class Connection(asyncio.Protocol):
         "_flush_planned",
         "_host",
         "_identify_waiters",
-        "_linger",
         "_machine",
         "_opened",
-        "_reading_paused",
-        "_transport",
+        "circuit",
         "connection_id",
         "identification",
         "identify_done",
@@ -107,15 +113,25 @@ class Connection(asyncio.Protocol):
     """Who is at the other end. Set once the connection is established, not to be read before."""
 
     def __init__(
-        self, host: ConnectionHost, machine: ByteStreamConnection, connection_id: int, *, outbound: bool
+        self,
+        host: ConnectionHost,
+        machine: MuxedConnection,
+        connection_id: int,
+        *,
+        outbound: bool,
+        circuit: Circuit | None = None,
     ) -> None:
         self.connection_id = connection_id
         self.outbound = outbound
+        """Whether we dialled."""
+        self.circuit = circuit
+        """The way through a relay; `None` for a direct connection."""
         self.opened_at = host.monotonic()
         self.remote_ip = ""
+        """The IP that the peer is seen at; empty for a circuit."""
         self.remote_port = 0
         self.scope: Scope | None = None
-        """The scope of the peer's IP address; `None` for one that nobody can be reached at."""
+        """The scope of the peer's IP; `None` for one that nobody can be reached at, and for a circuit."""
         self.streams: dict[int, Stream] = {}
         self.identification: Identification | None = None
         """What the peer said of itself; `None` until then."""
@@ -126,19 +142,54 @@ class Connection(asyncio.Protocol):
         """Whether the peer takes no new streams: a new connection is wanted for those."""
         self._host = host
         self._machine = machine
-        self._transport: asyncio.Transport | None = None
         self._established: asyncio.Future[None] | None = None
         self._identify_waiters: list[asyncio.Future[None]] | None = None
         self._drainers: list[asyncio.Future[None]] | None = None
-        self._linger: asyncio.TimerHandle | None = None
         self._error: WwsError | None = None
         self._flush_planned = False
         self._opened = False
-        self._reading_paused = False
+
+    # What a carrier is
 
     @property
-    def machine(self) -> ByteStreamConnection:
+    @abstractmethod
+    def transport(self) -> Transport:
+        """What carries the connection; for a circuit: what carries the first part of its way."""
+
+    @property
+    @abstractmethod
+    def local_address(self) -> Multiaddr:
+        """The address of our end."""
+
+    @property
+    @abstractmethod
+    def buffered(self) -> int:
+        """Bytes written to us that the kernel has not taken yet. Bounded: writers wait above a mark."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Write what the machine has, unless the carrier is full."""
+
+    @abstractmethod
+    def turn_away(self) -> None:
+        """End the connection at once, without a byte if possible: the answer to whoever is over a limit."""
+
+    @abstractmethod
+    def _end(self, error: WwsError) -> None:
+        """Note the error, send what is written, then close the carrier: `_lost` follows."""
+
+    @abstractmethod
+    def _cut(self) -> None:
+        """Close the carrier at once: `_lost` follows."""
+
+    @property
+    def machine(self) -> MuxedConnection:
         return self._machine
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether this goes through a relay, which bounds how long and how much."""
+        return self.circuit is not None
 
     @property
     def is_established(self) -> bool:
@@ -156,21 +207,11 @@ class Connection(asyncio.Protocol):
     @property
     def remote_address(self) -> Multiaddr:
         """Where the peer is seen to come from, with its PeerId once that is known."""
-        address = Multiaddr.of(self.remote_ip, self.remote_port)
+        if self.circuit is not None:
+            address = self.circuit.address.circuit()
+        else:
+            address = Multiaddr.of(self.remote_ip, self.remote_port, self.transport)
         return address.with_peer(self.peer_id) if self._opened else address
-
-    @property
-    def local_address(self) -> Multiaddr:
-        """The address of our end of the socket."""
-        assert self._transport is not None
-        name = self._transport.get_extra_info("sockname")
-        return Multiaddr.of(name[0].partition("%")[0], name[1])
-
-    @property
-    def buffered(self) -> int:
-        """Bytes written to us that the kernel has not taken yet. Bounded: writers wait above a mark."""
-        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return waiting + self._machine.buffered_to_send
 
     @property
     def waiting(self) -> int:
@@ -234,7 +275,7 @@ class Connection(asyncio.Protocol):
         self._forget_if_done(stream_id)
 
     async def drain(self) -> None:
-        """Wait until the socket takes more."""
+        """Wait until the carrier takes more."""
         while self.write_paused and self._error is None:
             if self._drainers is None:
                 self._drainers = []
@@ -276,19 +317,18 @@ class Connection(asyncio.Protocol):
         return self._established
 
     def close(self, reason: str = "closed") -> None:
-        """Close in good order: tell the peer, send what is written, then close the socket."""
-        if self._error is None and self._transport is not None:
+        """Close in good order: tell the peer, send what is written, then close the carrier."""
+        if self._error is None:
             if self._machine.phase is Phase.ESTABLISHED:
                 self._machine.go_away(0)
             self._end(ConnectionLost(reason))
 
     def abort(self, error: WwsError) -> None:
-        """Close the socket at once."""
+        """Close the carrier at once."""
         if self._error is None:
             self._error = error
             self._machine.abort()
-            if self._transport is not None:
-                self._transport.abort()
+            self._cut()
 
     def handle_timer(self, now: float) -> float | None:
         """Run the machine's timer; when it wants to be called again."""
@@ -303,63 +343,26 @@ class Connection(asyncio.Protocol):
         self.flush()
         return None if self.is_closed else self._machine.next_wakeup()
 
-    # asyncio.Protocol
+    # What the carrier calls
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        name = transport.get_extra_info("peername")
-        if not name:  # gone between accept and here
-            self.abort(ConnectionLost("the peer left at once"))
-            return
-        self.remote_ip, self.remote_port = name[0].partition("%")[0], name[1]
+    def _seen_at(self, ip: str, port: int) -> None:
+        """The carrier knows where the peer is."""
+        self.remote_ip, self.remote_port = ip, port
         try:
-            self.scope = scope_of_ip(self.remote_ip)
+            self.scope = scope_of_ip(ip)
         except ParseError:
             self.scope = None
-        if not self._host.connection_made(self):
-            return
-        self._set_option(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
-        self.flush()
 
-    def turn_away(self) -> None:
-        """Reset the socket at once, without a byte: the answer to whoever is over a limit."""
-        self._set_option(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.abort(ConnectionLost("turned away"))
-
-    def data_received(self, data: bytes) -> None:
-        if self._error is not None:
-            return
-        self._host.count_traffic(len(data), 0)
-        try:
-            events = self._machine.receive_data(data, self._host.monotonic())
-        except RemoteProtocolError as error:
-            self._protocol_error(error)
-            return
-        if events:
-            self._handle(events)
-        self.flush_soon()
-
-    def eof_received(self) -> bool:
-        return False
-
-    def pause_writing(self) -> None:
-        self.write_paused = True
-
-    def resume_writing(self) -> None:
-        self.write_paused = False
-        self.flush()
-        if self._reading_paused:
-            self._reading_paused = False
-            assert self._transport is not None
-            self._transport.resume_reading()
+    def _writable(self) -> None:
+        """The carrier takes more again."""
         _wake(self._drainers)
         self._drainers = None
         for stream in list(self.streams.values()):
             stream.window_opened()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        error = self._error or ConnectionLost(f"the connection broke: {exc}" if exc else "the peer closed it")
+    def _lost(self, error: WwsError) -> None:
+        """The carrier is gone. Called exactly once."""
+        error = self._error or error
         self._error = error
         self._machine.abort()
         streams, self.streams = self.streams, {}
@@ -370,8 +373,6 @@ class Connection(asyncio.Protocol):
         self._drainers = self._identify_waiters = None
         if self._established is not None and not self._established.done():
             self._established.set_exception(_why_not_established(error))
-        if self._linger is not None:
-            self._linger.cancel()
         self._host.connection_gone(self, error)
 
     def flush_soon(self) -> None:
@@ -379,21 +380,6 @@ class Connection(asyncio.Protocol):
         if not self._flush_planned:
             self._flush_planned = True
             asyncio.get_running_loop().call_soon(self.flush)
-
-    def flush(self) -> None:
-        """Write what the machine has, unless the socket is full."""
-        self._flush_planned = False
-        if self._transport is None or self._error is not None:
-            return
-        if self.write_paused:
-            if self._machine.buffered_to_send > _STOP_READING and not self._reading_paused:
-                self._reading_paused = True
-                self._transport.pause_reading()
-            return
-        buffers = self._machine.data_to_send()
-        if buffers:
-            self._host.count_traffic(0, sum(map(len, buffers)))
-            self._transport.writelines(buffers)
 
     def _handle(self, events: list[ConnectionEvent]) -> None:
         for event in events:
@@ -484,27 +470,9 @@ class Connection(asyncio.Protocol):
         if self.is_leaving and not self.streams:
             self.close("the peer is leaving")
 
-    def _set_option(self, level: int, option: int, value: int | bytes) -> None:
-        assert self._transport is not None
-        try:
-            self._transport.get_extra_info("socket").setsockopt(level, option, value)
-        except OSError:
-            pass  # macOS: the peer has reset the socket, which we shall hear of in a moment
-
     def _protocol_error(self, error: RemoteProtocolError) -> None:
         self._host.count_refusal("connection", error.code)
         self._end(error)
-
-    def _end(self, error: WwsError) -> None:
-        assert self._transport is not None
-        buffers = self._machine.data_to_send()
-        if buffers:
-            self._transport.writelines(buffers)
-        self._error = error
-        self._machine.abort()
-        self._transport.close()
-        # A peer that does not read would keep our last words, and the slot, for ever.
-        self._linger = asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
 
 
 def _why_not_established(error: WwsError) -> WwsError:

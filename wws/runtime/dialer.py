@@ -3,26 +3,35 @@
 Names are resolved, addresses that make no sense in this mesh are left out, and the rest is tried with a
 stagger (RFC 8305, Happy Eyeballs): the next attempt starts after 250 ms or as soon as one has failed, and the
 first that proves to be the peer wins. Dials to one peer that run at the same time are one dial.
+
+In the order of the addresses, families in turn; of one host in public scope QUIC first, for it opens a way
+through NATs that hole punching can use, and below it TCP, which carries more. Circuits come last.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.scope import Scope, scope_of
 from wws.errors import RemoteProtocolError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.mesh.reach import reaches
 from wws.runtime.connection import Connection, HandshakeFailed
 from wws.runtime.host import Host
+from wws.runtime.socket_connection import SocketConnection
+from wws.runtime.sockets import dialling_socket, is_taken_way
+from wws.transport.multistream import NegotiationFailed
+from wws.transport.noise import NoiseHandshakeFailed
 
 Resolver: TypeAlias = Callable[[Multiaddr], Awaitable[Sequence[Multiaddr]]]
 """From an address with a name to the addresses it stands for; raises a `WwsError` when there are none."""
+DialCircuit: TypeAlias = Callable[[PeerId, Multiaddr], Awaitable[Connection]]
+"""Opens a connection to a peer through the relay that the address names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,14 @@ class DialerConfig:
     """Further attempts at an address that reset us at once: a peer over its accept rate does that."""
     retry_wait: tuple[float, float] = (0.2, 1.0)
     """Seconds to wait before such an attempt, drawn evenly."""
+    circuit_wait: float = 1.0
+    """Seconds that the direct addresses get before a circuit is tried too."""
+    reuse_port: bool = True
+    """Dial TCP from the port that we listen at, so that the peer sees the outer address of our listener."""
+    punch_gap: float = 0.05
+    """Seconds between two attempts of a TCP hole punch."""
+    punch_connect: float = 2.0
+    """Seconds for one of them: the kernel repeats a lost SYN after one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +93,9 @@ class Dialer:
         self._host = host
         self._resolver = resolver
         self._config = config
-        self._under_way: dict[PeerId, asyncio.Task[Connection]] = {}
+        self.dial_circuit: DialCircuit | None = None
+        """Opens circuits; set by whoever uses relays."""
+        self._under_way: dict[tuple[PeerId, bool], asyncio.Task[Connection]] = {}
         self._room = asyncio.Semaphore(config.max_concurrent)
         self.succeeded = 0
         self.failed = 0
@@ -88,18 +107,21 @@ class Dialer:
         *,
         any_scope: bool = False,
         timeout: float | None = None,
+        direct: bool = False,
     ) -> Connection:
         """An established connection to `peer`: the one there is, or a new one.
 
         Tries `addresses` first, then those remembered. `any_scope` is for addresses that the user or a signed
-        bundle named. Raises `DialFailed` with every attempt. A cancelled caller leaves the dial to the others
-        that wait for it.
+        bundle named; with `direct` a circuit neither counts nor is tried. Raises `DialFailed` with every
+        attempt. A cancelled caller leaves the dial to the others that wait for it.
         """
-        connection = self._host.connection_to(peer)
+        connection = self._host.connection_to(peer, direct=direct)
         if connection is not None:
             return connection
         known = tuple(dict.fromkeys((*addresses, *self._host.peers.addresses(peer))))
-        task = self._under_way.get(peer)
+        if direct:
+            known = tuple(address for address in known if not address.is_circuit)
+        task = self._under_way.get((peer, direct))
         if task is not None:
             try:
                 return await asyncio.shield(task)
@@ -107,16 +129,16 @@ class Dialer:
                 # That dial may have been led astray by lies about the peer; ours may know better.
                 if {address.without_peer() for address in addresses} <= failure.tried:
                     raise
-            if (connection := self._host.connection_to(peer)) is not None:
+            if (connection := self._host.connection_to(peer, direct=direct)) is not None:
                 return connection
-            task = self._under_way.get(peer)
+            task = self._under_way.get((peer, direct))
         if task is None:
             task = asyncio.get_running_loop().create_task(
                 self._dial(peer, known, any_scope, timeout or self._config.timeout, self._room),
                 name=f"dial {peer}",
             )
-            self._under_way[peer] = task
-            task.add_done_callback(lambda done: self._done(peer, done))
+            self._under_way[peer, direct] = task
+            task.add_done_callback(lambda done: self._done((peer, direct), done))
         return await asyncio.shield(task)
 
     async def connect_at(self, peer: PeerId, address: Multiaddr, timeout: float) -> Connection:
@@ -125,7 +147,7 @@ class Dialer:
         Takes no part in `max_concurrent`: discovery has a bound of its own, and whom the DHT names must not
         keep us from an entry point. The connection there is already, if there is one. Raises `DialFailed`.
         """
-        connection = self._host.connection_to(peer)
+        connection = self._host.connection_to(peer, direct=True)
         if connection is not None:
             return connection
         try:
@@ -136,6 +158,61 @@ class Dialer:
         self.succeeded += 1
         return connection
 
+    async def punch_tcp(
+        self, peer: PeerId, target: Multiaddr, *, initiator: bool, until: float
+    ) -> Connection:
+        """Dial again and again from our listening port, until it leads to the peer or it is `until` (by the
+        host's monotonic clock): what TCP hole punching needs (DCUtR; RFC 5128, section 3.4).
+
+        Both sides do so at once; the one with `initiator` speaks first. Raises the last attempt's `WwsError`.
+        """
+        clock = self._host.clock
+        last: WwsError = TimedOut("there was no time left to punch")
+        while (left := until - clock.monotonic()) > 0:
+            connection = self._host.new_outbound(peer, initiator=initiator)
+            try:
+                async with asyncio.timeout(min(left, self._config.punch_connect)) as patience:
+                    await self.connect_tcp(connection, target.host, target.port or 0, fall_back=False)
+                    patience.reschedule(asyncio.get_running_loop().time() + self._host.config.phase_timeout)
+                    await connection.established()
+                return connection
+            except TimeoutError:
+                last = TimedOut("the peer's NAT let nothing through")
+            except OSError as error:
+                last = _refused(error)
+            except WwsError as error:
+                last = error
+            finally:
+                if not connection.is_established:
+                    connection.abort(HandshakeFailed("this punch did not get through"))
+            await asyncio.sleep(self._config.punch_gap)
+        raise last
+
+    async def connect_tcp(
+        self, connection: SocketConnection, host: str, port: int, *, fall_back: bool = True
+    ) -> None:
+        """Open a socket for `connection`, from our listening port if the settings and the port allow it.
+
+        When this port leads there already, from any other, unless `fall_back` is off. Raises `OSError`.
+        """
+        loop = asyncio.get_running_loop()
+        sock = dialling_socket(host, self._host.listen_addresses) if self._config.reuse_port else None
+        if sock is None:
+            await loop.create_connection(lambda: connection, host, port)
+            return
+        try:
+            await loop.sock_connect(sock, (host, port))
+        except OSError as error:
+            sock.close()
+            if not fall_back or not is_taken_way(error):
+                raise
+            await loop.create_connection(lambda: connection, host, port)
+            return
+        except BaseException:
+            sock.close()
+            raise
+        await loop.create_connection(lambda: connection, sock=sock)
+
     async def close(self) -> None:
         """End every dial that is under way."""
         tasks = list(self._under_way.values())
@@ -143,8 +220,8 @@ class Dialer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _done(self, peer: PeerId, task: asyncio.Task[Connection]) -> None:
-        self._under_way.pop(peer, None)
+    def _done(self, key: tuple[PeerId, bool], task: asyncio.Task[Connection]) -> None:
+        self._under_way.pop(key, None)
         if not task.cancelled() and task.exception() is None:
             self.succeeded += 1
         else:
@@ -179,7 +256,7 @@ class Dialer:
     ) -> list[Multiaddr]:
         """The IP addresses to try, in order; what is left out goes to `attempts` with the reason."""
         targets: dict[Multiaddr, None] = {}
-        ports: Counter[str] = Counter()
+        ports: dict[str, set[int]] = {}
         wanted: list[Multiaddr] = []
         for address in addresses:
             if address.peer_id not in (None, peer):
@@ -190,7 +267,7 @@ class Dialer:
                 wanted.append(address)
         for resolved in await asyncio.gather(*[self._resolved(address, attempts) for address in wanted]):
             for target in resolved:
-                if target.transport != "tcp" or target.is_circuit:
+                if not self._can_dial(target):
                     attempts.append(Attempt(target, "transport_unavailable", "this node does not speak it"))
                 elif not any_scope and not reaches(target, self._host.scope):
                     attempts.append(Attempt(target, "scope", "reaches less far than this mesh"))
@@ -199,12 +276,22 @@ class Dialer:
                 elif target.without_peer() in map(Multiaddr.without_peer, self._host.listen_addresses):
                     attempts.append(Attempt(target, "self", "that is ourselves"))
                 elif target.without_peer() not in targets:
-                    ports[target.host] += 1
-                    if ports[target.host] > self._config.max_ports:
+                    known_ports = ports.setdefault(target.host, set())
+                    if target.port not in known_ports and len(known_ports) >= self._config.max_ports:
                         attempts.append(Attempt(target, "too_many", "more ports of one IP than are tried"))
                     else:
+                        known_ports.add(target.port or 0)
                         targets[target.without_peer()] = None
-        return _alternate_families(list(targets))[: self._config.max_addresses]
+        direct = _in_order([target for target in targets if not target.is_circuit])
+        circuits = [target for target in targets if target.is_circuit]
+        # One circuit keeps its place among many addresses: it leads there when nothing else does.
+        room = self._config.max_addresses - min(1, len(circuits))
+        return [*direct[:room], *circuits][: self._config.max_addresses]
+
+    def _can_dial(self, target: Multiaddr) -> bool:
+        if target.is_circuit:
+            return self.dial_circuit is not None
+        return target.transport == "tcp" or self._host.quic is not None
 
     async def _resolved(self, address: Multiaddr, attempts: list[Attempt]) -> Sequence[Multiaddr]:
         """What an address stands for. All are asked at once: a name without an answer holds up no other."""
@@ -223,16 +310,18 @@ class Dialer:
     async def _race(self, peer: PeerId, targets: list[Multiaddr], attempts: list[Attempt]) -> Connection:
         waiting: dict[asyncio.Task[Connection], Multiaddr] = {}
         rest = list(targets)
+        circuits_at = self._host.clock.monotonic() + self._config.circuit_wait
         try:
             while rest or waiting:
-                if rest:
+                if rest and (
+                    not rest[0].is_circuit or not waiting or self._host.clock.monotonic() >= circuits_at
+                ):
                     target = rest.pop(0)
                     waiting[asyncio.create_task(self._attempt(peer, target))] = target
-                done, _ = await asyncio.wait(
-                    waiting,
-                    timeout=self._config.stagger if rest else None,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                patience = self._config.stagger if rest else None
+                if rest and rest[0].is_circuit and not any(one.is_circuit for one in waiting.values()):
+                    patience = max(0.0, circuits_at - self._host.clock.monotonic())
+                done, _ = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     target = waiting.pop(task)
                     error = task.exception()
@@ -252,19 +341,31 @@ class Dialer:
             if retry:
                 await asyncio.sleep(self._host.rng.uniform(*self._config.retry_wait))
             try:
-                return await self._attempt_once(peer, target)
-            except HandshakeFailed:
-                if retry == self._config.retries:
+                return await self._attempt_once(peer, target, share_port=not retry)
+            except (HandshakeFailed, NegotiationFailed, NoiseHandshakeFailed) as error:
+                # The last two: both sides dialled at the same moment from the ports that they listen at. That
+                # is one connection with two initiators (RFC 9293, section 3.5), and another port mends it.
+                crossed = not retry and target.transport == "tcp" and not target.is_circuit
+                if retry == self._config.retries or not (isinstance(error, HandshakeFailed) or crossed):
                     raise
         raise AssertionError("the loop above returns or raises")
 
-    async def _attempt_once(self, peer: PeerId, target: Multiaddr) -> Connection:
+    async def _attempt_once(self, peer: PeerId, target: Multiaddr, *, share_port: bool = True) -> Connection:
+        if target.is_circuit:
+            assert self.dial_circuit is not None
+            return await self.dial_circuit(peer, target)
+        if target.transport == "quic-v1":
+            assert self._host.quic is not None
+            return await self._host.quic.dial(peer, target)
         connection = self._host.new_outbound(peer)
         try:
             async with asyncio.timeout(self._host.config.phase_timeout):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: connection, target.host, target.port or 0
-                )
+                if share_port:
+                    await self.connect_tcp(connection, target.host, target.port or 0)
+                else:
+                    await asyncio.get_running_loop().create_connection(
+                        lambda: connection, target.host, target.port or 0
+                    )
                 await connection.established()
         except TimeoutError:
             connection.abort(TimedOut(f"no answer within {self._host.config.phase_timeout:g} s"))
@@ -305,10 +406,20 @@ def _refused(error: OSError) -> WwsError:
     return RemoteProtocolError(f"cannot connect: {error.strerror or error}")
 
 
-def _alternate_families(targets: list[Multiaddr]) -> list[Multiaddr]:
-    """IPv6 and IPv4 in turn, each in its own order, beginning with the family that came first."""
-    first = [target for target in targets if target.host_kind == targets[0].host_kind]
-    second = [target for target in targets if target.host_kind != targets[0].host_kind]
+def _in_order(targets: list[Multiaddr]) -> list[Multiaddr]:
+    """IPv6 and IPv4 in turn, beginning with the family that came first; of each the hosts in their order, and
+    of one host QUIC first in public scope, TCP first below it."""
+    if not targets:
+        return []
+    hosts = list(dict.fromkeys(target.host for target in targets))
+
+    def place(target: Multiaddr) -> tuple[int, bool]:
+        wants_quic = scope_of(target) is Scope.PUBLIC
+        return hosts.index(target.host), (target.transport == "quic-v1") is not wants_quic
+
+    ordered = sorted(targets, key=place)
+    first = [target for target in ordered if target.host_kind == targets[0].host_kind]
+    second = [target for target in ordered if target.host_kind != targets[0].host_kind]
     mixed: list[Multiaddr] = []
     while first or second:
         if first:

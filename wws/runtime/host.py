@@ -19,7 +19,7 @@ import random
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
@@ -32,7 +32,9 @@ from wws.mesh.connections import Close, ConnectionTable, ConnectionTableConfig, 
 from wws.mesh.peers import PeerStore, PeerStoreConfig
 from wws.mesh.reach import mesh_scope
 from wws.runtime.clock import Clock
-from wws.runtime.connection import Connection, ConnectionLost
+from wws.runtime.connection import Circuit, Connection, ConnectionLost
+from wws.runtime.socket_connection import SocketConnection
+from wws.runtime.sockets import listening_socket
 from wws.runtime.streams import Stream
 from wws.transport.connection import ConnectionConfig, SecureConnection
 from wws.transport.multistream import Negotiator
@@ -44,6 +46,16 @@ _SHED_EVERYWHERE = 20
 """Ticks between two counts of what waits on every connection, idle ones included."""
 _CLOSE_TIMEOUT = 2.0
 """Seconds that peers get to take our last words when the host closes."""
+
+
+class QuicSockets(Protocol):
+    """What carries QUIC: one UDP socket a family that listens and dials (`wws.runtime.quic_transport`)."""
+
+    async def listen(self, address: Multiaddr) -> Multiaddr: ...
+    async def dial(self, expected: PeerId, target: Multiaddr) -> Connection: ...
+    def punch(self, target: Multiaddr) -> bool: ...
+    def stop_listening(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 class ListenFailed(WwsError):
@@ -76,6 +88,8 @@ class HostConfig:
     """Inbound streams of one protocol that one peer may have open."""
     max_streams_per_handler_prefix: int = 512
     """The same for all peers of one IPv4 /24 or IPv6 /56, where limits by prefix apply."""
+    max_circuits: int = 256
+    """Connections through relays, in either direction."""
     backlog: int = 1024
     """Connections that the kernel queues before we accept them."""
     tick: float = 0.5
@@ -98,7 +112,9 @@ class Listeners:
     peer_disconnected: list[Callable[[PeerId], None]] = field(default_factory=list)
     """The last connection of a peer is gone."""
     connection_established: list[Callable[[Connection], None]] = field(default_factory=list)
-    """Any connection is established."""
+    """Any connection is established, direct or not."""
+    connection_closed: list[Callable[[Connection], None]] = field(default_factory=list)
+    """A connection that was established is gone."""
 
 
 class Host:
@@ -122,11 +138,15 @@ class Host:
         self.entry_points: set[PeerId] = set()
         """Peers whose address decides the scope of the mesh."""
         self._kept: set[PeerId] = set()
+        self.quic: QuicSockets | None = None
+        """Set by whoever puts the node together, before it listens; without it there is no QUIC."""
         self.listen_addresses: list[Multiaddr] = []
         """Where our sockets are, with the ports that were really bound."""
         self._static = NoiseStatic(identity, muxers=(YAMUX,) if config.early_muxer else ())
         self._ids = itertools.count(1)
         self._connections: dict[int, Connection] = {}
+        self._circuits: set[int] = set()
+        self._direct_waiters: dict[PeerId, list[asyncio.Future[Connection]]] = {}
         self._admitted: dict[int, str] = {}
         self._half_open: OrderedDict[int, float] = OrderedDict()
         self._negotiating: OrderedDict[Stream, float] = OrderedDict()
@@ -151,31 +171,36 @@ class Host:
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     async def listen(self, address: Multiaddr) -> Multiaddr:
-        """Accept connections on a TCP address; the address with the port that was bound.
+        """Accept connections on a TCP or QUIC address; the address with the port that was bound.
 
         Raises `ListenFailed`, naming the reason of the operating system.
         """
-        loop = asyncio.get_running_loop()
+        if address.transport == "quic-v1":
+            assert self.quic is not None, "who listens for QUIC has set `quic`"
+            bound = await self.quic.listen(address)
+        else:
+            bound = await self._listen_tcp(address)
+        self.listen_addresses.append(bound)
+        return bound
+
+    async def _listen_tcp(self, address: Multiaddr) -> Multiaddr:
         try:
-            server = await loop.create_server(
-                lambda: self._new_connection(None, outbound=False),
-                address.host,
-                address.port,
-                backlog=self.config.backlog,
-                reuse_address=True,
+            sock = listening_socket(address.host, address.port or 0)
+            server = await asyncio.get_running_loop().create_server(
+                lambda: self._new_connection(None, outbound=False), sock=sock, backlog=self.config.backlog
             )
         except OSError as error:
             raise ListenFailed(address, error) from error
         self._servers.append(server)
-        bound = address.with_port(server.sockets[0].getsockname()[1])
-        self.listen_addresses.append(bound)
-        return bound
+        return address.with_port(sock.getsockname()[1])
 
     def stop_listening(self) -> None:
         """Take no new connections; those that are open go on."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        if self.quic is not None:
+            self.quic.stop_listening()
 
     async def close(self) -> None:
         """Say goodbye to every peer, close every socket, end every task: nothing is left afterwards."""
@@ -199,6 +224,8 @@ class Host:
             except TimeoutError:
                 for connection in list(self._connections.values()):
                     connection.abort(ConnectionLost("this node is stopping"))
+        if self.quic is not None:
+            await self.quic.close()
 
     def reconfigure(self, config: HostConfig) -> None:
         """Let other limits hold from now on; connections over a lowered one go when the table trims."""
@@ -226,21 +253,49 @@ class Host:
 
     # Connections
 
-    def connection_to(self, peer: PeerId) -> Connection | None:
-        """The connection to use for a peer, if there is one."""
+    def connection_to(self, peer: PeerId, *, direct: bool = False) -> Connection | None:
+        """The connection to use for a peer, if there is one: a circuit only when no direct one is there, and
+        never with `direct`."""
         for connection_id in self.table.of_peer(peer):
             connection = self._connections.get(connection_id)
             if connection is not None and connection.is_established and not connection.is_leaving:
-                return connection
+                return None if direct and connection.is_limited else connection
         return None
+
+    async def wait_direct(self, peer: PeerId) -> Connection:
+        """The direct connection with a peer, as soon as there is one. Waits for ever: give it a time-out."""
+        if (connection := self.connection_to(peer, direct=True)) is not None:
+            return connection
+        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        waiters = self._direct_waiters.setdefault(peer, [])
+        waiters.append(waiter)
+        try:
+            return await waiter
+        finally:
+            waiters.remove(waiter)
+            if not waiters and self._direct_waiters.get(peer) is waiters:
+                del self._direct_waiters[peer]
 
     def connections(self) -> list[Connection]:
         """All established connections."""
         return [connection for connection in self._connections.values() if connection.is_established]
 
-    def new_outbound(self, expected: PeerId) -> Connection:
-        """The protocol object for a connection that is about to be dialled."""
-        return self._new_connection(expected, outbound=True)
+    def new_outbound(
+        self, expected: PeerId, *, initiator: bool = True, circuit: Circuit | None = None
+    ) -> SocketConnection:
+        """The protocol object for a byte stream that is about to be dialled.
+
+        `initiator=False`: the peer speaks first although both have dialled (TCP hole punching).
+        """
+        return self._new_connection(expected, outbound=True, initiator=initiator, circuit=circuit)
+
+    def new_inbound(self, *, circuit: Circuit) -> SocketConnection:
+        """The protocol object for a circuit that a peer has opened to us."""
+        return self._new_connection(None, outbound=False, circuit=circuit)
+
+    def new_connection_id(self) -> int:
+        """For a connection that is made elsewhere."""
+        return next(self._ids)
 
     @property
     def scope(self) -> Scope | None:
@@ -287,12 +342,19 @@ class Host:
         if self._closing:
             connection.turn_away()
             return False
-        refusal = self.admission.admit(connection.remote_ip, now, outbound=connection.outbound)
-        if refusal is not None:
-            self.count_refusal("connection", refusal.value)
-            connection.turn_away()
-            return False
-        self._admitted[connection.connection_id] = connection.remote_ip
+        if connection.circuit is not None:
+            if len(self._circuits) >= self.config.max_circuits:
+                self.count_refusal("connection", "circuits")
+                connection.turn_away()
+                return False
+            self._circuits.add(connection.connection_id)
+        else:
+            refusal = self.admission.admit(connection.remote_ip, now, outbound=connection.outbound)
+            if refusal is not None:
+                self.count_refusal("connection", refusal.value)
+                connection.turn_away()
+                return False
+            self._admitted[connection.connection_id] = connection.remote_ip
         if not connection.outbound:  # who dials has a time-out of its own
             self._half_open[connection.connection_id] = now + self.config.phase_timeout
             if len(self._half_open) > self.config.max_half_open:
@@ -309,7 +371,13 @@ class Host:
         now = self.clock.monotonic()
         self.handshakes["out" if connection.outbound else "in", "done"] += 1
         first = not self.table.of_peer(peer)
-        commands = self.table.opened(connection.connection_id, peer, now, outbound=connection.outbound)
+        commands = self.table.opened(
+            connection.connection_id,
+            peer,
+            now,
+            outbound=connection.outbound,
+            is_circuit=connection.is_limited,
+        )
         self._scope_dirty = True
         if (scope := connection.scope) is not None:
             self._scopes[scope] += 1
@@ -320,10 +388,15 @@ class Host:
         if first:
             for peer_listener in self.listeners.peer_connected:
                 peer_listener(peer)
-        elif (oldest := self._connections.get(self.table.of_peer(peer)[0])) is not None:
+        elif (oldest := self._connections.get(self.table.of_peer(peer)[0])) not in (None, connection):
+            assert oldest is not None
             # Is the peer here again because the old one is dead? Streams go over the old one until we know.
             oldest.ping()
             self._schedule(oldest)
+        if not connection.is_limited:
+            for waiter in self._direct_waiters.get(peer, ()):
+                if not waiter.done():
+                    waiter.set_result(connection)
         self._carry_out(commands)
 
     def connection_gone(self, connection: Connection, error: WwsError) -> None:
@@ -333,6 +406,7 @@ class Host:
             self.count_refusal("connection", "handshake_incomplete")
         if not connection.was_established:
             self.handshakes["out" if connection.outbound else "in", "failed"] += 1
+        self._circuits.discard(connection_id)
         ip = self._admitted.pop(connection_id, None)
         if ip is not None:
             self.admission.release(ip)
@@ -346,6 +420,9 @@ class Host:
                 del self._scopes[scope]
         self._due.pop(connection_id, None)
         self._scope_dirty = True
+        if counted:
+            for closed_listener in self.listeners.connection_closed:
+                closed_listener(connection)
         if peer is not None:
             self.peers.set_connected(peer, False)
             for listener in self.listeners.peer_disconnected:
@@ -396,15 +473,22 @@ class Host:
 
     # Inside
 
-    def _new_connection(self, expected: PeerId | None, *, outbound: bool) -> Connection:
+    def _new_connection(
+        self,
+        expected: PeerId | None,
+        *,
+        outbound: bool,
+        initiator: bool | None = None,
+        circuit: Circuit | None = None,
+    ) -> SocketConnection:
         machine = SecureConnection(
-            is_initiator=outbound,
+            is_initiator=outbound if initiator is None else initiator,
             static=self._static,
             expected_peer=expected,
             config=self.config.connection,
             now=self.clock.monotonic(),
         )
-        return Connection(self, machine, next(self._ids), outbound=outbound)
+        return SocketConnection(self, machine, self.new_connection_id(), outbound=outbound, circuit=circuit)
 
     async def _run_handler(
         self, handler: StreamHandler, stream: Stream, key: tuple[PeerId, str], place: tuple[str, str] | None

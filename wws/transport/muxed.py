@@ -161,6 +161,11 @@ class MuxedConnection(Protocol):
     def unread(self) -> int:
         """Received bytes that the application has not consumed, all streams together."""
 
+    @property
+    def buffered_to_send(self) -> int:
+        """Bytes taken from the application that wait to be sent. A driver whose carrier is full stops reading
+        above a mark."""
+
     def open_stream(self, now: float) -> int:
         """Open a stream: its id. Nothing is sent before the first `send` or `close_stream`.
 
@@ -208,10 +213,6 @@ class MuxedConnection(Protocol):
 
 class ByteStreamConnection(MuxedConnection, Protocol):
     """A `MuxedConnection` over one ordered byte stream."""
-
-    @property
-    def buffered_to_send(self) -> int:
-        """Bytes that wait for `data_to_send`. A driver whose socket is full stops reading above a mark."""
 
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> list[ConnectionEvent]:
         """Take what the socket brought; what came of it. `data` is not kept.
