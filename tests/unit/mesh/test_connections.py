@@ -71,6 +71,48 @@ def test_a_duplicate_in_use_may_finish() -> None:
     assert table.probe_answered(1, 31) == [Close(2, "duplicate")]
 
 
+def test_a_direct_connection_supersedes_the_circuit() -> None:
+    table = ConnectionTable(LOW, CONFIG)
+    table.opened(1, HIGH, 0, outbound=False, is_circuit=True)
+    assert not table.is_direct(HIGH)
+    table.opened(2, HIGH, 5, outbound=True)
+    assert table.is_direct(HIGH)
+    assert table.of_peer(HIGH) == [2, 1]  # new streams go over the direct one from now on
+    assert (len(table), table.circuits) == (2, 1)
+    assert table.next_wakeup() == 6  # whoever has the smaller PeerId, too
+    assert table.timer_fired(6) == [Close(1, "superseded")]
+    assert table.closed(1) is None
+    assert table.next_wakeup() is None
+    assert table.circuits == 0
+
+
+def test_a_superseded_circuit_may_finish_what_it_carries() -> None:
+    table = ConnectionTable(HIGH, CONFIG)
+    table.opened(1, LOW, 0, outbound=True, is_circuit=True)
+    table.streams_changed(1, 1, 0)
+    table.opened(2, LOW, 5, outbound=False)
+    assert table.timer_fired(6) == []
+    table.streams_changed(1, 0, 6.5)
+    assert table.timer_fired(7) == [Close(1, "superseded")]
+
+
+def test_circuits_do_not_make_direct_connections_duplicates() -> None:
+    table = ConnectionTable(HIGH, CONFIG)
+    table.opened(1, LOW, 0, outbound=True, is_circuit=True)
+    table.opened(2, LOW, 0, outbound=True)
+    table.opened(3, LOW, 0, outbound=False)
+    assert table.timer_fired(1) == [Close(1, "superseded"), Probe(2)]
+    assert table.probe_answered(2, 1.1) == [Close(3, "duplicate")]
+
+
+def test_of_two_circuits_one_is_kept() -> None:
+    table = ConnectionTable(HIGH, CONFIG)
+    table.opened(1, LOW, 0, outbound=True, is_circuit=True)
+    table.opened(2, LOW, 0, outbound=False, is_circuit=True)
+    assert table.timer_fired(1) == [Probe(1)]
+    assert table.probe_answered(1, 1.1) == [Close(2, "duplicate")]
+
+
 def test_connections_of_one_peer_are_bounded_at_once() -> None:
     table = ConnectionTable(HIGH, ConnectionTableConfig(max_per_peer=2))
     table.opened(1, LOW, 0, outbound=False)
