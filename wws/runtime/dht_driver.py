@@ -202,6 +202,8 @@ class DhtDriver:
 
     def _peer_identified(self, connection: Connection) -> None:
         peer = connection.peer_id
+        if connection.is_limited:
+            return  # nobody sees the prefix of who comes through a relay, and the table counts by prefixes
         if not self.is_member(connection):
             if peer in self._members:
                 self._members.discard(peer)
@@ -259,7 +261,7 @@ class DhtDriver:
 
     def _addresses_of(self, connection: Connection) -> tuple[Multiaddr, ...]:
         known = [a for a in self._host.peers.addresses(connection.peer_id) if reaches(a, self._host.scope)]
-        if connection.outbound:
+        if connection.outbound and not connection.is_limited:
             known.insert(0, connection.remote_address)  # it was dialled there, so it is right
         return tuple(dict.fromkeys(known))
 
@@ -344,7 +346,7 @@ class DhtDriver:
         try:
             async with asyncio.timeout(query.timeout):
                 addresses = [a for a in query.addresses if reaches(a, self._host.scope)]
-                connection = await self._dialer.connect(query.peer, addresses)
+                connection = await self._dialer.connect(query.peer, addresses, direct=True)
                 async with connection.open_stream(PROTOCOL) as stream:
                     await stream.write_frame(query.message.encode())
                     if query.expects_answer:
