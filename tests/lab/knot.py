@@ -3,8 +3,8 @@
     with Knot(tmp_path, "boot.test", {"_openswarm._tcp.boot.test": {"TXT": ["v=1 peer=…"]}}) as knot:
         ...  # knot.address
 
-Both run in the foreground as children of the test, on loopback, on free ports, with all their files below the
-folder given; leaving the block ends them.
+Both run in the foreground as children of the test, on loopback, on free ports, with all their files below
+the folder given; leaving the block ends them.
 """
 
 from __future__ import annotations
