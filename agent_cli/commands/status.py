@@ -20,6 +20,15 @@ WITHOUT_PORTS: Final = {
 """Warnings about default ports that somebody else has → what is missing, and the remedy."""
 
 
+NATS: Final = {
+    "none": "none",
+    "endpoint_independent": "endpoint-independent mapping (hole punching works with most peers)",
+    "address_dependent": "address-dependent mapping (hole punching works only with peers that filter little)",
+    "unknown": "not known yet",
+}
+"""The NAT kinds (RFC 4787, section 4.1) for people."""
+
+
 def register(app: typer.Typer) -> None:
     from agent_cli.registration import command  # `wws status` itself does without Typer
 
@@ -35,7 +44,7 @@ def status(options: Options) -> Result:
 def describe(data: dict[str, Any]) -> str:
     """The status for people."""
     traffic, tried = data.get("traffic", {}), data.get("join", {}).get("tried", ())
-    relays = ", ".join(relay["peer_id"] for relay in data.get("relays", ()))
+    relays = "\n".join(f"{relay['peer_id']}, {relay['addr']}" for relay in data.get("relays", ()))
     return text.pairs(
         [
             ("node", data.get("node")),
@@ -47,9 +56,13 @@ def describe(data: dict[str, Any]) -> str:
             ("names", "\n".join(name_of(name) for name in data.get("names", ()))),
             ("peers", _peers(data)),
             ("swarm", text.swarm_size(data.get("swarm_size"))),
-            ("reachable", f"{data.get('reachability')} (NAT: {data.get('nat')})"),
+            ("reachable", reachability_of(data)),
+            ("nat", NATS.get(str(data.get("nat")), data.get("nat"))),
+            ("external", "\n".join(map(_external, data.get("external", ())))),
             ("addresses", "\n".join(data.get("addresses", ()))),
             ("relays", relays),
+            ("relay for", _relay_service(data.get("relay_service"))),
+            ("punching", _hole_punching(data.get("hole_punching"))),
             (
                 "traffic",
                 f"{text.size(traffic.get('in_bytes'))} in, {text.size(traffic.get('out_bytes'))} out",
@@ -72,6 +85,20 @@ def network_of(data: dict[str, Any]) -> str:
     if data.get("lan_only"):
         shown += ", only the local network is reachable"
     return shown
+
+
+def reachability_of(data: dict[str, Any]) -> str:
+    """Whether others can connect to the node, in words."""
+    match data.get("reachability"):
+        case "public":
+            mapped = data.get("port_mapping")
+            how = f", through a port opened by {mapped}" if mapped in ("pcp", "nat-pmp", "upnp") else ""
+            return f"public (others connect directly{how})"
+        case "private":
+            through = "through a relay first" if data.get("relays") else "not at all: no relay was found yet"
+            return f"private (others connect {through})"
+        case _:
+            return "unknown (not judged yet by enough peers)"
 
 
 def name_of(name: dict[str, Any]) -> str:
@@ -102,6 +129,27 @@ def _peers(data: dict[str, Any]) -> str:
     ways = f"{direct} direct, {relayed} relayed"
     peers = data.get("peers", direct + relayed)
     return ways if peers == direct + relayed else f"{peers} ({direct + relayed} connections: {ways})"
+
+
+def _external(address: dict[str, Any]) -> str:
+    return f"{address['addr']} {address['verdict']}, {address['source']}"
+
+
+def _relay_service(service: dict[str, Any] | None) -> str:
+    if service is None:
+        return ""
+    budget = service.get("bytes_per_day")
+    of = "" if budget is None else f" of {text.size(budget)}"
+    return (
+        f"{service['reservations']} reservations, {service['circuits']} circuits, "
+        f"{text.size(service['bytes_today'])}{of} today"
+    )
+
+
+def _hole_punching(punching: dict[str, Any] | None) -> str:
+    if punching is None or not punching["attempted"]:
+        return ""
+    return f"{punching['succeeded']} of {punching['attempted']} became direct"
 
 
 def _state(data: dict[str, Any]) -> str:

@@ -66,6 +66,8 @@ class NetworkSettings:
     enable_relay_server: bool = True
     enable_autonat: bool = True
     enable_dcutr: bool = True
+    enable_port_mapping: bool = True
+    """Ask the router to open our port (PCP, NAT-PMP, UPnP) when we are behind one."""
     relay_only: bool = False
     """Announce relayed addresses only: records then do not show where the node is."""
     auto_discover_bootstrap: bool = True

@@ -73,6 +73,41 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class ExternalAddress:
+    """An address at which this node may be reachable, and what others found when they tried."""
+
+    addr: str
+    verdict: Reachability
+    source: str
+    """`interface`, `observed` (peers see us there), `mapped` (by the router) or `configured`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayService:
+    """What this node does as a relay for others."""
+
+    reservations: int
+    circuits: int
+    bytes_today: int
+    """Bytes that went through it in the day that runs."""
+    bytes_per_day: int | None
+    """The budget; None: no bound."""
+    resets_in_s: float
+    """Until the next day begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class HolePunching:
+    """Attempts to get from a relayed to a direct connection, since the start."""
+
+    attempted: int
+    succeeded: int
+    failed: int
+    first_attempt: int
+    """How many of those that succeeded did so at the first attempt."""
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something the user should know although the node goes on."""
 
@@ -147,6 +182,13 @@ class NodeStatus:
     reachability: Reachability = "unknown"
     nat: Nat = "unknown"
     relays: tuple[Relay, ...] = ()
+    external: tuple[ExternalAddress, ...] = ()
+    port_mapping: str = "off"
+    """How the router opened our port: `pcp`, `nat-pmp`, `upnp`; or `none`, `not_offered`, `off`."""
+    relay_service: RelayService | None = None
+    """None on a node that is no relay."""
+    hole_punching: HolePunching | None = None
+    """None when it is off."""
     addresses: tuple[str, ...] = ()
     """What the node announces."""
     listen: tuple[str, ...] = ()
