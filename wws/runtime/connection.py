@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from wws.addresses.multiaddr import Multiaddr, Transport
@@ -52,6 +52,22 @@ class HandshakeFailed(WwsError):
     code = "handshake_failed"
 
 
+class CircuitLimitReached(StreamReset):
+    """The circuit reached the relay's limit. What needs more goes over a direct connection, or in parts."""
+
+    code = "relay_limit"
+
+
+@dataclass(slots=True)
+class CircuitUse:
+    """What has gone over a circuit so far, as counted at our end."""
+
+    since: float = 0.0
+    """When it was opened, in monotonic seconds."""
+    sent: int = 0
+    received: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Circuit:
     """The way of a relayed connection."""
@@ -63,6 +79,20 @@ class Circuit:
     """How long the relay lets the circuit live; `None`: as long as the relay itself."""
     limit_bytes: int | None = None
     """How many bytes it lets through each way; `None`: any number."""
+    use: CircuitUse = field(default_factory=CircuitUse, compare=False)
+
+    @property
+    def bytes_left(self) -> int | None:
+        """How many may still go the way on which more have gone; `None`: any number."""
+        if self.limit_bytes is None:
+            return None
+        return max(0, self.limit_bytes - max(self.use.sent, self.use.received))
+
+    def seconds_left(self, now: float) -> float | None:
+        """How long the relay still carries this; `None`: as long as it lives."""
+        if self.limit_seconds is None:
+            return None
+        return max(0.0, self.limit_seconds - (now - self.use.since))
 
 
 class ConnectionHost(Protocol):
@@ -366,8 +396,9 @@ class Connection(ABC):
         self._error = error
         self._machine.abort()
         streams, self.streams = self.streams, {}
+        kind = type(error) if isinstance(error, StreamReset) else StreamReset
         for stream in streams.values():
-            stream.fail(StreamReset(str(error)))
+            stream.fail(kind(str(error)))
         for waiters in (self._drainers, self._identify_waiters):
             _wake(waiters)
         self._drainers = self._identify_waiters = None

@@ -115,6 +115,8 @@ class Listeners:
     """Any connection is established, direct or not."""
     connection_closed: list[Callable[[Connection], None]] = field(default_factory=list)
     """A connection that was established is gone."""
+    pong: list[Callable[[Connection], None]] = field(default_factory=list)
+    """A peer has answered `Connection.ping`; `connection.machine.round_trip` is new."""
 
 
 class Host:
@@ -289,9 +291,9 @@ class Host:
         """
         return self._new_connection(expected, outbound=True, initiator=initiator, circuit=circuit)
 
-    def new_inbound(self, *, circuit: Circuit) -> SocketConnection:
-        """The protocol object for a circuit that a peer has opened to us."""
-        return self._new_connection(None, outbound=False, circuit=circuit)
+    def new_inbound(self, expected: PeerId | None = None, *, circuit: Circuit) -> SocketConnection:
+        """The protocol object for a circuit that a peer, by the relay's word `expected`, has opened to us."""
+        return self._new_connection(expected, outbound=False, circuit=circuit)
 
     def new_connection_id(self) -> int:
         """For a connection that is made elsewhere."""
@@ -470,6 +472,8 @@ class Host:
 
     def pong(self, connection: Connection) -> None:
         self._carry_out(self.table.probe_answered(connection.connection_id, self.clock.monotonic()))
+        for listener in self.listeners.pong:
+            listener(connection)
 
     # Inside
 

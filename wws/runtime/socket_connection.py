@@ -13,7 +13,13 @@ from typing import cast
 
 from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.errors import RemoteProtocolError, WwsError
-from wws.runtime.connection import Circuit, Connection, ConnectionHost, ConnectionLost
+from wws.runtime.connection import (
+    Circuit,
+    CircuitLimitReached,
+    Connection,
+    ConnectionHost,
+    ConnectionLost,
+)
 from wws.transport.muxed import ByteStreamConnection
 
 _WRITE_HIGH = 512 * 1024
@@ -138,7 +144,10 @@ class SocketConnection(Connection, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._linger is not None:
             self._linger.cancel()
-        self._lost(ConnectionLost(f"the connection broke: {exc}" if exc else "the peer closed it"))
+        if isinstance(exc, CircuitLimitReached):
+            self._lost(exc)
+        else:
+            self._lost(ConnectionLost(f"the connection broke: {exc}" if exc else "the peer closed it"))
 
     # Inside
 
