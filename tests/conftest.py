@@ -48,6 +48,22 @@ def _load_hypothesis_profile() -> str:
 _PROFILE = _load_hypothesis_profile()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests measured (their property "summary"), also of those that passed, and under xdist."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    shown = [
+        text
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, text in report.user_properties
+        if name == "summary"
+    ]
+    if shown:
+        terminalreporter.section("measured")
+        for text in shown:
+            terminalreporter.write_line(f"{text}\n")
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     examples = hypothesis.settings.get_profile(_PROFILE).max_examples
     return f"scale: {scale_factor():g} (WWS_TEST_SCALE), hypothesis profile {_PROFILE}, {examples} examples"

@@ -81,7 +81,8 @@ class Node:
 
     def call(self, method: str, **parameters: object) -> Json:
         """Ask it over its local socket. Raises `RpcError`, `NodeNotRunning`."""
-        return client.call_once(self._up(), method, parameters)
+        answer: Json = client.call_once(self._up(), method, parameters)
+        return answer
 
     def status(self) -> Json:
         return self.call("swarm.get_status")
@@ -135,7 +136,7 @@ class Node:
 
 
 class Swarm:
-    """A network of its own inside one lab. Use it in the thread that made it: the programs die with that thread."""
+    """A network of its own inside one lab. Start nodes in its thread: they die with the thread."""
 
     def __init__(self, internet: Internet, folder: Path) -> None:
         self.internet = internet
@@ -162,7 +163,7 @@ class Swarm:
         ipv6: bool = False,
         more_ports: Sequence[int] = (),
     ) -> Iterator[Swarm]:
-        """A swarm with a bootstrap node in each region, up and connected; `more_ports`: further ones for TCP."""
+        """A bootstrap node in each region, all up and connected; `more_ports` are further ones for TCP."""
         folder = Path(tempfile.mkdtemp(prefix="wws-lab-", dir="/tmp"))
         swarm = cls(internet, folder)
         try:
@@ -206,7 +207,7 @@ class Swarm:
             )
 
     def wait_joined(self, *nodes: Node, within: float = START_WITHIN) -> dict[str, float]:
-        """Wait until these, or all agents, have joined and hold their names: seconds from each one's start."""
+        """Wait until these, or all agents, have joined and hold their names: seconds from each start."""
         waiting = list(nodes or self.agents)
         took: dict[str, float] = {}
 
