@@ -1,0 +1,115 @@
+"""How often and how much we punch at the word of others: bounds in total, by peer and by target.
+
+Who talks to us over a circuit chooses where we send packets. What it can make of that must stay small: few
+punches at a time, few attempts a minute, few datagrams to one IP whoever names it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.identity.peer_id import PeerId
+from wws.mesh.admission import Bucket
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class PunchRefusal(StrEnum):
+    """Why no punch was begun; the `reason` label of `wws_refused_total`."""
+
+    BUSY = "punches_total"
+    RATE = "punch_rate"
+    PEER_RATE = "punch_rate_peer"
+
+
+@dataclass(frozen=True, slots=True)
+class PunchBudgetConfig:
+    max_concurrent: int = 16
+    """Punches under way at once."""
+    attempts_per_minute: float = 240.0
+    """Attempts with all peers together; as many again may come in one burst."""
+    attempts_per_minute_peer: float = 9.0
+    """Attempts with one peer."""
+    datagrams_per_minute: float = 6000.0
+    """Datagrams to all targets together."""
+    datagrams_per_minute_peer: float = 600.0
+    """Datagrams at the word of one peer."""
+    datagrams_per_minute_ip: float = 600.0
+    """Datagrams to one IP, whoever named it."""
+    max_tracked: int = 1024
+    """Peers, and IPs, whose rate is remembered; the longest unused are forgotten first."""
+
+
+class PunchBudget:
+    """Counts attempts and datagrams. Every `enter` that returned `None` is answered by one `leave`."""
+
+    def __init__(self, config: PunchBudgetConfig, now: float) -> None:
+        self._config = config
+        self._under_way: set[Hashable] = set()
+        self._attempts = _bucket(config.attempts_per_minute, now)
+        self._peer_attempts: _Buckets[PeerId] = _Buckets(config.attempts_per_minute_peer, config.max_tracked)
+        self._datagrams = _bucket(config.datagrams_per_minute, now)
+        self._peer_datagrams: _Buckets[PeerId] = _Buckets(
+            config.datagrams_per_minute_peer, config.max_tracked
+        )
+        self._ip_datagrams: _Buckets[str] = _Buckets(config.datagrams_per_minute_ip, config.max_tracked)
+
+    @property
+    def under_way(self) -> int:
+        """Punches under way."""
+        return len(self._under_way)
+
+    def enter(self, punch: Hashable) -> PunchRefusal | None:
+        """Take a place for a punch, or say why there is none."""
+        if punch not in self._under_way and len(self._under_way) >= self._config.max_concurrent:
+            return PunchRefusal.BUSY
+        self._under_way.add(punch)
+        return None
+
+    def leave(self, punch: Hashable) -> None:
+        """Give the place of a punch back; does nothing when it has none."""
+        self._under_way.discard(punch)
+
+    def take_attempt(self, peer: PeerId, now: float) -> PunchRefusal | None:
+        """Count one attempt with a peer, or say why it may not be."""
+        if not self._peer_attempts.take(peer, now):
+            return PunchRefusal.PEER_RATE
+        if not self._attempts.take(now):
+            return PunchRefusal.RATE
+        return None
+
+    def take_datagram(self, peer: PeerId, target: Multiaddr, now: float) -> bool:
+        """Count one datagram to a target that a peer named; `False` when it may not be sent."""
+        return (
+            self._peer_datagrams.take(peer, now)
+            and self._ip_datagrams.take(target.host, now)
+            and self._datagrams.take(now)
+        )
+
+
+class _Buckets(Generic[Key]):
+    """A bucket for each key, bounded in number."""
+
+    def __init__(self, per_minute: float, most: int) -> None:
+        self._per_minute = per_minute
+        self._most = most
+        self._buckets: OrderedDict[Key, Bucket] = OrderedDict()
+
+    def take(self, key: Key, now: float) -> bool:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = _bucket(self._per_minute, now)
+            if len(self._buckets) > self._most:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket.take(now)
+
+
+def _bucket(per_minute: float, now: float) -> Bucket:
+    return Bucket(per_minute / 60, max(1.0, per_minute), now)
