@@ -69,6 +69,7 @@ class Entry:
     outbound: bool
     opened_at: float
     is_circuit: bool = False
+    is_retired: bool = False
     streams: int = 0
     last_useful: float = 0.0
     probing: bool = False
@@ -79,6 +80,9 @@ class _Peer:
     entries: list[Entry] = field(default_factory=list)  # direct ones before circuits, oldest first
     protections: set[str] = field(default_factory=set)
     settle_at: float | None = None
+
+    def sort(self) -> None:
+        self.entries.sort(key=lambda one: (one.is_circuit, one.is_retired))
 
 
 class ConnectionTable:
@@ -141,7 +145,7 @@ class ConnectionTable:
         self._entries[connection] = entry
         self._circuits += is_circuit
         known.entries.append(entry)
-        known.entries.sort(key=lambda one: one.is_circuit)
+        known.sort()
         commands: list[Command] = []
         if len(known.entries) > self._config.max_per_peer:
             commands.append(Close(connection, "connections_per_peer"))
@@ -173,6 +177,13 @@ class ConnectionTable:
         if entry is not None:
             entry.streams = streams
             entry.last_useful = now
+
+    def retire(self, connection: int) -> None:
+        """A connection that ends soon: any other of its kind with the peer comes before it."""
+        entry = self._entries.get(connection)
+        if entry is not None:
+            entry.is_retired = True
+            self._peers[entry.peer].sort()
 
     def protect(self, peer: PeerId, tag: str) -> None:
         """Keep this peer when trimming, until every tag is taken away. May be called before it connects."""

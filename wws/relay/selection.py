@@ -1,0 +1,449 @@
+"""Which relays hold a slot for us: two, near and apart, renewed ahead, replaced within seconds.
+
+Source: libp2p specifications, relay/circuit-v2.md, "Reservation"; wire.md section 2. Every relay that is
+connected directly and offers to relay is a candidate; each goes its own way:
+
+                    .---ReserveFailed (rests)----------------------------------.
+                    v                                                          |
+    CandidateSeen ► IDLE ──chosen──► RESERVING ──Reserved──► HELD ──ahead of its end──► RENEWING
+                    ^                     '─────────────────► ^ ──────Reserved/ReserveFailed──'
+                    '──a probe unanswered, expired, surplus, not wanted any more── HELD, RENEWING
+    any ──CandidateLost──► gone, with its reservation
+
+A relay that holds a slot is probed every two seconds. One that does not answer has no place in what we
+announce from that moment on, and its place goes to the next candidate; so the time from the death of a relay
+to its replacement is bounded by `probe_interval + probe_timeout` and one exchange with the next one. A
+candidate that is slow to answer is overtaken by another (`hedge_after`), not waited for.
+
+What a relay did to us outlives its connection: `_Past`. There is no word in the protocol to give a slot back;
+it lapses by itself, or with the connection.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import Enum
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.identity.peer_id import PeerId
+from wws.machine import Command, Event
+from wws.relay.selection_events import (
+    Answered,
+    CandidateLost,
+    CandidateSeen,
+    Failure,
+    LetGo,
+    Probe,
+    Protect,
+    Reservation,
+    ReservationsChanged,
+    Reserve,
+    Reserved,
+    ReserveFailed,
+    SeekCandidates,
+    SetWanted,
+)
+
+_DISTRUSTED = frozenset({Failure.MALFORMED, Failure.VOUCHER})
+_REFUSALS = frozenset({Failure.REFUSED, Failure.RESOURCE_LIMIT, Failure.LEASE, Failure.NO_ADDRESS})
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionConfig:
+    reservations: int = 2
+    """Relays that are to hold a slot for us at once."""
+    max_attempts: int = 4
+    """Relays that are asked for a slot at once."""
+    hedge_after: float = 1.0
+    """Seconds after which the next candidate is asked beside one that has not answered yet."""
+    probe_interval: float = 2.0
+    """Seconds between an answer of a relay that holds a slot, and the next probe."""
+    probe_timeout: float = 2.0
+    """Seconds that it has to answer; more for one that is far away, up to twice as many."""
+    renew_between: tuple[float, float] = (0.5, 0.66)
+    """The part of a lease after which it is renewed, drawn evenly."""
+    renew_retry: float = 30.0
+    """Seconds to the next try when a renewal has failed, as long as the lease lasts."""
+    max_lease: float = 3600.0
+    """Seconds of a lease that we believe in, whatever the relay says."""
+    min_lease: float = 10.0
+    """Seconds below which a lease is none: the clocks differ, or the relay jokes."""
+    release_grace: float = 30.0
+    """Seconds for which reservations are kept when they are not wanted any more: verdicts waver."""
+    retry_soon: float = 5.0
+    """Seconds that a relay rests when it did not answer; doubled each time."""
+    retry_refused: float = 60.0
+    """The same for one that had no room."""
+    retry_denied: float = 600.0
+    """The same for one that says we may not."""
+    retry_distrusted: float = 86_400.0
+    """The same for one that lies or makes no sense."""
+    max_rest: float = 3600.0
+    """Longest rest but for those that lie."""
+    seek_interval: tuple[float, float] = (5.0, 60.0)
+    """Seconds between two requests for more candidates: the first, and the most after doubling."""
+    worthwhile: float = 0.05
+    """Seconds of round trip that another relay must gain us before we change to it when a lease is due."""
+    max_candidates: int = 64
+    """Candidates known at once; further ones are left out, unless they are entry points."""
+    max_remembered: int = 256
+    """Relays whose past is remembered; the one that was troublesome longest ago is forgotten first."""
+
+
+class State(Enum):
+    """Where one relay stands."""
+
+    IDLE = "idle"
+    RESERVING = "reserving"
+    HELD = "held"
+    RENEWING = "renewing"
+
+
+_ASKED = frozenset({State.RESERVING, State.RENEWING})
+
+
+@dataclass(slots=True)
+class _Lease:
+    reservation: Reservation
+    ends_at: float
+    renew_at: float
+    is_sound: bool = True
+    """False once a renewal has failed: somebody else is to take its place."""
+
+
+@dataclass(slots=True)
+class _Past:
+    failures: int = 0
+    rest_until: float = 0.0
+
+
+@dataclass(slots=True)
+class _Relay:
+    relay: PeerId
+    tie: float
+    prefix: str | None = None
+    is_entry_point: bool = False
+    round_trip: float | None = None
+    state: State = State.IDLE
+    attempt: int = 0
+    asked_at: float = 0.0
+    lease: _Lease | None = None
+    probe_at: float = 0.0
+    answer_by: float | None = None
+
+
+class RelaySelection:
+    """All relays of one node. Raises nothing: what comes late, or of a relay that is gone, has no effect."""
+
+    def __init__(self, config: SelectionConfig, rng: random.Random) -> None:
+        self._config = config
+        self._rng = rng
+        self._wanted = False
+        self._let_go_at: float | None = None
+        self._relays: dict[PeerId, _Relay] = {}
+        self._past: OrderedDict[PeerId, _Past] = OrderedDict()
+        self._attempts = 0
+        self._announced: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...] = ()
+        self._seek_at = 0.0
+        self._seek_wait = config.seek_interval[0]
+
+    @property
+    def wanted(self) -> bool:
+        return self._wanted
+
+    @property
+    def reservations(self) -> tuple[Reservation, ...]:
+        """What is held now, in the order in which it was given."""
+        held = [relay.lease.reservation for relay in self._relays.values() if relay.lease is not None]
+        order = {relay: place for place, (relay, _) in enumerate(self._announced)}
+        held.sort(key=lambda reservation: order.get(reservation.relay, len(order)))
+        return tuple(held)
+
+    def state_of(self, relay: PeerId) -> State | None:
+        """Where a relay stands; `None` for one that is no candidate."""
+        known = self._relays.get(relay)
+        return None if known is None else known.state
+
+    def holds_reservation_at(self, relay: PeerId) -> bool:
+        known = self._relays.get(relay)
+        return known is not None and known.lease is not None
+
+    def handle(self, event: Event, now: float, unix_now: int) -> list[Command]:
+        commands: list[Command] = []
+        match event:
+            case SetWanted(wanted=wanted):
+                if self._wanted and not wanted:
+                    self._let_go_at = now + self._config.release_grace
+                elif wanted:
+                    self._let_go_at = None
+                self._wanted = wanted
+            case CandidateSeen():
+                self._seen(event)
+            case CandidateLost(relay=relay):
+                if (lost := self._relays.pop(relay, None)) is not None and lost.state is not State.IDLE:
+                    self._past_of(relay).failures += 1
+                    commands.append(LetGo(relay))
+            case Answered(relay=relay, round_trip=round_trip):
+                self._answered(relay, round_trip, now)
+            case Reserved():
+                commands += self._reserved(event, now, unix_now)
+            case ReserveFailed():
+                commands += self._failed(event, now)
+            case _:
+                pass  # TimerFired: what is due is done below
+        return commands + self._advance(now, unix_now)
+
+    def next_wakeup(self) -> float | None:
+        """When something is due, if nothing happens before."""
+        times: list[float] = []
+        if self._let_go_at is not None:
+            times.append(self._let_go_at)
+        for relay in self._relays.values():
+            if relay.lease is not None:
+                times.append(relay.probe_at if relay.answer_by is None else relay.answer_by)
+                times.append(relay.lease.ends_at)
+                if relay.state is State.HELD and self._wanted:
+                    times.append(relay.lease.renew_at)
+        if self._wanted and self._missing() > 0:
+            times += self._attempt_times()
+        return min(times, default=None)
+
+    # Events
+
+    def _seen(self, event: CandidateSeen) -> None:
+        known = self._relays.get(event.relay)
+        if known is None:
+            if len(self._relays) >= self._config.max_candidates and not self._make_room(event):
+                return
+            known = self._relays[event.relay] = _Relay(event.relay, self._rng.random())
+            self._seek_wait = self._config.seek_interval[0]
+        known.prefix, known.is_entry_point = event.prefix, event.is_entry_point
+        if event.round_trip is not None:
+            known.round_trip = event.round_trip
+
+    def _make_room(self, event: CandidateSeen) -> bool:
+        """Whoever floods us with relays must not keep out the entry points."""
+        if event.is_entry_point:
+            for known in self._relays.values():
+                if known.state is State.IDLE and not known.is_entry_point:
+                    del self._relays[known.relay]
+                    return True
+        return False
+
+    def _answered(self, relay: PeerId, round_trip: float | None, now: float) -> None:
+        known = self._relays.get(relay)
+        if known is None:
+            return
+        if round_trip is not None:
+            known.round_trip = round_trip
+        if known.lease is not None:
+            known.answer_by = None
+            known.probe_at = now + self._config.probe_interval
+
+    def _reserved(self, event: Reserved, now: float, unix_now: int) -> list[Command]:
+        known = self._relays.get(event.relay)
+        if known is None or known.attempt != event.attempt or known.state not in _ASKED:
+            return []
+        lease = min(float(event.expires_at - unix_now), self._config.max_lease)
+        if lease < self._config.min_lease:
+            return self._failed(ReserveFailed(event.relay, event.attempt, Failure.LEASE), now)
+        if known.state is State.RENEWING:
+            self._past.pop(event.relay, None)  # it has lasted: old troubles are over
+        else:
+            known.probe_at = now + self._config.probe_interval
+            known.answer_by = None
+        known.state = State.HELD
+        known.lease = _Lease(
+            Reservation(event.relay, event.addresses, unix_now + int(lease)),
+            ends_at=now + lease,
+            renew_at=now + lease * self._rng.uniform(*self._config.renew_between),
+        )
+        return []
+
+    def _failed(self, event: ReserveFailed, now: float) -> list[Command]:
+        known = self._relays.get(event.relay)
+        if known is None or known.attempt != event.attempt or known.state not in _ASKED:
+            return []
+        if known.state is State.RENEWING and event.reason not in _DISTRUSTED:
+            assert known.lease is not None
+            known.state = State.HELD
+            known.lease.is_sound = False
+            known.lease.renew_at = now + self._config.renew_retry * self._rng.uniform(0.75, 1.25)
+            return []
+        return self._give_up(known, event.reason, now)
+
+    # What is due
+
+    def _advance(self, now: float, unix_now: int) -> list[Command]:
+        commands: list[Command] = []
+        if self._let_go_at is not None and self._let_go_at <= now:
+            self._let_go_at = None
+            for relay in self._relays.values():
+                commands += self._release(relay)
+        for relay in self._relays.values():
+            commands += self._look_after(relay, now, unix_now)
+        commands += self._drop_surplus(now)
+        if self._wanted:
+            commands += self._choose(now)
+        announced = tuple((held.relay, held.addresses) for held in self.reservations)
+        if announced != self._announced:
+            self._announced = announced
+            commands.append(ReservationsChanged())
+        return commands
+
+    def _look_after(self, relay: _Relay, now: float, unix_now: int) -> list[Command]:
+        """Expiry, probes and renewal of one relay that holds a slot."""
+        lease = relay.lease
+        if lease is None:
+            return []
+        # By either clock: the monotonic one stands still while a laptop sleeps.
+        if lease.ends_at <= now or lease.reservation.expires_at <= unix_now:
+            return self._release(relay)
+        if relay.answer_by is not None:
+            if relay.answer_by <= now:
+                return self._give_up(relay, Failure.TIMEOUT, now)
+        elif relay.probe_at <= now:
+            relay.answer_by = now + self._patience(relay)
+            return [Probe(relay.relay), *self._renew(relay, lease, now)]
+        return self._renew(relay, lease, now)
+
+    def _renew(self, relay: _Relay, lease: _Lease, now: float) -> list[Command]:
+        if relay.state is not State.HELD or lease.renew_at > now or not self._wanted:
+            return []
+        if lease.is_sound and self._is_outdone(relay, now):
+            lease.is_sound = False
+            lease.renew_at = now + self._config.renew_retry
+            return []
+        return [self._ask(relay, State.RENEWING, now)]
+
+    def _is_outdone(self, relay: _Relay, now: float) -> bool:
+        """Whether there is a better relay by now: an entry point, one apart from the other, a nearer one."""
+        beside = [other for other in self._relays.values() if other.lease is not None and other is not relay]
+        own = self._rank(relay, beside)
+        gained = (*own[:3], own[3] - self._config.worthwhile)
+        return any(
+            self._rank(other, beside)[:4] < gained
+            for other in self._relays.values()
+            if self._may_ask(other, now)
+        )
+
+    def _patience(self, relay: _Relay) -> float:
+        timeout = self._config.probe_timeout
+        return min(max(timeout, 4 * (relay.round_trip or 0.0)), 2 * timeout)
+
+    def _drop_surplus(self, now: float) -> list[Command]:
+        """Once there are enough, nobody waits for slow ones, and those whose renewal failed may go."""
+        if self._missing() > 0:
+            return []
+        commands: list[Command] = []
+        for relay in self._relays.values():
+            if relay.state is State.RESERVING:
+                if now >= relay.asked_at + self._config.hedge_after:
+                    self._past_of(relay.relay).failures += 1  # slow: others are asked first next time
+                commands += self._release(relay)
+            elif relay.lease is not None and not relay.lease.is_sound:
+                commands += self._release(relay)
+        return commands
+
+    def _choose(self, now: float) -> list[Command]:
+        commands: list[Command] = []
+        missing = self._missing()
+        while missing > self._fresh_attempts(now) and self._asked() < self._config.max_attempts:
+            taken = [relay for relay in self._relays.values() if relay.state is not State.IDLE]
+            free = [relay for relay in self._relays.values() if self._may_ask(relay, now)]
+            if not free:
+                break
+            best = min(free, key=lambda relay: self._rank(relay, taken))
+            commands += [Protect(best.relay), self._ask(best, State.RESERVING, now)]
+        if missing > self._asked() and now >= self._seek_at:
+            self._seek_at = now + self._seek_wait
+            self._seek_wait = min(2 * self._seek_wait, self._config.seek_interval[1])
+            commands.append(SeekCandidates(missing - self._asked()))
+        return commands
+
+    def _attempt_times(self) -> list[float]:
+        """When another relay may be asked, or more are to be sought."""
+        times: list[float] = []
+        if self._asked() < self._config.max_attempts:
+            idle = [relay for relay in self._relays.values() if relay.state is State.IDLE]
+            rested = [self._past[one.relay].rest_until if one.relay in self._past else 0.0 for one in idle]
+            overtaken = [
+                relay.asked_at + self._config.hedge_after
+                for relay in self._relays.values()
+                if relay.state is State.RESERVING
+            ]
+            if idle:
+                # Whoever is free already waits only for a slow one to be overtaken.
+                free_at = min(rested)
+                pending = sorted(overtaken)[: max(0, len(overtaken) - self._missing() + 1)]
+                times.append(max(free_at, pending[-1]) if pending else free_at)
+        if self._missing() > self._asked():
+            times.append(self._seek_at)
+        return times
+
+    # Helpers
+
+    def _missing(self) -> int:
+        sound = sum(relay.lease is not None and relay.lease.is_sound for relay in self._relays.values())
+        return self._config.reservations - sound
+
+    def _asked(self) -> int:
+        return sum(relay.state is State.RESERVING for relay in self._relays.values())
+
+    def _fresh_attempts(self, now: float) -> int:
+        """Attempts that are not yet slow."""
+        return sum(
+            relay.state is State.RESERVING and now < relay.asked_at + self._config.hedge_after
+            for relay in self._relays.values()
+        )
+
+    def _may_ask(self, relay: _Relay, now: float) -> bool:
+        past = self._past.get(relay.relay)
+        return relay.state is State.IDLE and (past is None or past.rest_until <= now)
+
+    def _rank(self, relay: _Relay, beside: list[_Relay]) -> tuple[bool, bool, bool, float, float]:
+        """The smallest is the best: no troubles, an entry point, apart from those we have, near."""
+        past = self._past.get(relay.relay)
+        apart = relay.prefix is None or all(
+            relay.prefix != other.prefix for other in beside if other is not relay
+        )
+        near = float("inf") if relay.round_trip is None else relay.round_trip
+        troubled = past is not None and past.failures > 0
+        return troubled, not relay.is_entry_point, not apart, near, relay.tie
+
+    def _ask(self, relay: _Relay, state: State, now: float) -> Command:
+        self._attempts += 1
+        relay.state, relay.attempt, relay.asked_at = state, self._attempts, now
+        return Reserve(relay.relay, self._attempts)
+
+    def _release(self, relay: _Relay) -> list[Command]:
+        """Back to IDLE, without blame."""
+        if relay.state is State.IDLE:
+            return []
+        relay.state, relay.lease, relay.answer_by = State.IDLE, None, None
+        return [LetGo(relay.relay)]
+
+    def _give_up(self, relay: _Relay, reason: Failure, now: float) -> list[Command]:
+        """Back to IDLE, to rest for as long as the reason asks for."""
+        config, past = self._config, self._past_of(relay.relay)
+        if reason in _DISTRUSTED:
+            rest = config.retry_distrusted
+        else:
+            rest = config.retry_soon
+            if reason in _REFUSALS:
+                rest = config.retry_refused
+            elif reason is Failure.PERMISSION_DENIED:
+                rest = config.retry_denied
+            rest = min(rest * 2 ** min(past.failures, 16), config.max_rest)
+        past.failures += 1
+        past.rest_until = now + rest * self._rng.uniform(0.75, 1.25)
+        return self._release(relay)
+
+    def _past_of(self, relay: PeerId) -> _Past:
+        past = self._past.setdefault(relay, _Past())
+        self._past.move_to_end(relay)
+        if len(self._past) > self._config.max_remembered:
+            self._past.popitem(last=False)
+        return past
