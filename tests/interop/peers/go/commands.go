@@ -32,6 +32,7 @@ func init() {
 		"echo": echoCommand, "upload": upload, "streams": streams, "half_close": halfClose,
 		"put": put, "get": get, "provide": provide, "find_providers": findProviders,
 		"find_peer": findPeer, "routing_table": routingTable,
+		"reserve": reserve, "autonat_v2": autonatV2, "autonat_v1": autonatV1,
 		"dialbench": dialbench, "release": release, "mem": mem, "cpu": cpu,
 	}
 }
@@ -60,6 +61,8 @@ func describe(connection network.Conn) object {
 		"security":    string(state.Security),
 		"muxer":       string(state.StreamMultiplexer),
 		"early_muxer": state.UsedEarlyMuxerNegotiation,
+		"limited":     connection.Stat().Limited,
+		"transport":   string(state.Transport),
 		"streams":     open,
 	}
 }
@@ -147,6 +150,7 @@ func open(ctx context.Context, node *Node, arguments Arguments) (network.Stream,
 	if err != nil {
 		return nil, err
 	}
+	ctx = network.WithAllowLimitedConn(ctx, "the tests use circuits")
 	stream, err := node.host.NewStream(ctx, id, protocol.ID(arguments.Protocol))
 	if err != nil {
 		return nil, err

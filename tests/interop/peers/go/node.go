@@ -25,6 +25,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
@@ -42,6 +43,12 @@ type Config struct {
 	// The resource manager's own limits, as a node in the wild has them; else there are none.
 	DefaultLimits bool `json:"default_limits"`
 	QUIC          bool `json:"quic"`
+	RelayClient   bool `json:"relay_client"` // dials and is dialled through relays
+	// Upgrades relayed connections (DCUtR). It then takes itself to be behind a NAT.
+	HolePunching bool         `json:"hole_punching"`
+	StaticRelays []string     `json:"static_relays"` // it keeps reservations there
+	Relay        *RelayConfig `json:"relay"`         // null: it is no relay
+	AutoNAT      bool         `json:"autonat"`       // AutoNAT v2, both directions
 }
 
 func defaultConfig() Config {
@@ -54,7 +61,8 @@ type Node struct {
 	host       host.Host
 	dht        *dht.IpfsDHT // nil when the config says so
 	identified *identified
-	kept       []host.Host // by dialbench
+	autonat    *autonatv2.AutoNAT // nil when the config says so
+	kept       []host.Host        // by dialbench
 	keptLock   sync.Mutex
 }
 
@@ -64,9 +72,9 @@ func transportOptions(config Config, key crypto.PrivKey) []libp2p.Option {
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 	}
+	options = append(options, relayOptions(config)...)
 	if config.QUIC {
 		options = append(options, libp2p.Transport(quic.NewTransport))
 	}
@@ -99,6 +107,9 @@ func newNode(config Config) (*Node, error) {
 		return nil, err
 	}
 	node := &Node{host: host}
+	if err := node.serveNAT(config); err != nil {
+		return nil, err
+	}
 	if node.identified, err = followIdentify(host); err != nil {
 		return nil, err
 	}

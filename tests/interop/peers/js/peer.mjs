@@ -10,7 +10,12 @@
 import { createHash } from 'node:crypto'
 import http from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { quic } from '@chainsafe/libp2p-quic'
+import { autoNAT } from '@libp2p/autonat'
+import { autoNATv2 } from '@libp2p/autonat-v2'
+import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import { dcutr } from '@libp2p/dcutr'
 import { identify, identifyPush } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { noise } from '@libp2p/noise'
@@ -114,12 +119,16 @@ const handlers = {
 
 // ---- the node --------------------------------------------------------------
 
-const limits = { maxInboundStreams: 10_000, maxOutboundStreams: 10_000 }
+const limits = { maxInboundStreams: 10_000, maxOutboundStreams: 10_000, runOnLimitedConnection: true }
 
 async function transportOptions (key) {
   return {
     privateKey: key,
-    transports: [tcp()],
+    transports: [
+      tcp(),
+      ...(config.quic ? [quic()] : []),
+      ...(config.relay_client ? [circuitRelayTransport()] : [])
+    ],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     connectionManager: {
@@ -137,6 +146,20 @@ function refuseBad (key, value) {
 }
 
 const services = { identify: identify(), identifyPush: identifyPush(), ping: ping({ maxOutboundStreams: 64 }) }
+if (config.relay != null) {
+  services.relay = circuitRelayServer({
+    reservations: {
+      maxReservations: 1024,
+      defaultDurationLimit: (config.relay.limit_seconds ?? 120) * 1000,
+      defaultDataLimit: BigInt(config.relay.limit_bytes ?? 128 * 1024)
+    }
+  })
+}
+if (config.hole_punching) services.dcutr = dcutr()
+if (config.autonat) {
+  services.autoNAT = autoNAT({ refreshInterval: 1000, startupDelay: 0 })
+  services.autoNATv2 = autoNATv2({ refreshInterval: 1000, startupDelay: 0 })
+}
 if (dhtProtocol != null) {
   services.dht = kadDHT({
     protocol: dhtProtocol,
@@ -185,6 +208,7 @@ const describe = connection => ({
   direction: connection.direction,
   security: connection.encryption,
   muxer: connection.multiplexer,
+  limited: connection.limits != null,
   streams: connection.streams.map(stream => stream.protocol)
 })
 const providerKey = args =>
@@ -216,6 +240,15 @@ async function follow (events, onEvent) {
 const wirePeer = peer => ({ peer_id: peer.id.toString(), addresses: peer.multiaddrs.map(String) })
 
 const commands = {
+  /** Keeps a reservation at the relay `addr` from now on, by listening there. */
+  reserve: async args => {
+    await node.components.transportManager.listen([multiaddr(`${args.addr}/p2p-circuit`)])
+    return { addresses: node.getMultiaddrs().map(String).filter(address => address.includes('/p2p-circuit')) }
+  },
+  /** What the peer believes of its addresses, by AutoNAT of both versions. */
+  reachability: async () => node.components.addressManager.getAddressesWithMetadata().map(address => ({
+    addr: address.multiaddr.toString(), verified: address.verified, type: address.type
+  })),
   info: async () => ({
     implementation: 'js',
     peer_id: node.peerId.toString(),
