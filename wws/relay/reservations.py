@@ -24,9 +24,9 @@ class ReservationConfig:
     """Slots for peers at one public IP: a household, an office, a carrier's NAT."""
     max_per_prefix: int = 128
     """Slots for peers of one public IPv4 /24 or IPv6 /56."""
-    per_second: float = 0.1
+    per_second: float = 0.5
     """Requests of one peer that are looked at in the long run; an honest one asks twice an hour."""
-    burst: int = 8
+    burst: int = 16
     """The same at once: a peer that lost its connection comes back."""
     max_tracked: int = 8192
     """Peers whose rate is remembered."""
