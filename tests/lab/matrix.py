@@ -174,26 +174,38 @@ class Town:
             took[node.name] = time.monotonic() - node.started
         return took
 
+    def forget_connections(self, swarm: Swarm) -> None:
+        """Start those once more to whom all others have connected because they serve the DHT.
+
+        So small a swarm is its own neighbourhood: without this an open agent would have waited for nobody.
+        """
+        public = [self.agents[kind, "a"] for kind in KINDS if VERDICTS[kind].reachability == "public"]
+        for node in public:
+            node.stop()
+            swarm.start(node)
+        swarm.wait_joined(*public)
+
     def reach_all(self, swarm: Swarm, patience: Patience) -> dict[tuple[str, str], Reached]:
-        """All ordered pairs of kinds, a fresh pair of agents for each, four pairs at a time."""
+        """All ordered pairs of kinds, another pair of agents for each, one row at a time."""
         found: dict[tuple[str, str], Reached] = {}
         with ThreadPoolExecutor(len(KINDS)) as threads:
-            for shift in range(len(KINDS)):
-                pairs = [(first, KINDS[(row + shift) % len(KINDS)]) for row, first in enumerate(KINDS)]
+            for first in KINDS:
                 asked = [
                     threads.submit(reach, swarm, self.agents[first, "a"], self.agents[second, "b"], patience)
-                    for first, second in pairs
+                    for second in KINDS
                 ]
-                found |= {pair: answer.result() for pair, answer in zip(pairs, asked, strict=True)}
+                for second, answer in zip(KINDS, asked, strict=True):
+                    found[first, second] = answer.result()
         return found
 
 
-def settled(verdict: Verdict) -> Callable[[Json], bool]:
-    """Whether a status shows this verdict, and a relay where one is needed."""
+def settled(verdict: Verdict, *, relays: int = 1) -> Callable[[Json], bool]:
+    """Whether a status shows this verdict, and so many relays where they are needed."""
 
     def is_so(status: Json) -> bool:
         found = Verdict(status["reachability"], status["nat"])
-        return found == verdict and (verdict.reachability == "public" or bool(status["relays"]))
+        enough = verdict.reachability == "public" or len(status["relays"]) >= relays
+        return found == verdict and enough
 
     return is_so
 
