@@ -168,7 +168,7 @@ class DialBackRequest:
             first = first or reason
         else:
             return self._refuse(DialBackRefused(first or Reason.NO_ADDRESS))
-        if self._address is not None and self._address.host == Multiaddr.of(self._requester.ip, 0).host:
+        if self._address is not None and self._address.host == self._requester.ip:
             return self._dial()
         try:
             self._budget.admit_paid(now)

@@ -6,7 +6,8 @@ Protocol"; wire.md section 2, row AutoNAT and "Scopes"):
 
 - only TCP and QUIC addresses with an IP, never a circuit or a name, never below the scope of the mesh or of
   the requester, never ourselves, no port below 1024 but 443: mail and login servers answer there
-- AutoNAT v1 dials the IP that the requester is seen at, whatever IP it names, as go and rust do
+- AutoNAT v1 dials only addresses at the IP that the requester is seen at. go and rust put that IP in place of
+  any other; but js takes the answer for the address that it named, and would believe in one never dialled
 - AutoNAT v2 dials the first address of the list that passes; at another IP than the requester is seen at only
   once the requester has sent more than the dial costs, and after a random wait
 - nobody who comes through a relay: its own IP is not known
@@ -50,6 +51,8 @@ class Reason(StrEnum):
     TOTAL_AT_ONCE = "at_once_total"
     PAID_RATE = "paid_dials"
     OTHER_PEER = "for_another_peer"
+    OTHER_IP = "other_ip"
+    """Not where the requester is seen, and no way to pay for it: version 1."""
     NO_ADDRESS = "no_address"
     ADDRESS_KIND = "address_kind"
     """The address is a circuit, a name, or of a transport that we do not dial."""
@@ -142,7 +145,7 @@ class Requester:
 
     peer: PeerId
     ip: str
-    """Where it is seen; empty over a circuit."""
+    """Where it is seen, as a multiaddr writes it; empty over a circuit."""
     prefix: str | None
     """The prefix it counts with; `None` where no limits by prefix apply."""
     is_circuit: bool = False
@@ -260,18 +263,18 @@ def refusal_of(
 def targets_of_v1(
     request: autonat_v1.Dial, requester: Requester, around: Surroundings, config: DialBackConfig
 ) -> tuple[Multiaddr, ...]:
-    """What to dial for a request of AutoNAT v1: the ports it names, at the IP that the requester is seen at.
+    """What to dial for a request of AutoNAT v1: addresses at the IP that the requester is seen at.
 
     Raises `DialBackRefused` with the reason of the first address when there is none.
     """
     if request.peer_id not in (None, requester.peer):
         raise DialBackRefused(Reason.OTHER_PEER)
-    seen = Multiaddr.of(requester.ip, 0)
     targets: dict[Multiaddr, None] = {}
     reasons: list[Reason] = []
-    for named in request.addresses:
-        address = named.with_host(seen.host) if named.is_ip else named
+    for address in request.addresses:
         reason = refusal_of(address, requester, around, config)
+        if reason is None and address.host != requester.ip:
+            reason = Reason.OTHER_IP
         if reason is not None:
             reasons.append(reason)
         elif len(targets) < config.max_v1_addresses:

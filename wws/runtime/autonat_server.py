@@ -245,7 +245,7 @@ class AutonatServer:
             await self._answer_v1(stream, autonat_v1.DialResponse(status.E_BAD_REQUEST, "not a request"))
             return
         try:
-            around = self._surroundings([_at(address, requester.ip) for address in asked.addresses])
+            around = self._surroundings(asked.addresses)
             targets = targets_of_v1(asked, requester, around, self._config.rules)
         except DialBackRefused as refusal:
             await self._answer_v1(stream, _refused_v1(refusal), refusal)
@@ -279,8 +279,10 @@ class AutonatServer:
     # Both
 
     def _requester(self, connection: Connection) -> Requester:
-        prefix = None if connection.is_limited else self._host.admission.limited_prefix(connection.remote_ip)
-        return Requester(connection.peer_id, connection.remote_ip, prefix, connection.is_limited)
+        if connection.is_limited:
+            return Requester(connection.peer_id, "", None, is_circuit=True)
+        prefix = self._host.admission.limited_prefix(connection.remote_ip)
+        return Requester(connection.peer_id, connection.remote_address.host, prefix)
 
     def _surroundings(self, addresses: Iterable[Multiaddr | None]) -> Surroundings:
         transports: set[Transport] = {"tcp"}
@@ -355,10 +357,6 @@ def _outcome(status: str) -> str:
         "E_DIAL_REFUSED": "refused",
         "E_REQUEST_REJECTED": "rejected",
     }.get(status, status.removeprefix("E_").lower())
-
-
-def _at(address: Multiaddr, ip: str) -> Multiaddr:
-    return address.with_host(ip) if address.is_ip else address
 
 
 def _has_route(address: Multiaddr) -> bool:
