@@ -287,11 +287,15 @@ def targets_of_v1(
 def _is_own(address: Multiaddr, requester: Requester, around: Surroundings) -> bool:
     """Whether it is one of our own sockets, or any port of this machine for somebody who is not on it: what
     is closed to the outside must not be opened through us."""
-    ip = unwrap(address.host)
-    here = [own for own in around.own if own.is_ip and unwrap(own.host) == ip]
-    if here and unwrap(requester.ip) != ip:
+    own = [known for known in around.own if known.is_ip]
+    ours, theirs = unwrap(address.host), unwrap(requester.ip)
+    here = [known for known in own if unwrap(known.host) == ours]
+    neighbour = scope_of_ip(requester.ip) is Scope.LOOPBACK or any(
+        unwrap(known.host) == theirs for known in own
+    )
+    if here and not neighbour:
         return True
-    return any((own.port, own.transport) == (address.port, address.transport) for own in here)
+    return any((known.port, known.transport) == (address.port, address.transport) for known in here)
 
 
 def _decrease(counter: Counter[_Key], key: _Key) -> None:

@@ -111,12 +111,13 @@ def test_nothing_below_the_scope_of_the_mesh_or_of_the_requester(
     assert refusal(address, replace(PUBLIC, ip=seen), replace(AROUND, mesh_scope=mesh)) is expected
 
 
-def test_a_peer_on_this_machine_is_dialled_but_not_our_own_sockets() -> None:
-    """Two nodes of one host: the IP is ours and theirs."""
-    neighbour = replace(PUBLIC, ip="198.51.100.9")
-    assert refusal("/ip4/198.51.100.9/tcp/9001", neighbour) is None
-    assert refusal("/ip4/198.51.100.9/udp/9000/quic-v1", neighbour) is None
-    assert refusal("/ip4/198.51.100.9/tcp/9000", neighbour) is Reason.OWN
+@pytest.mark.parametrize("seen", ["198.51.100.9", "192.168.7.9", "127.0.0.1", "127.0.0.3"])
+def test_a_peer_on_this_machine_is_dialled_but_not_our_own_sockets(seen: str) -> None:
+    """Two nodes of one host: the IPs are ours and theirs."""
+    neighbour, around = replace(PUBLIC, ip=seen), replace(AROUND, mesh_scope=None)
+    assert refusal("/ip4/198.51.100.9/tcp/9001", neighbour, around) is None
+    assert refusal("/ip4/198.51.100.9/udp/9000/quic-v1", neighbour, around) is None
+    assert refusal("/ip4/198.51.100.9/tcp/9000", neighbour, around) is Reason.OWN
 
 
 def test_transports_that_we_do_not_speak_and_ways_that_we_do_not_have_are_left_out() -> None:
