@@ -139,7 +139,7 @@ class PortMapping:
         """Which protocol opened our ports, `not offered`, or `none`: nothing is asked or known yet."""
         if self._leases:
             return self._granted_by
-        return "not offered" if self.state is State.NOT_OFFERED else "none"
+        return "not offered" if self.reason else "none"
 
     def next_wakeup(self) -> float | None:
         """When `TimerFired` is due."""
@@ -442,7 +442,7 @@ class PortMapping:
         asked = self._exchange.request if self._exchange is not None else None
         if isinstance(asked, MapPort) and asked.port not in self._leases:
             back.append(UnmapPort(asked.port, asked.external_port))
-        self.state, self.reason = State.CLOSING, ""
+        self.state, self.reason, self._wakeup = State.CLOSING, "", None
         self._queue = deque(back)
         return self._next(now)
 
