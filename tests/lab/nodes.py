@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,7 @@ from wws.identity.keys import Identity
 from wws.runtime.homes import Home, NodePaths, Ready
 
 DOMAIN = "lab.wws.test"
+_FOLDERS = Path("/tmp")
 PORT = 9000
 HTTP = 9371
 START_WITHIN = 60.0
@@ -164,7 +166,7 @@ class Swarm:
         more_ports: Sequence[int] = (),
     ) -> Iterator[Swarm]:
         """A bootstrap node in each region, all up and connected; `more_ports` are further ones for TCP."""
-        folder = Path(tempfile.mkdtemp(prefix="wws-lab-", dir="/tmp"))
+        folder = _new_folder()
         swarm = cls(internet, folder)
         try:
             swarm._start_bootstraps(regions, ipv6, more_ports)
@@ -300,6 +302,15 @@ class Swarm:
             paths,
             home.root / "output",
         )
+
+
+def _new_folder() -> Path:
+    """A folder with a short path, as unix sockets need it; those of labs that were killed are removed."""
+    for left in _FOLDERS.glob("wws-lab-*"):
+        owner = left.name.split("-")[2]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"wws-lab-{os.getpid()}-", dir=_FOLDERS))
 
 
 def _listening(ipv6: bool, more_ports: Sequence[int]) -> list[str]:
