@@ -35,6 +35,7 @@ from wws.runtime.clock import SystemClock
 from wws.runtime.connection import Circuit, Connection
 from wws.runtime.host import Host, HostConfig
 from wws.runtime.streams import Stream, StreamReset
+from wws.transport.multistream import ProtocolNotSupported
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(60), pytest.mark.usefixtures("leaves_nothing")]
 
@@ -481,6 +482,28 @@ async def test_closing_the_node_ends_requests_under_way() -> None:
                 await asking
             assert bob.autonat.under_way == 0
             assert bob.dial_hosts[0].admission.total == 0
+
+
+async def test_other_limits_hold_from_the_next_request_on() -> None:
+    async with server() as bob, node("alice") as alice:
+        Mailbox(alice)
+        connection = await alice.join(bob.mesh)
+        assert await ask(connection, at(alice)) == REACHED
+        rules = replace(CONFIG.rules, requests_per_minute_peer=1)
+        bob.autonat.reconfigure(replace(CONFIG, rules=rules))
+        assert await ask(connection, at(alice)) == REJECTED
+
+
+async def test_who_stops_serving_takes_no_more_requests() -> None:
+    async with server() as bob, node("alice") as alice:
+        connection = await alice.join(bob.mesh)
+        bob.autonat.stop()
+        for protocol in (V1, V2):
+            async with connection.open_stream(protocol) as stream:
+                await stream.write_frame(b"")
+                with pytest.raises(ProtocolNotSupported):
+                    await stream.read()
+        assert bob.requests == {}
 
 
 @pytest.mark.parametrize(
