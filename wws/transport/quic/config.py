@@ -1,0 +1,65 @@
+"""The bounds of QUIC: one connection, and the endpoint that many of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class QuicConfig:
+    """The bounds of one connection."""
+
+    handshake_timeout: float = 10.0
+    """Seconds from the first datagram to ESTABLISHED."""
+    idle_timeout: float = 30.0
+    """Seconds without a word from the peer after which the connection is lost."""
+    keep_alive_interval: float = 15.0
+    """Seconds of silence after which who dialled pings, so that NATs keep their mapping."""
+    keep_alive_lag: float = 5.0
+    """Seconds that who was dialled waits longer: one of the two pings is enough."""
+    max_inbound_streams: int = 512
+    """Streams of the peer that hold a slot at once; it is told, and one more ends the connection."""
+    max_outbound_streams: int = 512
+    """Our streams that hold a slot at once."""
+    stream_window: int = 1024 * 1024
+    """Bytes that the peer may send on one stream ahead of what was consumed."""
+    connection_window: int = 4 * 1024 * 1024
+    """The same for all streams together: what a connection can make us hold."""
+    stream_buffer: int = 1024 * 1024
+    """Bytes of one stream that may wait to be sent or acknowledged."""
+    connection_buffer: int = 4 * 1024 * 1024
+    """The same for all streams together."""
+    discarded_after_stop: int = 64 * 1024
+    """Bytes that are dropped without a word on a stream that the peer has stopped reading; then `send`
+    raises."""
+    active_connection_ids: int = 4
+    """Connection ids that each side keeps ready for the other, for changes of address."""
+    datagram_size: int = 1200
+    """Bytes of a datagram before the path has shown that it carries larger ones."""
+    largest_datagram: int = 1452
+    """Bytes of the largest that is tried: what IPv6 leaves of 1,500."""
+    linger: float = 5.0
+    """Seconds that a closing connection has to get rid of what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfig:
+    """The bounds of what is answered before there is a connection."""
+
+    max_half_open: int = 256
+    """Inbound handshakes under way; over it, who wants to begin one is not answered."""
+    retry_above: int = 32
+    """Inbound handshakes under way above which a client has to show first that it is where it says."""
+    retry_above_per_address: int = 8
+    """The same for those from one IP address, which nobody has shown to be theirs."""
+    token_lifetime: float = 15.0
+    """Seconds in which a client must come back with its token."""
+    stateless_per_second: float = 2000.0
+    """Datagrams a second that are sent to strangers: retries and lists of versions."""
+    max_closed: int = 1024
+    """Connections that are over, but still answer a late datagram with the word that they are."""
+
+
+DEFAULT_CONFIG: Final = QuicConfig()
+DEFAULT_ENDPOINT_CONFIG: Final = EndpointConfig()

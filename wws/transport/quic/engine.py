@@ -1,0 +1,304 @@
+"""aioquic's connection with what libp2p needs of it: the one module that reaches into its private parts.
+
+What is changed, and why:
+
+- the server asks for a client certificate (libp2p TLS), for which aioquic has only a private switch;
+- windows are raised as the application consumes. aioquic doubles them as data arrives, which bounds nothing;
+- the peer gets a slot for a new stream when our side is done with an old one, not when its frames were seen;
+- fewer connection ids are kept ready, and what only the handshake needs is dropped after it.
+
+Every private name used here is listed in `PRIVATE`, and a test looks at each of them: aioquic is pinned, and
+whoever moves the pin shall hear what has changed before a peer does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from aioquic import tls
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import (
+    CONNECTION_LIMIT_FRAME_CAPACITY,
+    MAX_STREAM_DATA_FRAME_CAPACITY,
+    QuicConnection,
+    QuicConnectionState,
+)
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersion
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
+
+from wws.transport.quic.config import QuicConfig
+from wws.transport.tls import ALPN, Certificate, PrivateKey
+
+Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+"""The address of a UDP socket, as the operating system names it."""
+
+VERSION: Final = int(QuicProtocolVersion.VERSION_1)
+CONNECTION_ID_LENGTH: Final = 8
+
+PRIVATE: Final = {
+    "connection": (
+        "_close_at",
+        "_close_event",
+        "_crypto_buffers",
+        "_crypto_streams",
+        "_get_or_create_stream_for_send",
+        "_handshake_confirmed",
+        "_host_cids",
+        "_initialize",
+        "_local_active_connection_id_limit",
+        "_local_max_data",
+        "_local_max_stream_data_uni",
+        "_local_max_streams_bidi",
+        "_local_max_streams_uni",
+        "_local_next_stream_id_bidi",
+        "_loss",
+        "_network_paths",
+        "_on_connection_limit_delivery",
+        "_on_max_stream_data_delivery",
+        "_remote_active_connection_id_limit",
+        "_remote_max_streams_bidi",
+        "_replenish_connection_ids",
+        "_state",
+        "_streams",
+        "_write_connection_limits",
+        "_write_stream_limits",
+    ),
+    "tls": ("_request_client_certificate", "_peer_certificate", "_peer_certificate_chain"),
+    "recovery": ("_rtt_initialized", "_rtt_smoothed"),
+    "sender": ("_buffer", "_reset_error_code", "_buffer_fin"),
+}
+"""The private attributes of aioquic that this package uses, by the object that has them."""
+
+_VERIFY_NOTHING: Final = 0
+"""`ssl.CERT_NONE`: a certificate without a chain cannot be judged by aioquic; we judge it ourselves."""
+
+# A peer decides what aioquic finds worth a warning: it must not write our log.
+logging.getLogger("quic").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What this node shows to its peers in a handshake."""
+
+    certificate: Certificate
+    key: PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a connection is over."""
+
+    code: int
+    reason: str
+    by_peer: bool
+    was_idle: bool = False
+
+
+class _Streams(dict[int, QuicStream]):
+    """aioquic's table of streams, which tells when one is discarded: both sides ended, all acknowledged."""
+
+    __slots__ = ("_discarded",)
+
+    def __init__(self, discarded: Callable[[int], None]) -> None:
+        super().__init__()
+        self._discarded = discarded
+
+    def pop(self, stream_id: int) -> QuicStream:  # type: ignore[override] # aioquic calls it in this form
+        stream = super().pop(stream_id)
+        self._discarded(stream_id)
+        return stream
+
+
+class _SpentTls:
+    """Stands for aioquic's TLS context after the handshake, which is large and has nothing left to do.
+
+    What a server may still send are session tickets: they are not wanted and passed over. A client may send
+    nothing.
+    """
+
+    __slots__ = ("_left", "state")
+
+    alpn_negotiated = ALPN
+    _MOST: Final = 64 * 1024
+
+    def __init__(self, *, is_client: bool) -> None:
+        self._left = self._MOST if is_client else 0
+        self.state = tls.State.CLIENT_POST_HANDSHAKE if is_client else tls.State.SERVER_POST_HANDSHAKE
+
+    def handle_message(self, data: bytes, output: object) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise tls.AlertUnexpectedMessage("TLS messages after the handshake")
+
+
+class Engine(QuicConnection):
+    """One connection of aioquic, with flow control that follows the application."""
+
+    def __init__(
+        self,
+        *,
+        credentials: Credentials,
+        config: QuicConfig,
+        is_client: bool,
+        stream_discarded: Callable[[int], None],
+        original_id: bytes | None = None,
+        retry_id: bytes | None = None,
+    ) -> None:
+        super().__init__(
+            configuration=QuicConfiguration(
+                alpn_protocols=[ALPN],
+                certificate=credentials.certificate,
+                connection_id_length=CONNECTION_ID_LENGTH,
+                idle_timeout=config.idle_timeout,
+                is_client=is_client,
+                max_data=config.connection_window,
+                max_datagram_size=config.datagram_size,
+                max_stream_data=config.stream_window,
+                private_key=credentials.key,
+                supported_versions=[VERSION],
+                verify_mode=_VERIFY_NOTHING,
+            ),
+            original_destination_connection_id=original_id,
+            retry_source_connection_id=retry_id,
+        )
+        self._local_active_connection_id_limit = config.active_connection_ids
+        self._local_max_stream_data_uni = 0
+        self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
+        self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = config.max_inbound_streams
+        self._streams = _Streams(stream_discarded)
+        self._streams_allowed = config.max_inbound_streams
+        self._data_step = config.connection_window // 4
+
+    # What the machine asks
+
+    @property
+    def ending(self) -> Ending | None:
+        """Why the connection is over or about to be; `None` while it goes on."""
+        event = self._close_event
+        if event is None:
+            return None
+        return Ending(
+            event.error_code,
+            event.reason_phrase,
+            by_peer=self._state is QuicConnectionState.DRAINING,
+            was_idle=self._state is QuicConnectionState.TERMINATED and event.reason_phrase == "Idle timeout",
+        )
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether both sides know that the handshake is complete."""
+        return self._handshake_confirmed
+
+    @property
+    def peer_certificate(self) -> Certificate | None:
+        """The certificate of the peer; `None` when it sent none."""
+        return self.tls._peer_certificate
+
+    @property
+    def has_chain(self) -> bool:
+        """Whether the peer sent more than one certificate."""
+        return bool(self.tls._peer_certificate_chain)
+
+    @property
+    def deadline_of_silence(self) -> float | None:
+        """When the connection is lost unless something arrives: moves with every valid packet."""
+        return self._close_at
+
+    @property
+    def round_trip(self) -> float | None:
+        return self._loss._rtt_smoothed if self._loss._rtt_initialized else None
+
+    @property
+    def peer_allows_stream(self) -> bool:
+        """Whether the peer lets us open one more stream now."""
+        return self._local_next_stream_id_bidi // 4 < self._remote_max_streams_bidi
+
+    @property
+    def connection_ids(self) -> list[bytes]:
+        """The ids under which the peer may send to us now."""
+        return [connection_id.cid for connection_id in self._host_cids]
+
+    def create_stream(self) -> QuicStream:
+        """Open our next bidirectional stream; nothing is sent yet."""
+        return self._get_or_create_stream_for_send(self._local_next_stream_id_bidi)
+
+    def stream(self, stream_id: int) -> QuicStream | None:
+        return self._streams.get(stream_id)
+
+    # What the machine decides
+
+    def allow_data(self, total: int) -> None:
+        """Let the peer send up to `total` bytes, counted from the start of the connection."""
+        if total > self._local_max_data.value:
+            self._local_max_data.value = total
+
+    def allow_streams(self, count: int) -> None:
+        """Let the peer open `count` more streams."""
+        self._streams_allowed += count
+
+    def trust_path(self) -> None:
+        """The peer has shown by its token that it is where it says: send it more than thrice what it sent."""
+        for path in self._network_paths:
+            path.is_validated = True
+
+    def free_handshake(self) -> None:
+        """Drop what only the handshake needed, about nine tenths of a connection's memory."""
+        self.tls = _SpentTls(is_client=self._is_client)  # type: ignore[assignment] # does what is still asked
+        self._crypto_buffers = {}
+
+    # What aioquic asks itself
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        self.tls._request_client_certificate = not self._is_client
+
+    def _replenish_connection_ids(self) -> None:
+        self._remote_active_connection_id_limit = min(
+            self._remote_active_connection_id_limit, self._local_active_connection_id_limit
+        )
+        super()._replenish_connection_ids()
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        data, streams = self._local_max_data, self._local_max_streams_bidi
+        streams.value = self._streams_allowed  # aioquic has added those that it has discarded
+        send_data = data.value - data.sent >= self._data_step
+        send_streams = streams.sent - streams.used < streams.value - streams.sent
+        for limit in ([data] if send_data else []) + ([streams] if send_streams else []):
+            buffer = builder.start_frame(
+                limit.frame_type,
+                capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
+                handler=self._on_connection_limit_delivery,
+                handler_args=(limit,),
+            )
+            buffer.push_uint_var(limit.value)
+            limit.sent = limit.value
+
+    def _write_stream_limits(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
+    ) -> None:
+        if (
+            stream.max_stream_data_local_sent == stream.max_stream_data_local
+            or stream.receiver.is_finished
+            or stream.stream_id is None
+        ):
+            return
+        buffer = builder.start_frame(
+            QuicFrameType.MAX_STREAM_DATA,
+            capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
+            handler=self._on_max_stream_data_delivery,
+            handler_args=(stream,),
+        )
+        buffer.push_uint_var(stream.stream_id)
+        buffer.push_uint_var(stream.max_stream_data_local)
+        stream.max_stream_data_local_sent = stream.max_stream_data_local
+
+
+CERTIFICATE_REQUIRED: Final = int(QuicErrorCode.CRYPTO_ERROR) + 116
+BAD_CERTIFICATE: Final = int(QuicErrorCode.CRYPTO_ERROR) + int(tls.AlertDescription.bad_certificate)
+NO_APPLICATION_PROTOCOL: Final = int(QuicErrorCode.CRYPTO_ERROR) + 120
+"""Codes of CONNECTION_CLOSE: alerts of TLS (RFC 8446, section 6) in the space of QUIC (RFC 9001, 4.8)."""
