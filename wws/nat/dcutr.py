@@ -175,7 +175,7 @@ def choose_targets(addresses: Iterable[Multiaddr], here: Here, limits: TargetLim
             ports[place] += 1
             ips.add(address.host)
             punched[address] = None
-        elif same_network and _is_private(address) and len(private) < limits.max_private:
+        elif same_network and is_private(address) and len(private) < limits.max_private:
             private[address] = None
         else:
             refused += 1
@@ -194,7 +194,8 @@ def _is_dialable(address: Multiaddr, here: Here) -> bool:
     )
 
 
-def _is_private(address: Multiaddr) -> bool:
+def is_private(address: Multiaddr) -> bool:
+    """Whether an address is one of a network of private addresses."""
     try:
         return scope_of_ip(address.host) is Scope.PRIVATE
     except ParseError:
