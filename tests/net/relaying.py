@@ -95,5 +95,7 @@ class Destination:
             return
         raw = self.answer if isinstance(self.answer, bytes) else self.answer.encode()
         await stream.write_frame(raw)
-        if self.then is not None:
+        if self.then is None:
+            await stream.finish()
+        else:
             await self.then(stream)

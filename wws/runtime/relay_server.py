@@ -73,7 +73,7 @@ class RelayServerConfig:
     relay: RelayConfig = field(default_factory=RelayConfig)
     request_timeout: float = 10.0
     """Seconds until a hop stream must have asked for something, identify included, and taken its answer."""
-    stop_timeout: float = 10.0
+    stop_timeout: float = 6.0
     """Seconds that a destination gets to accept a circuit."""
     save_interval: float = 60.0
     """Seconds between two savings of the bytes carried today, when there are new ones."""
