@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, Phase
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.database import DirectoryBasedExampleDatabase
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.prerequisites import running_in_ci
 from wws.testing.scale import scale, scale_factor
@@ -46,6 +48,23 @@ def _load_hypothesis_profile() -> str:
 
 
 _PROFILE = _load_hypothesis_profile()
+
+
+class _LabsWhole(LoadScopeScheduling):
+    """Gives tests one by one to whichever worker is free, but those of one file of tests/lab to one worker:
+    they share a lab that takes a while to build.
+
+    xdist's own groups do nothing with pytest 9.2: they are a suffix of node ids that pytest no longer takes.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if path.startswith("tests/lab/") else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    return _LabsWhole(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("lab-chaos"),
 ]
 
 SETTLED_WITHIN = 60.0

@@ -29,7 +29,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("lab-matrix"),
 ]
 
 VERDICTS_WITHIN = 60.0

@@ -32,7 +32,7 @@ from tests.lab.probing import (
 from tests.lab.slow_links import LinkSpec
 from tests.prerequisites import require
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("lab-nats")]
+pytestmark = [pytest.mark.root]
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = Patience()

@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("lab-scenarios"),
 ]
 
 HTTPS = 443

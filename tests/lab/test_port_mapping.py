@@ -1,0 +1,201 @@
+"""Ports opened by a real daemon: a router runs miniupnpd, alice asks, and the world gets through to her."""
+
+import asyncio
+import contextlib
+import random
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.ours import until
+from tests.lab.miniupnpd import OUTSIDE, MappingRouter
+from tests.lab.namespaces import Namespace
+from tests.prerequisites import require
+from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.scope import Scope
+from wws.nat.port_mapping_events import PortMappingConfig
+from wws.runtime.clock import SystemClock
+from wws.runtime.port_mapping import PortMapper, PortMapperConfig
+
+pytestmark = pytest.mark.root
+
+EVERY_PROTOCOL = pytest.mark.parametrize("protocol", ["pcp", "nat-pmp", "upnp"])
+
+QUICK = PortMappingConfig(
+    lifetime=2, min_lifetime=1, check_interval=0.5, upnp_check_interval=0.5, retry_first=0.5
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prerequisites() -> None:
+    require("miniupnpd")
+
+
+def inside(namespace: Namespace, work: Callable[[], Awaitable[None]]) -> None:
+    """Run `work` on a loop of its own, in a thread that is in the namespace from beginning to end."""
+    failures: list[BaseException] = []
+
+    async def run() -> None:
+        await work()
+
+    def thread() -> None:
+        try:
+            with namespace.entered():
+                asyncio.run(run())
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+
+    running = threading.Thread(target=thread, name=namespace.label)
+    running.start()
+    running.join()
+    if failures:
+        raise failures[0]
+
+
+@contextlib.contextmanager
+def router(folder: Path, protocol: str, **settings: str) -> Iterator[MappingRouter]:
+    with MappingRouter(folder, protocol, **settings) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def echoing() -> AsyncIterator[list[Multiaddr]]:
+    """A TCP and a UDP port of alice that send back what comes."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(100))
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    class Echo(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            assert isinstance(self.transport, asyncio.DatagramTransport)
+            self.transport.sendto(data, addr)
+
+    server = await asyncio.start_server(echo, "0.0.0.0", 0)
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Echo, local_addr=("0.0.0.0", 0))
+    tcp, udp = server.sockets[0].getsockname()[1], transport.get_extra_info("sockname")[1]
+    try:
+        yield [
+            Multiaddr.parse(f"/ip4/0.0.0.0/tcp/{tcp}"),
+            Multiaddr.parse(f"/ip4/0.0.0.0/udp/{udp}/quic-v1"),
+            Multiaddr.parse("/ip4/127.0.0.1/tcp/5000"),
+        ]
+    finally:
+        transport.close()
+        server.close()
+        await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def mapper(
+    listening: list[Multiaddr], machine: PortMappingConfig | None = None
+) -> AsyncIterator[PortMapper]:
+    made = PortMapper(
+        lambda: listening,
+        lambda: Scope.PUBLIC,
+        PortMapperConfig(machine=machine or PortMappingConfig()),
+        clock=SystemClock(),
+        rng=random.Random(1),
+    )
+    made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def reached(lab: MappingRouter, mappings: tuple[Multiaddr, ...]) -> list[bool]:
+    """Whether the world gets an answer at each of these addresses."""
+    found = []
+    for address in mappings:
+        assert address.host == OUTSIDE
+        assert address.port is not None
+        kind = socket.SOCK_STREAM if address.transport == "tcp" else socket.SOCK_DGRAM
+        # In a thread: alice answers on this one.
+        found.append(await asyncio.to_thread(lab.knock, kind, address.port, b"hello alice"))
+    return found
+
+
+@EVERY_PROTOCOL
+def test_the_world_gets_through_until_the_end(tmp_path: Path, protocol: str) -> None:
+    async def work() -> None:
+        async with echoing() as listening, mapper(listening) as ports:
+            told: list[str] = []
+            ports.on_change.append(lambda: told.append(ports.state))
+            await until(lambda: bool(ports.mappings))
+            assert ports.state == protocol
+            assert [(address.transport, address.port) for address in ports.mappings] == [
+                ("tcp", listening[0].port),
+                ("quic-v1", listening[1].port),
+            ]
+            assert lab.mapped() == 2
+            mappings = ports.mappings
+            assert await reached(lab, mappings) == [True, True]
+            await ports.close()
+            assert lab.mapped() == 0
+            assert await reached(lab, mappings) == [False, False]
+            assert ports.mappings == ()
+            assert told == [protocol, "none"]
+
+    with router(tmp_path, protocol) as lab:
+        inside(lab.alice, work)
+
+
+@EVERY_PROTOCOL
+def test_leases_are_renewed_and_a_restarted_router_is_asked_again(tmp_path: Path, protocol: str) -> None:
+    async def work() -> None:
+        async with echoing() as listening, mapper(listening, QUICK) as ports:
+            await until(lambda: ports.counts["renewed"] >= 4)
+            assert ports.counts["mapped"] == 2
+            assert lab.mapped() == 2
+            mappings = ports.mappings
+            assert await reached(lab, mappings) == [True, True]
+            lab.stop()
+            lab.start()
+            assert lab.mapped() == 0
+            await until(lambda: lab.mapped() == 2)
+            await until(lambda: ports.mappings == mappings)
+            assert await reached(lab, mappings) == [True, True]
+
+    with router(tmp_path, protocol) as lab:
+        inside(lab.alice, work)
+
+
+@EVERY_PROTOCOL
+def test_behind_two_nats_nothing_is_offered(tmp_path: Path, protocol: str) -> None:
+    async def work() -> None:
+        async with mapper([Multiaddr.parse("/ip4/0.0.0.0/tcp/4001")]) as ports:
+            await until(lambda: ports.state != "none")
+            assert (ports.state, ports.mappings) == ("not offered", ())
+            assert ports.reason
+            assert lab.mapped() == 0
+
+    with router(tmp_path, protocol, outside="100.64.0.2") as lab:
+        inside(lab.alice, work)
+
+
+def test_a_port_that_another_has_is_mapped_to_one_of_ours(tmp_path: Path) -> None:
+    """Two nodes behind one router, on the same port: each gets one of its own."""
+
+    async def work() -> None:
+        listening = [Multiaddr.parse("/ip4/0.0.0.0/tcp/4001")]
+        async with mapper(listening) as first:
+            await until(lambda: bool(first.mappings))
+            lab.alice.ip("route flush default", "addr flush dev eth0")
+            lab.alice.ip("addr add 192.168.1.3/24 dev eth0", "route add default via 192.168.1.1")
+            async with mapper(listening) as second:
+                await until(lambda: bool(second.mappings))
+                assert first.mappings[0].port == 4001
+                assert second.mappings[0].port != 4001
+                assert lab.mapped() == 2
+
+    with router(tmp_path, "upnp") as lab:
+        inside(lab.alice, work)
