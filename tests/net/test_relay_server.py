@@ -191,6 +191,38 @@ async def test_a_slot_stays_as_long_as_one_direct_connection_does() -> None:
         await until(lambda: server.reservations == 0)
 
 
+async def test_circuits_come_over_the_connection_that_asked_last() -> None:
+    """Who comes back has an old connection here that nobody answers any more."""
+    over = []
+
+    async def note(stream: Stream) -> None:
+        over.append(stream.connection)
+        await echo(stream)
+
+    async with relay() as (one, server), node("alice") as alice, node("bob") as bob:
+        Destination(then=note).serve(bob)
+        old = await bob.join(one)
+        await reserve(old)
+        new = bob.host.new_outbound(one.peer_id)
+        await bob.dialer.connect_tcp(new, "127.0.0.1", one.port)
+        await new.established()
+        await new.wait_identified()
+        await reserve(new)
+        alices = await alice.join(one)
+        hop, answer = await connect(alices, bob.peer_id)
+        assert answer.status is Status.OK
+        await until(lambda: over == [new])
+        new.close()
+        with pytest.raises(WwsError):
+            await hop.read()
+        await until(lambda: len(one.host.table.of_peer(bob.peer_id)) == 1)
+        hop, answer = await connect(alices, bob.peer_id)
+        assert answer.status is Status.OK
+        await until(lambda: over == [new, old])
+        hop.reset()
+        assert server.reservations == 1
+
+
 async def test_a_slot_that_runs_out_is_freed() -> None:
     async with relay(bounds(ReservationConfig(duration=0.2))) as (one, server), node("bob") as bob:
         await reserve(await bob.join(one))
@@ -531,6 +563,21 @@ async def test_below_the_scope_of_the_mesh_nobody_is_served(monkeypatch: pytest.
         assert await status_of(mallory, one, bob) is Status.PERMISSION_DENIED
         assert refused(one, "below_scope") == 2
         assert server.reservations == 1
+
+
+async def test_nor_is_anybody_led_there_when_the_mesh_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen_at = Scope.PRIVATE
+    monkeypatch.setattr("wws.runtime.connection.scope_of_ip", lambda _: seen_at)
+    async with relay() as (one, server), node("bob") as bob, node("alice") as alice:
+        destination = Destination()
+        destination.serve(bob)
+        assert (await reserve(await bob.join(one))).status is Status.OK
+        seen_at = Scope.PUBLIC
+        await alice.join(one)
+        assert await status_of(alice, one, bob) is Status.PERMISSION_DENIED
+        assert refused(one, "destination_below_scope") == 1
+        assert not destination.asked
+        await until(lambda: server.circuits == 0)
 
 
 async def test_relays_are_not_relayed() -> None:

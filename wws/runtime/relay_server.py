@@ -11,7 +11,6 @@ ends, for whatever reason, both streams are over and the circuit's place is free
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,13 +58,13 @@ from wws.relay.server import (
 from wws.relay.voucher import make_voucher
 from wws.runtime.connection import Connection
 from wws.runtime.host import Host
+from wws.runtime.relay_budget import BudgetKeeper, tell
 from wws.runtime.splice import splice
 from wws.runtime.state_files import StateFile
 from wws.runtime.streams import Stream
 from wws.transport.multistream import ProtocolNotSupported
 
 _PROTECTED = "relayed"
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +95,18 @@ class RelayServer:
         self._announced = announced
         self._config = config
         self._network = network
-        self._state = state
+        self._keeper: BudgetKeeper | None = None
         self._machine = RelayMachine(config.relay)
+        if state is not None:
+            interval = config.save_interval
+            self._keeper = BudgetKeeper(self._machine.budget, state, host.clock, interval=interval)
+        self._reserved_over: dict[PeerId, Connection] = {}
+        """Where each holder of a slot has asked for it last: another connection of it may be dead by now."""
         self._streams: dict[int, list[Stream]] = {}
         """What is reset when a circuit has to end: while it is being opened, not the stream that will be told
         why it was not."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
-        self._saved: object = None
-        self._saving: asyncio.Task[None] | None = None
         self.relayed_bytes: Counter[str] = Counter()
         """Bytes carried since the start, by direction: `to_destination`, `to_source`."""
         self.ended: Counter[str] = Counter()
@@ -148,18 +150,8 @@ class RelayServer:
 
     async def start(self) -> None:
         """Read what was carried today before a restart, and begin to save it."""
-        if self._state is None:
-            return
-        value = await asyncio.to_thread(self._state.read)
-        if value is not None:
-            try:
-                self._machine.budget.restore(value)
-            except ParseError as error:
-                _logger.warning("%s: %s; counting from zero", self._state.path, error)
-        self._saved = self._machine.budget.to_json()
-        if percent := self._machine.budget.percent(self._host.clock.unix()):
-            _logger.info("%d %% of the relay's bytes for today are used", percent)
-        self._saving = asyncio.get_running_loop().create_task(self._keep_saving(), name="save relay budget")
+        if self._keeper is not None:
+            await self._keeper.start()
 
     def enable(self, on: bool) -> bool:
         """Serve as a relay, or stop: then every slot and circuit ends. Whether this changed what identify has
@@ -187,10 +179,8 @@ class RelayServer:
         self.enable(False)
         if self._timer is not None:
             self._timer.cancel()
-        if self._saving is not None:
-            self._saving.cancel()
-            await asyncio.gather(self._saving, return_exceptions=True)
-            await self._save()
+        if self._keeper is not None:
+            await self._keeper.close()
 
     # Requests
 
@@ -228,6 +218,7 @@ class RelayServer:
             case [Grant(expires_at=expires_at, limit=limit)]:
                 self.served["reservation"] += 1
                 self._host.table.protect(peer, _PROTECTED)
+                self._reserved_over[peer] = connection
                 voucher = make_voucher(self._host.identity, peer, expires_at)
                 reservation = Reservation(expires_at, self._addresses(connection), voucher)
                 await self._answer(
@@ -288,9 +279,13 @@ class RelayServer:
 
     async def _ask_destination(self, hop: Stream, opening: OpenStop) -> Accepted | Declined:
         circuit = opening.circuit
-        connection = self._host.connection_to(opening.destination, direct=True)
+        connection = self._reserved_over.get(opening.destination)
+        if connection is None or not connection.is_established or connection.is_leaving:
+            connection = self._host.connection_to(opening.destination, direct=True)
         if connection is None:
             return Declined(circuit, "destination_leaving")
+        if not self._reaches_as_far_as_the_mesh(connection):  # it did when it asked for its slot
+            return Declined(circuit, "destination_below_scope", Status.PERMISSION_DENIED)
         ask = StopMessage(StopType.CONNECT, peer=hop.connection.peer_id, limit=opening.limit)
         try:
             async with asyncio.timeout(self._config.stop_timeout):
@@ -332,7 +327,6 @@ class RelayServer:
         said = connection.identification
         if said is None:
             return None
-        scope = self._host.scope
         direct = not connection.is_limited
         return Asker(
             connection.peer_id,
@@ -340,8 +334,12 @@ class RelayServer:
             self._host.admission.limited_prefix(connection.remote_ip) if direct else None,
             is_direct=direct,
             is_of_network=not self._network or said.network in (None, self._network),
-            is_in_scope=scope is None or (connection.scope is not None and connection.scope >= scope),
+            is_in_scope=self._reaches_as_far_as_the_mesh(connection),
         )
+
+    def _reaches_as_far_as_the_mesh(self, connection: Connection) -> bool:
+        scope = self._host.scope
+        return scope is None or (connection.scope is not None and connection.scope >= scope)
 
     def _addresses(self, connection: Connection) -> tuple[Multiaddr, ...]:
         """Where we are reached, for a reservation: what we announce in the scope of the mesh, or else where
@@ -375,11 +373,9 @@ class RelayServer:
                         stream.reset()
                 case LetGo(peer=peer):
                     self._host.table.unprotect(peer, _PROTECTED)
+                    self._reserved_over.pop(peer, None)
                 case Alert(percent=percent):
-                    until = "; no circuits before the day ends (UTC)" if percent >= 100 else ""
-                    _logger.warning(
-                        "the relay has carried %d %% of its %d bytes for today%s", percent, self.budget, until
-                    )
+                    tell(self._machine.budget, percent)
                 case _:
                     answers.append(command)
         return answers
@@ -399,21 +395,3 @@ class RelayServer:
     def _timer_fired(self) -> None:
         self._timer_at = None
         self._feed(TimerFired())
-
-    # What survives a restart
-
-    async def _keep_saving(self) -> None:
-        while True:
-            await asyncio.sleep(self._config.save_interval)
-            await self._save()
-
-    async def _save(self) -> None:
-        value = self._machine.budget.to_json()
-        if self._state is None or value == self._saved:
-            return
-        try:
-            await asyncio.to_thread(self._state.write, value, durable=False)
-        except WwsError as error:
-            _logger.warning("the bytes that the relay has carried today are not saved: %s", error)
-        else:
-            self._saved = value
