@@ -73,6 +73,7 @@ class MappingRouter:
         self.world, self.router, self.alice = (Namespace(label) for label in ("world", "router", "alice"))
         self._folder = folder
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
         connect(self.router, "wan", self.world, "eth0")
         connect(self.router, "lan", self.alice, "eth0")
         self.world.ip(f"addr add {WORLD}/24 dev eth0", f"route add default via {outside} onlink dev eth0")
@@ -95,11 +96,17 @@ class MappingRouter:
                 ],
                 env=os.environ, folder=self._folder, out=out, errors=out,
             )  # fmt: skip
-        deadline = time.monotonic() + START_WITHIN
+        self._started_at = time.monotonic()
+        deadline = self._started_at + START_WITHIN
         while not any(word in log.read_text(errors="replace") for word in ("port 5351", "HTTP listening")):
             if self._daemon.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"miniupnpd did not start:\n{log.read_text(errors='replace')[-2_000:]}")
             time.sleep(0.02)
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the daemon was started."""
+        return time.monotonic() - self._started_at
 
     def stop(self) -> None:
         """As at a power cut: nothing is tidied up."""

@@ -12,8 +12,10 @@ from wws.nat.gateway_requests import Answer, Port, Request
 class PortMappingConfig:
     """What we ask of a router, and how much of it we put up with; times in seconds."""
 
-    lifetime: int = 7_200
-    """The lease that is asked for. A node that dies without giving back leaves a mapping for at most that."""
+    lifetime: int = 1_200
+    """The lease that is asked for. A node that dies without giving back leaves a mapping for at most that; a
+    router that forgets without showing it (its epoch may be the uptime of the machine) has ours again after
+    half of it."""
     min_lifetime: int = 60
     """A shorter lease is not worth its traffic, and counts as a refusal."""
     max_lifetime: int = 86_400

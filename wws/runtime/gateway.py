@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-_ROUTES: Final = Path("/proc/net/route")
+_ROUTES: Final = Path("/proc/thread-self/net/route")
 _MAX_ROUTES = 1024 * 1024
 """Bytes of the table that are read."""
 _IS_UP, _HAS_GATEWAY, _REJECTS = 0x1, 0x2, 0x200
@@ -23,7 +23,7 @@ async def default_gateway() -> str | None:
 
 
 def linux_gateway(table: str) -> str | None:
-    """The gateway in the form of `/proc/net/route`, that of the least metric."""
+    """The gateway in a table of the form of `/proc/net/route`: that of the least metric."""
     best: tuple[int, str] | None = None
     for line in table.splitlines()[1:]:
         columns = line.split()

@@ -159,7 +159,7 @@ class Talk:
     def __init__(self, router: Router, **settings: float) -> None:
         self.router = router
         self.now = 100.0
-        config = PortMappingConfig(**{"jitter": 0.0, **settings})  # type: ignore[arg-type]
+        config = PortMappingConfig(**{"jitter": 0.0, "lifetime": 7200, **settings})  # type: ignore[arg-type]
         self.machine = PortMapping(random.Random(1), config)
         self.changes = 0
         self.finished = False
