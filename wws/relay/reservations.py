@@ -56,6 +56,9 @@ class ReservationTable:
     def __len__(self) -> int:
         return len(self._slots)
 
+    def __contains__(self, peer: PeerId) -> bool:
+        return peer in self._slots
+
     def __iter__(self) -> Iterator[PeerId]:
         return iter(list(self._slots))
 

@@ -353,8 +353,9 @@ class RelayServer:
     # The machine
 
     def _connection_closed(self, connection: Connection) -> None:
-        if not connection.is_limited and self._host.connection_to(connection.peer_id, direct=True) is None:
-            self._feed(PeerGone(connection.peer_id))
+        peer = connection.peer_id
+        if peer in self._machine.reservations and self._host.connection_to(peer, direct=True) is None:
+            self._feed(PeerGone(peer))
 
     def _feed(self, event: Event) -> list[Command]:
         """Hand the machine an event, and carry out all but the answer, which is the caller's."""
