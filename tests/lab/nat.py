@@ -227,6 +227,7 @@ table inet filter {{
     type filter hook forward priority filter; policy drop;
 {blocked}
     ct state established,related accept
+    iifname "lan" oifname "lan" accept comment "the switch inside, where bridges are filtered too"
     iifname "lan" oifname "wan" {allowed}
     ct status dnat accept
   }}
