@@ -86,7 +86,11 @@ class Receiver(HolePunching):
                 over = self._round_over("the peer asked for a punch and never said go", now)
                 return [*over, Report(Result.NO_SYNC)]
             case State.PUNCHING:
-                return self._round_over(self._why_failed(here), now)
+                over = self._round_over(self._why_failed(here), now)
+                if self._punches < self._config.attempts:
+                    return over
+                self._move(State.IDLE, None)
+                return [*over, Report(Result.FAILED)]
             case _:  # expecting: nothing else has a wake-up
                 self._move(State.IDLE, None)
                 if self._punches:

@@ -25,7 +25,7 @@ from wws.nat.punch_events import CloseExchange, CountRefusal, Result, Stop
 class HolePunchConfig:
     limits: TargetLimits = field(default_factory=TargetLimits)
     attempts: int = 3
-    """Attempts before we rest; the specification asks for three."""
+    """Attempts before we rest, as the specification asks; one where both NATs map ports by destination."""
     identify_timeout: float = 15.0
     """Seconds that a peer gets to say who it is."""
     reversal_timeout: float = 3.0

@@ -470,6 +470,32 @@ def test_after_the_last_round_alice_settles() -> None:
     assert alice.machine.reason == "1 attempt failed: nothing came through"
 
 
+def test_after_three_rounds_alice_settles_at_once_and_a_fourth_begins_anew() -> None:
+    alice = Alice()
+    for exchange in range(1, 4):
+        alice(ExchangeOpened(exchange), exchange * 6.0)
+        alice(MessageReceived(exchange, FOR_BOB), exchange * 6.0)
+        alice(MessageReceived(exchange, SYNC), exchange * 6.0)
+        assert not alice.machine.is_settled
+        _, commands = alice.timer()
+    assert commands == [Stop(), Report(Result.FAILED)]
+    assert alice.machine.is_settled
+    alice(ExchangeOpened(4), 60.0)
+    alice(MessageReceived(4, FOR_BOB), 60.0)
+    alice(MessageReceived(4, SYNC), 60.1)
+    assert alice(DirectEstablished("tcp"), 60.2) == [Stop(), Report(Result.FIRST, "tcp")]
+
+
+def test_between_two_nats_that_map_by_destination_one_attempt_is_enough() -> None:
+    bob = Bob()
+    bob.here = replace(AT_BOB, nat="address_dependent")
+    bob(Identified((), speaks=True), 0.0)
+    bob(MessageReceived(2, replace(CONNECT, nat="address_dependent")), 0.1)
+    at, _ = bob.until(Report)
+    assert at == pytest.approx(5.15)
+    assert bob.machine.reason == "both NATs map ports by destination (address-dependent)"
+
+
 @pytest.mark.parametrize("early", [SYNC])
 def test_a_sync_before_a_connect_is_refused(early: HolePunch) -> None:
     alice = Alice()
