@@ -18,6 +18,7 @@ from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.transport.muxed import ConnectionEvent, DataReceived, Phase
 from wws.transport.quic.config import DEFAULT_CONFIG, QuicConfig
+from wws.transport.quic.endpoint import ResetTokens
 from wws.transport.quic.engine import Address, Credentials
 from wws.transport.quic.machine import QuicMachine
 from wws.transport.tls import make_certificate
@@ -33,8 +34,9 @@ def credentials_of(label: str) -> Credentials:
     return Credentials(*make_certificate(Identity.from_label(label), UNIX_START))
 
 
+TOKENS = ResetTokens(b"of both")
 _TICK = 1e-6
-"""Seconds between two looks at least: a timer of aioquic may be due a rounding error before it does a thing."""
+"""Seconds between two looks at least: a timer of aioquic may be due a rounding error before it acts."""
 
 
 @dataclass
@@ -82,6 +84,7 @@ class QuicLink:
             config=alice_config,
             now=0.0,
             unix_now=UNIX_START,
+            token_of=TOKENS.of,
         )
         machine.connect(BOB_AT, 0.0)
         return cls(machine, credentials_of(bob), bob_config)
@@ -153,6 +156,7 @@ class QuicLink:
                 config=self.bob_config,
                 now=self.now,
                 unix_now=UNIX_START + self.now,
+                token_of=TOKENS.of,
                 original_id=data[6 : 6 + data[5]],
             )
         self._do("bob", self.bob.receive_datagrams, [(data, origin)], self.now)

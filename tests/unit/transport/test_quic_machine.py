@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wws.identity.keys import Identity
-from wws.testing.quic_link import ALICE_AT, BOB_AT, UNIX_START, QuicLink, credentials_of
+from wws.testing.quic_link import ALICE_AT, BOB_AT, TOKENS, UNIX_START, QuicLink, credentials_of
 from wws.testing.scale import scale
 from wws.transport.muxed import (
     ConnectionClosed,
@@ -139,6 +139,7 @@ def answer_to(client: QuicConnection, *, server_label: str = "bob") -> QuicMachi
         credentials=credentials_of(server_label),
         now=0.0,
         unix_now=UNIX_START,
+        token_of=TOKENS.of,
         original_id=first[0][0][6 : 6 + first[0][0][5]],
     )
     waiting = first
@@ -517,14 +518,14 @@ def test_moving_again_and_again_uses_nothing_up() -> None:
         link.run(2.0)
     bob = link.answering()
     assert len(bob._engine._network_paths) <= 8
-    assert len(bob._engine.connection_ids) <= DEFAULT_CONFIG.active_connection_ids
+    assert len(bob._engine._host_cids) <= DEFAULT_CONFIG.active_connection_ids
 
 
 def test_connection_ids_are_few_and_reported() -> None:
     link = QuicLink.established()
     bob = link.answering()
     known = {*bob.issued} - {*bob.retired}
-    assert {*bob._engine.connection_ids} <= known
+    assert {connection_id.cid for connection_id in bob._engine._host_cids} == known
     assert len(known) <= DEFAULT_CONFIG.active_connection_ids
 
 

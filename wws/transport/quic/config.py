@@ -53,12 +53,12 @@ class EndpointConfig:
     """Inbound handshakes under way above which a client has to show first that it is where it says."""
     retry_above_per_address: int = 8
     """The same for those from one IP address, which nobody has shown to be theirs."""
-    token_lifetime: float = 15.0
-    """Seconds in which a client must come back with its token."""
     stateless_per_second: float = 2000.0
-    """Datagrams a second that are sent to strangers: retries and lists of versions."""
-    max_closed: int = 1024
-    """Connections that are over, but still answer a late datagram with the word that they are."""
+    """Datagrams a second that are sent to strangers, and as many in one burst."""
+    max_closed: int = 4096
+    """Ids of connections that are over, but still answer a late datagram with the word that they are."""
+    closed_lifetime: float = 3.0
+    """Seconds that they do."""
 
 
 DEFAULT_CONFIG: Final = QuicConfig()

@@ -58,6 +58,7 @@ PRIVATE: Final = {
         "_local_next_stream_id_bidi",
         "_loss",
         "_network_paths",
+        "_peer_cid",
         "_on_connection_limit_delivery",
         "_on_max_stream_data_delivery",
         "_remote_active_connection_id_limit",
@@ -74,6 +75,8 @@ PRIVATE: Final = {
 }
 """The private attributes of aioquic that this package uses, by the object that has them."""
 
+_LAST_WORD: Final = 200
+"""Bytes of a CONNECTION_CLOSE at most, in all the packet kinds of a handshake."""
 _VERIFY_NOTHING: Final = 0
 """`ssl.CERT_NONE`: a certificate without a chain cannot be judged by aioquic; we judge it ourselves."""
 
@@ -146,6 +149,7 @@ class Engine(QuicConnection):
         config: QuicConfig,
         is_client: bool,
         stream_discarded: Callable[[int], None],
+        token_of: Callable[[bytes], bytes],
         original_id: bytes | None = None,
         retry_id: bytes | None = None,
     ) -> None:
@@ -170,6 +174,11 @@ class Engine(QuicConnection):
         self._local_max_stream_data_uni = 0
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = config.max_inbound_streams
+        self._token_of = token_of
+        if not is_client:  # a client has no way to say its first one
+            self._host_cids[0].stateless_reset_token = token_of(self.host_cid)
+        self.issued = [self.host_cid]
+        """Connection ids that were given out since somebody looked."""
         self._streams = _Streams(stream_discarded)
         self._streams_allowed = config.max_inbound_streams
         self._data_step = config.connection_window // 4
@@ -219,9 +228,14 @@ class Engine(QuicConnection):
         return self._local_next_stream_id_bidi // 4 < self._remote_max_streams_bidi
 
     @property
-    def connection_ids(self) -> list[bytes]:
-        """The ids under which the peer may send to us now."""
-        return [connection_id.cid for connection_id in self._host_cids]
+    def peer_reset_token(self) -> bytes | None:
+        """What ends a datagram by which the peer says that it has lost the connection's state."""
+        return self._peer_cid.stateless_reset_token or None
+
+    @property
+    def may_send_close(self) -> bool:
+        """Whether a last word stays within thrice of what came from an address that may not be theirs."""
+        return bool(self._network_paths) and self._network_paths[0].can_send(_LAST_WORD)
 
     def create_stream(self) -> QuicStream:
         """Open our next bidirectional stream; nothing is sent yet."""
@@ -261,7 +275,11 @@ class Engine(QuicConnection):
         self._remote_active_connection_id_limit = min(
             self._remote_active_connection_id_limit, self._local_active_connection_id_limit
         )
+        known = len(self._host_cids)
         super()._replenish_connection_ids()
+        for connection_id in self._host_cids[known:]:
+            connection_id.stateless_reset_token = self._token_of(connection_id.cid)
+            self.issued.append(connection_id.cid)
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         data, streams = self._local_max_data, self._local_max_streams_bidi

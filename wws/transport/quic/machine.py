@@ -18,6 +18,7 @@ tells the peer why.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from aioquic.quic import events as quic
@@ -86,6 +87,7 @@ class QuicMachine:
         "_expected_peer",
         "_freed",
         "_is_leaving",
+        "_is_proven",
         "_last_heard",
         "_last_ping",
         "_next_token",
@@ -94,7 +96,6 @@ class QuicMachine:
         "_unix_offset",
         "ending",
         "is_initiator",
-        "issued",
         "phase",
         "remote_peer",
         "retired",
@@ -102,8 +103,6 @@ class QuicMachine:
 
     ending: Ending | None
     """Why the connection is over, once it is."""
-    issued: list[bytes]
-    """Connection ids that lead to this connection from now on. The driver takes them away."""
     retired: list[bytes]
     """Connection ids that do no more. The driver takes them away."""
 
@@ -116,11 +115,14 @@ class QuicMachine:
         config: QuicConfig = DEFAULT_CONFIG,
         now: float,
         unix_now: float,
+        token_of: Callable[[bytes], bytes],
         original_id: bytes | None = None,
         retry_id: bytes | None = None,
     ) -> None:
-        """`original_id` and `retry_id`, for a responder: the connection ids that the initiator's first
-        datagram, and our answer that asked it for a token, were for."""
+        """`token_of` makes the token by which the peer knows that we have lost the state of a connection id.
+
+        `original_id` and `retry_id`, for a responder: the connection ids that the initiator's first
+        datagram, and our answer that asked for a token, were for. A token shows where the initiator is."""
         self.is_initiator = is_initiator
         self.phase = Phase.SECURING
         self.remote_peer: PeerId | None = None
@@ -135,12 +137,13 @@ class QuicMachine:
             config=config,
             is_client=is_initiator,
             stream_discarded=self._streams.discarded,
+            token_of=token_of,
             original_id=original_id,
             retry_id=retry_id,
         )
         self._streams.attach(self._engine)
-        self.issued = self._engine.connection_ids
         self.retired = []
+        self._is_proven = retry_id is not None
         self._is_leaving = False
         self._freed = False
         self._last_heard = now
@@ -171,18 +174,28 @@ class QuicMachine:
             raise self._broken(error) from error
         if engine.deadline_of_silence != silence:
             self._last_heard = now
+        if self._is_proven:
+            engine.trust_path()
+            self._is_proven = False
         return self._take_events(now)
 
-    def trust_path(self) -> None:
-        """Who sent the first datagram has shown that the address is its own."""
-        self._engine.trust_path()
+    @property
+    def issued(self) -> list[bytes]:
+        """Connection ids that lead to this connection from now on. The driver takes them out."""
+        return self._engine.issued
+
+    @property
+    def peer_reset_token(self) -> bytes | None:
+        """What ends a datagram, of no connection id that we know, by which the peer says that it has lost the
+        state of this connection (RFC 9000, section 10.3)."""
+        return self._engine.peer_reset_token
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent now, and where to; only once. Also after the end: the word that it is over.
 
         Raises `QuicFault`, which is the end.
         """
-        if self.remote_address is None:
+        if self.remote_address is None or (self.phase is Phase.CLOSED and not self._engine.may_send_close):
             return []
         try:
             return self._engine.datagrams_to_send(now)
@@ -341,11 +354,9 @@ class QuicMachine:
                     streams.peer_reset(stream_id, out)
                 case quic.StopSendingReceived(stream_id=stream_id):
                     streams.peer_stopped(stream_id)
-                case quic.ConnectionIdIssued(connection_id=connection_id):
-                    self.issued.append(connection_id)
                 case quic.ConnectionIdRetired(connection_id=connection_id):
                     self.retired.append(connection_id)
-                case _:  # ProtocolNegotiated is in HandshakeCompleted; an end is seen below, and sooner
+                case _:  # those that say nothing new: ids are in `issued`, the end is seen below, and sooner
                     pass
         if not self._freed and self.phase is Phase.ESTABLISHED and engine.is_confirmed:
             self._freed = True

@@ -1,0 +1,339 @@
+"""QUIC for a host: UDP sockets that listen and dial, and the connections whose datagrams they carry.
+
+    socket ──► connection id known? ──► its connection
+                 │ no
+                 ▼
+               Endpoint: accept ──► admission of the host ──► connection
+                         answer ──► socket          (and nothing is kept)
+                         drop
+
+One socket a family does both: the address that a NAT gives to our dials is then that of our listener, which
+is what hole punching needs. A host without listeners dials from a fresh socket each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import random
+import socket
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.scope import Scope, scope_of_ip
+from wws.errors import ParseError, WwsError
+from wws.identity.keys import Identity
+from wws.identity.peer_id import PeerId
+from wws.runtime.clock import Clock
+from wws.runtime.connection import Connection, ConnectionHost, ConnectionLost, HandshakeFailed
+from wws.runtime.dialer import TimedOut, Unroutable
+from wws.runtime.host import ListenFailed
+from wws.runtime.quic_connection import QuicConnection
+from wws.runtime.udp_socket import UdpSocket
+from wws.transport.quic.config import EndpointConfig, QuicConfig
+from wws.transport.quic.endpoint import Accept, Answer, Endpoint, ResetTokens, destination_id
+from wws.transport.quic.engine import Address, Credentials
+from wws.transport.quic.machine import QuicMachine
+from wws.transport.tls import make_certificate
+
+_PUNCH_LENGTH = 64
+"""Bytes of a datagram that only opens a NAT: too few for anybody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuicTransportConfig:
+    connection: QuicConfig = field(default_factory=QuicConfig)
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+
+
+class QuicHost(ConnectionHost, Protocol):
+    """What QUIC needs of the host."""
+
+    clock: Clock
+    rng: random.Random
+
+    def new_connection_id(self) -> int: ...
+
+
+class QuicTransport:
+    """The UDP sockets of one host, and everything that goes through them."""
+
+    def __init__(self, host: QuicHost, identity: Identity, config: QuicTransportConfig | None = None) -> None:
+        self.config = config or QuicTransportConfig()
+        self.linger = self.config.connection.linger
+        """Seconds that a closing connection has to get rid of what was written."""
+        self._host = host
+        unix_now = host.clock.unix()
+        self._credentials = Credentials(*make_certificate(identity, unix_now))
+        self._tokens = ResetTokens(hmac.digest(identity.seed, b"wws quic stateless reset", hashlib.sha256))
+        self.endpoint = Endpoint(self._tokens, self.config.endpoint, rng=host.rng, now=host.clock.monotonic())
+        """Who is answered without a connection; counts those and what is dropped."""
+        self._listening: list[UdpSocket] = []
+        self._accepts = True
+        self._by_id: dict[bytes, QuicConnection] = {}
+        self._by_reset_token: dict[bytes, QuicConnection] = {}
+        self._connections: set[QuicConnection] = set()
+        self._half_open: set[QuicConnection] = set()
+        self._half_open_there: Counter[str] = Counter()
+        self._waiting: dict[UdpSocket, set[QuicConnection]] = {}
+
+    # Listening and dialling
+
+    async def listen(self, address: Multiaddr) -> Multiaddr:
+        """Open the socket of an address, for listening and dialling; the address with the bound port.
+
+        Raises `ListenFailed`, naming the reason of the operating system.
+        """
+        family = _family(address.host)
+        try:
+            sock = self._open((address.host, address.port or 0), family)
+        except OSError as error:
+            raise ListenFailed(address, error) from error
+        self._listening.append(sock)
+        self._accepts = True
+        return address.with_port(sock.port)
+
+    async def dial(self, expected: PeerId, target: Multiaddr) -> Connection:
+        """An established connection with `expected` at `target`.
+
+        Raises `TimedOut`, `Unroutable`, `HandshakeFailed`, `PeerIdMismatch`, or what else ends a handshake.
+        A cancelled caller leaves nothing behind.
+        """
+        sock = self._socket_towards(target.host)
+        own_socket = sock is None
+        if sock is None:
+            try:
+                sock = self._open(None, _family(target.host))
+            except OSError as error:
+                raise Unroutable(f"no way there from this machine: {error.strerror or error}") from None
+        address = _normal(target.host, target.port or 0)
+        connection = self._connection(None, sock, address, expected=expected, own_socket=own_socket)
+        timeout = self.config.connection.handshake_timeout
+        try:
+            established = connection.established()
+            if self._host.connection_made(connection):
+                self._connections.add(connection)
+                connection.machine.connect(address, self._host.monotonic())
+                connection.flush()
+            async with asyncio.timeout(timeout):
+                await established
+        except TimeoutError:
+            error_of_time = TimedOut(f"no answer within {timeout:g} s")
+            connection.abort(error_of_time)
+            raise error_of_time from None
+        except asyncio.CancelledError:
+            connection.abort(HandshakeFailed("another attempt was faster"))
+            raise
+        return connection
+
+    def punch(self, target: Multiaddr) -> bool:
+        """Send one datagram that means nothing from our listening socket: a NAT before us then lets through
+        what comes from `target`. `False`: there is no such socket."""
+        sock = self._socket_towards(target.host)
+        if sock is None or not target.port:
+            return False
+        sock.send_one(self._host.rng.randbytes(_PUNCH_LENGTH), _normal(target.host, target.port))
+        return True
+
+    def stop_listening(self) -> None:
+        """Take no new connections; those that are open go on, and dials do."""
+        self._accepts = False
+
+    async def close(self) -> None:
+        """End every connection and close every socket."""
+        for connection in list(self._connections):
+            connection.abort(ConnectionLost("this node is stopping"))
+        await asyncio.sleep(0)  # the ends of connections are told in a turn of their own
+        for sock in self._listening:
+            sock.close()
+        self._listening.clear()
+
+    @property
+    def half_open(self) -> int:
+        """Inbound handshakes under way."""
+        return len(self._half_open)
+
+    @property
+    def known_ids(self) -> int:
+        """Connection ids that lead to a connection."""
+        return len(self._by_id)
+
+    # What connections call
+
+    def lead(self, connection_ids: list[bytes], connection: QuicConnection) -> None:
+        for connection_id in connection_ids:
+            self._by_id[connection_id] = connection
+            connection.connection_ids.add(connection_id)
+
+    def watch_reset(self, old: bytes | None, new: bytes | None, connection: QuicConnection) -> None:
+        if old is not None and self._by_reset_token.get(old) is connection:
+            del self._by_reset_token[old]
+        if new is not None:
+            self._by_reset_token[new] = connection
+
+    def wait_writable(self, sock: UdpSocket, connection: QuicConnection) -> None:
+        self._waiting.setdefault(sock, set()).add(connection)
+
+    def finished(self, connection: QuicConnection, last_word: bytes) -> None:
+        ids = [known for known in connection.connection_ids if self._by_id.pop(known, None) is not None]
+        connection.connection_ids.clear()
+        self._handshake_over(connection)
+        self._connections.discard(connection)
+        if (waiting := self._waiting.get(connection.sock)) is not None:
+            waiting.discard(connection)
+        if connection.own_socket:
+            self._waiting.pop(connection.sock, None)
+            connection.sock.close()
+        elif last_word and ids:
+            self.endpoint.remember_closed(ids, last_word, self._host.monotonic())
+
+    # Inside
+
+    def _open(self, bind: tuple[str, int] | None, family: socket.AddressFamily) -> UdpSocket:
+        sock = UdpSocket(family, bind, received=self._received, writable=self._writable)
+        sock.refused = self._refused
+        return sock
+
+    def _socket_towards(self, target: str) -> UdpSocket | None:
+        """The listening socket that has a way to `target`."""
+        family = _family(target)
+        for sock in self._listening:
+            if sock.family == family and (
+                sock.host in ("0.0.0.0", "::") or _same_side(sock.host, target)  # noqa: S104 - compared with
+            ):
+                return sock
+        return None
+
+    def _connection(
+        self,
+        accept: Accept | None,
+        sock: UdpSocket,
+        address: Address,
+        *,
+        expected: PeerId | None = None,
+        own_socket: bool = False,
+    ) -> QuicConnection:
+        clock = self._host.clock
+        machine = QuicMachine(
+            is_initiator=accept is None,
+            credentials=self._credentials,
+            expected_peer=expected,
+            config=self.config.connection,
+            now=clock.monotonic(),
+            unix_now=clock.unix(),
+            token_of=self._tokens.of,
+            original_id=accept.original_id if accept is not None else None,
+            retry_id=accept.retry_id if accept is not None else None,
+        )
+        return QuicConnection(
+            self._host,
+            machine,
+            self._host.new_connection_id(),
+            outbound=accept is None,
+            sock=sock,
+            address=address,
+            demultiplexer=self,
+            own_socket=own_socket,
+        )
+
+    def _received(self, sock: UdpSocket, datagrams: list[tuple[bytes, Address]]) -> None:
+        self._host.count_traffic(sum([len(data) for data, _ in datagrams]), 0)
+        by_id = self._by_id
+        ready: dict[QuicConnection, list[tuple[bytes, Address]]] = {}
+        for item in datagrams:
+            data = item[0]
+            connection_id = destination_id(data)
+            connection = by_id.get(connection_id) if connection_id is not None else None
+            if connection is None:
+                connection = self._stranger(sock, data, item[1])
+                if connection is None:
+                    continue
+            if (batch := ready.get(connection)) is None:
+                ready[connection] = [item]
+            else:
+                batch.append(item)
+        for connection, batch in ready.items():
+            connection.datagrams_received(batch)
+            if not connection.outbound and connection in self._half_open:
+                self._look_at_handshake(connection)
+
+    def _stranger(self, sock: UdpSocket, data: bytes, address: Address) -> QuicConnection | None:
+        if (lost := self._by_reset_token.get(data[-16:])) is not None:
+            lost.lost_by_peer()
+            return None
+        if not self._accepts or sock not in self._listening:
+            return None
+        now = self._host.monotonic()
+        verdict = self.endpoint.judge(
+            data,
+            address,
+            now,
+            half_open=len(self._half_open),
+            half_open_there=self._half_open_there[address[0]],
+        )
+        if isinstance(verdict, Answer):
+            self._host.count_traffic(0, len(verdict.data))
+            sock.send_one(verdict.data, address)
+            return None
+        if verdict is None:
+            return None
+        connection = self._connection(verdict, sock, address)
+        if not self._host.connection_made(connection):
+            return None
+        connection.is_proven = verdict.retry_id is not None
+        self._connections.add(connection)
+        self._half_open.add(connection)
+        if not connection.is_proven:
+            self._half_open_there[address[0]] += 1
+        self.lead([verdict.retry_id or verdict.original_id, *connection.machine.issued], connection)
+        connection.machine.issued.clear()
+        return connection
+
+    def _look_at_handshake(self, connection: QuicConnection) -> None:
+        """After each batch for a connection that was not established before it."""
+        if connection.machine.remote_address is None:
+            # Its first datagram was not one of QUIC after all: nothing to keep a place for.
+            connection.turn_away()
+        elif connection.is_established:
+            self._handshake_over(connection)
+
+    def _handshake_over(self, connection: QuicConnection) -> None:
+        if connection in self._half_open:
+            self._half_open.discard(connection)
+            if not connection.is_proven:
+                there = connection.first_ip
+                self._half_open_there[there] -= 1
+                if not self._half_open_there[there]:
+                    del self._half_open_there[there]
+
+    def _writable(self, sock: UdpSocket) -> None:
+        for connection in self._waiting.pop(sock, set()):
+            connection.flush()
+
+    def _refused(self, address: Address, error: OSError) -> None:
+        for connection in [one for one in self._connections if not one.was_established and one.outbound]:
+            if connection.machine.remote_address == address:
+                reason: WwsError = Unroutable(f"no way there from this machine: {error.strerror or error}")
+                connection.unreachable(reason)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _normal(host: str, port: int) -> Address:
+    """The address as the operating system will name it when it answers."""
+    family = _family(host)
+    host = socket.inet_ntop(family, socket.inet_pton(family, host))
+    return (host, port, 0, 0) if family == socket.AF_INET6 else (host, port)
+
+
+def _same_side(own: str, target: str) -> bool:
+    """Whether a socket bound to `own` has a way to `target`: not from the loopback into the world."""
+    try:
+        return (scope_of_ip(own) is Scope.LOOPBACK) == (scope_of_ip(target) is Scope.LOOPBACK)
+    except ParseError:
+        return False
