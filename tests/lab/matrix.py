@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import median
+from threading import Event
 from typing import NamedTuple
 
 from tests.lab.internet import Internet
@@ -22,6 +23,10 @@ from tests.lab.nodes import Json, Node, NodeFailed, Swarm
 from wws.errors import WwsError
 
 OPEN = "open"
+_ASK_WHY = 2.0
+"""Seconds between two questions why there is no direct connection."""
+_UNDECIDED = "is going on"
+"""Part of the reason while there may be one yet."""
 KINDS = (OPEN, Kind.FULL_CONE.value, Kind.PORT_RESTRICTED.value, Kind.SYMMETRIC.value)
 """Where an agent stands: on the internet itself, or behind a router of that kind."""
 
@@ -53,8 +58,8 @@ class Patience:
 
     connected: float = 15.0
     """For the first answer to a ping by name."""
-    direct: float = 15.0
-    """From then on, for a direct connection."""
+    direct: float = 30.0
+    """From then on, for a direct connection, or until no further attempt is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,21 @@ class Reached:
     """Of `wws ping --require-direct` in the end."""
 
 
-def reach(swarm: Swarm, source: Node, target: Node, patience: Patience) -> Reached:
-    """Ping by name until there is an answer, wait for a direct connection, then let `wws ping` say."""
-    peer = target.peer_id
-    was_connected = bool(source.paths_to(peer))
-    start = time.monotonic()
-    connected, reason = _first_answer(source, target.name, start + patience.connected, start)
+def reach(
+    swarm: Swarm, source: Node, target: Node, patience: Patience, answered: Event | None = None
+) -> Reached:
+    """Ping by name until there is an answer, wait for a direct connection, then let `wws ping` say.
+
+    `answered` is set after the first step, however that ends.
+    """
+    try:
+        peer = target.peer_id
+        was_connected = bool(source.paths_to(peer))
+        start = time.monotonic()
+        connected, reason = _first_answer(source, target.name, start + patience.connected, start)
+    finally:
+        if answered is not None:
+            answered.set()
     direct = None
     if connected is not None:
         direct = _direct_connection(source, target, start, patience)
@@ -121,22 +135,20 @@ def _first_answer(source: Node, name: str, deadline: float, start: float) -> tup
 
 
 def _direct_connection(source: Node, target: Node, start: float, patience: Patience) -> float | None:
-    """Seconds until there is one; None once both sides have given up, or the patience is over."""
+    """Seconds until there is one; None once it will not come, or the patience is over."""
+    peer = target.peer_id
     deadline = time.monotonic() + patience.direct
-    while time.monotonic() < deadline:
-        if any(row["path"] == "direct" for row in source.paths_to(target.peer_id)):
+    ask_at = time.monotonic() + _ASK_WHY
+    while (now := time.monotonic()) < deadline:
+        if any(row["path"] == "direct" for row in source.paths_to(peer)):
             return time.monotonic() - start
-        punching = [node.status()["hole_punching"] for node in (source, target)]
-        if any(has_given_up(said) for said in punching if said is not None):
-            return None
+        if now >= ask_at:
+            ask_at = now + _ASK_WHY
+            (reply,) = source.call("swarm.ping", target=peer, count=1)["replies"]
+            if reply["path"] == "relay" and _UNDECIDED not in str(reply["reason"]):
+                return None
         time.sleep(0.05)  # other processes are at work
     return None
-
-
-def has_given_up(punching: Json) -> bool:
-    """Whether attempts have ended, and none is under way."""
-    ended: int = punching["succeeded"] + punching["failed"]
-    return bool(punching["failed"]) and punching["attempted"] <= ended
 
 
 @dataclass
@@ -186,17 +198,22 @@ class Town:
         swarm.wait_joined(*public)
 
     def reach_all(self, swarm: Swarm, patience: Patience) -> dict[tuple[str, str], Reached]:
-        """All ordered pairs of kinds, another pair of agents for each, one row at a time."""
-        found: dict[tuple[str, str], Reached] = {}
-        with ThreadPoolExecutor(len(KINDS)) as threads:
+        """All ordered pairs of kinds, another pair of agents for each.
+
+        A row begins when the one before has its first answers: so nobody has looked anything up in the DHT,
+        and met others there, when it is its turn to be found. Who cannot get a direct connection is waited
+        for in the end.
+        """
+        asked: dict[tuple[str, str], Future[Reached]] = {}
+        with ThreadPoolExecutor(len(KINDS) ** 2) as threads:
             for first in KINDS:
-                asked = [
-                    threads.submit(reach, swarm, self.agents[first, "a"], self.agents[second, "b"], patience)
-                    for second in KINDS
-                ]
-                for second, answer in zip(KINDS, asked, strict=True):
-                    found[first, second] = answer.result()
-        return found
+                row = {second: Event() for second in KINDS}
+                for second, answered in row.items():
+                    source, target = self.agents[first, "a"], self.agents[second, "b"]
+                    asked[first, second] = threads.submit(reach, swarm, source, target, patience, answered)
+                for answered in row.values():
+                    answered.wait()
+        return {pair: answer.result() for pair, answer in asked.items()}
 
 
 def settled(verdict: Verdict, *, relays: int = 1) -> Callable[[Json], bool]:
