@@ -34,6 +34,7 @@ from wws.runtime.autonat_server import AutonatServer, AutonatServerConfig
 from wws.runtime.clock import SystemClock
 from wws.runtime.connection import Circuit, Connection
 from wws.runtime.host import Host, HostConfig
+from wws.runtime.quic_transport import QuicTransport
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.multistream import ProtocolNotSupported
 
@@ -75,6 +76,8 @@ class Server:
     def _make_dial_host(self) -> Host:
         identity = Identity.from_label(f"dial host {len(self.dial_hosts)}")
         host = Host(identity, HostConfig(tick=0.01), clock=SystemClock(), rng=random.Random(1))
+        if self.mesh.host.quic is not None:
+            host.quic = QuicTransport(host, identity)
         self.dial_hosts.append(host)
         return host
 
@@ -279,6 +282,39 @@ async def test_a_peer_that_takes_the_nonce_and_stays_silent_is_a_dial_back_error
         connection = await alice.join(bob.mesh)
         assert await ask(connection, at(alice)) == NOT_CALLED
         done.set()
+
+
+async def listen_quic(mesh: MeshNode) -> Multiaddr:
+    """Let a node speak QUIC too; where."""
+    mesh.host.quic = QuicTransport(mesh.host, mesh.host.identity)
+    return await mesh.host.listen(Multiaddr.parse("/ip4/127.0.0.1/udp/0/quic-v1"))
+
+
+async def test_quic_is_dialled_from_a_new_socket_too() -> None:
+    """From the socket that listens, everybody would look public."""
+    async with server() as bob, node("alice") as alice:
+        inbox = Mailbox(alice)
+        listening_at = await listen_quic(bob.mesh)
+        address = await listen_quic(alice)
+        connection = await alice.join(bob.mesh)
+        for _ in range(2):
+            assert await ask(connection, address) == REACHED
+        answer = await ask_v1(connection, autonat_v1.Dial(None, (address,)).encode())
+        assert answer == autonat_v1.DialResponse(autonat_v1.ResponseStatus.OK, "", address)
+        first, second = inbox.connections
+        assert first.transport == second.transport == "quic-v1"
+        assert len({listening_at.port, first.remote_port, second.remote_port}) == 3
+        await until(lambda: alice.host.connections() == [connection])
+
+
+async def test_quic_where_nobody_answers_is_a_dial_error() -> None:
+    async with server(replace(CONFIG, dial_timeout=0.3)) as bob, node("alice") as alice:
+        await listen_quic(bob.mesh)
+        connection = await alice.join(bob.mesh)
+        with socket.socket(type=socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            address = Multiaddr.of("127.0.0.1", silent.getsockname()[1], "quic-v1")
+            assert await ask(connection, address) == NOT_REACHED
 
 
 # Version 2: what is not
