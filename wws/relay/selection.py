@@ -44,6 +44,7 @@ from wws.relay.selection_events import (
     ReserveFailed,
     SeekCandidates,
     SetWanted,
+    Suspect,
 )
 
 _DISTRUSTED = frozenset({Failure.MALFORMED, Failure.VOUCHER})
@@ -62,6 +63,9 @@ class SelectionConfig:
     """Seconds between an answer of a relay that holds a slot, and the next probe."""
     probe_timeout: float = 2.0
     """Seconds that it has to answer; more for one that is far away, up to twice as many."""
+    stall: float = 0.5
+    """Seconds by which a timer may be late; if it is later, we were away and not the relay: it is probed
+    again."""
     renew_between: tuple[float, float] = (0.5, 0.66)
     """The part of a lease after which it is renewed, drawn evenly."""
     renew_retry: float = 30.0
@@ -272,7 +276,8 @@ class RelaySelection:
             known.lease.is_sound = False
             known.lease.renew_at = now + self._config.renew_retry * self._rng.uniform(0.75, 1.25)
             return []
-        return self._give_up(known, event.reason, now)
+        suspicion = [Suspect(event.relay)] if event.reason is Failure.TIMEOUT else []
+        return [*suspicion, *self._give_up(known, event.reason, now)]
 
     # What is due
 
@@ -301,10 +306,9 @@ class RelaySelection:
         # By either clock: the monotonic one stands still while a laptop sleeps.
         if lease.ends_at <= now or lease.reservation.expires_at <= unix_now:
             return self._release(relay)
-        if relay.answer_by is not None:
-            if relay.answer_by <= now:
-                return self._give_up(relay, Failure.TIMEOUT, now)
-        elif relay.probe_at <= now:
+        if relay.answer_by is not None and relay.answer_by <= now < relay.answer_by + self._config.stall:
+            return [Suspect(relay.relay), *self._give_up(relay, Failure.TIMEOUT, now)]
+        if now >= (relay.probe_at if relay.answer_by is None else relay.answer_by):
             relay.answer_by = now + self._patience(relay)
             return [Probe(relay.relay), *self._renew(relay, lease, now)]
         return self._renew(relay, lease, now)
@@ -357,30 +361,26 @@ class RelaySelection:
                 break
             best = min(free, key=lambda relay: self._rank(relay, taken))
             commands += [Protect(best.relay), self._ask(best, State.RESERVING, now)]
-        if missing > self._asked() and now >= self._seek_at:
+        if missing > self._fresh_attempts(now) and now >= self._seek_at:
             self._seek_at = now + self._seek_wait
             self._seek_wait = min(2 * self._seek_wait, self._config.seek_interval[1])
-            commands.append(SeekCandidates(missing - self._asked()))
+            commands.append(SeekCandidates())
         return commands
 
     def _attempt_times(self) -> list[float]:
         """When another relay may be asked, or more are to be sought."""
-        times: list[float] = []
-        if self._asked() < self._config.max_attempts:
-            idle = [relay for relay in self._relays.values() if relay.state is State.IDLE]
-            rested = [self._past[one.relay].rest_until if one.relay in self._past else 0.0 for one in idle]
-            overtaken = [
-                relay.asked_at + self._config.hedge_after
-                for relay in self._relays.values()
-                if relay.state is State.RESERVING
-            ]
-            if idle:
-                # Whoever is free already waits only for a slow one to be overtaken.
-                free_at = min(rested)
-                pending = sorted(overtaken)[: max(0, len(overtaken) - self._missing() + 1)]
-                times.append(max(free_at, pending[-1]) if pending else free_at)
-        if self._missing() > self._asked():
-            times.append(self._seek_at)
+        slow_at = sorted(
+            relay.asked_at + self._config.hedge_after
+            for relay in self._relays.values()
+            if relay.state is State.RESERVING
+        )
+        # From then on fewer attempts are fresh than slots are missing.
+        due = max([0.0, *slow_at[: max(0, len(slow_at) - self._missing() + 1)]])
+        times = [max(due, self._seek_at)]
+        if len(slow_at) < self._config.max_attempts:
+            idle = [relay.relay for relay in self._relays.values() if relay.state is State.IDLE]
+            rested = [self._past[one].rest_until if one in self._past else 0.0 for one in idle]
+            times += [max(due, min(rested))] if idle else []
         return times
 
     # Helpers

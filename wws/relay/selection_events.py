@@ -117,6 +117,13 @@ class Probe(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect(Command):
+    """A relay did not answer: let nothing new begin on this connection to it."""
+
+    relay: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class Protect(Command):
     """Keep the connections to this relay."""
 
@@ -132,9 +139,7 @@ class LetGo(Command):
 
 @dataclass(frozen=True, slots=True)
 class SeekCandidates(Command):
-    """Too few relays are connected: connect to more."""
-
-    missing: int
+    """Too few relays are connected, or those that are do not answer: connect to more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from wws.relay.selection_events import (
     ReserveFailed,
     SeekCandidates,
     SetWanted,
+    Suspect,
     TimerFired,
 )
 from wws.relay.voucher import check_voucher
@@ -189,6 +190,8 @@ class RelayClient:
             case Probe(relay=relay):
                 if (connection := self._host.connection_to(relay, direct=True)) is not None:
                     connection.ping()
+            case Suspect(relay=relay):
+                self._suspect(relay)
             case Protect(relay=relay):
                 self._host.table.protect(relay, _PROTECTED)
             case LetGo(relay=relay):
@@ -205,6 +208,15 @@ class RelayClient:
                     listener()
             case _:
                 raise AssertionError(f"unknown command {command}")
+
+    def _suspect(self, relay: PeerId) -> None:
+        """What is under way may go on, should the relay only be slow. Whoever wants something new of it dials
+        it, and does not wait for the time-outs of a connection that leads nowhere any more."""
+        if (connection := self._host.connection_to(relay, direct=True)) is not None:
+            self._host.table.retire(connection.connection_id)
+            connection.is_leaving = True
+            if not connection.streams:
+                connection.close("the relay does not answer")
 
     def _reschedule(self) -> None:
         if self._timer is not None:
