@@ -147,6 +147,40 @@ class LimitSettings:
     dht_requests_per_s: Rate = 100.0
     """Requests of one peer a second; over it the peer is made to wait."""
 
+    # QUIC
+    quic_handshakes: Count = 256
+    """QUIC handshakes under way, in total (2,048 in bootstrap mode); with many of them addresses are validated
+    first (Retry)."""
+
+    # Relays
+    circuits: Count = 256
+    """Connections of ours through relays."""
+    relay_reservations: Count = 2_048
+    """As a relay: peers that hold a reservation."""
+    relay_reservations_per_ip: Count = 32
+    relay_reservations_per_prefix: Count = 128
+    """From one IPv4 /24 or IPv6 /56."""
+    relay_circuits: Count = 1_024
+    """As a relay: circuits at a time."""
+    relay_circuits_per_peer: Count = 32
+    """Circuits that one peer has asked for; twice as many may lead to one peer."""
+    relay_circuits_per_prefix: Count = 128
+    relay_circuit_bytes: Size = 2 * 1024 * 1024
+    """Bytes of one circuit, in each direction."""
+    relay_circuit_duration: Seconds = 600.0
+    relay_bytes_per_day: Number = 32 * 1024**3
+    """Bytes carried for others in a day of UTC, all together; 0: no bound."""
+    relay_probe_interval: Seconds = 2.0
+    """Silence after which a relay that we depend on is asked whether it is still there."""
+
+    # NAT
+    dial_backs_per_minute: Count = 600
+    """As an AutoNAT server: requests in a minute."""
+    dial_backs_per_minute_per_peer: Count = 30
+    dial_backs_per_minute_per_prefix: Count = 120
+    hole_punches: Count = 16
+    """Hole punches at a time."""
+
     # DHT
     dht_records: Count = 65_536
     """Records held for others."""
@@ -212,13 +246,19 @@ SECTIONS: Mapping[str, type] = {
 
 BOOTSTRAP_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "network": {
-        "listen": (f"/ip4/0.0.0.0/tcp/{DEFAULT_PORT}", f"/ip6/::/tcp/{DEFAULT_PORT}"),
+        "listen": (
+            f"/ip4/0.0.0.0/tcp/{DEFAULT_PORT}",
+            f"/ip4/0.0.0.0/udp/{DEFAULT_PORT}/quic-v1",
+            f"/ip6/::/tcp/{DEFAULT_PORT}",
+            f"/ip6/::/udp/{DEFAULT_PORT}/quic-v1",
+        ),
         "max_peers": 10_000,
     },
     "limits": {
         "accepts_per_s": 1000.0,
         "connections_per_prefix": 512,
         "handshakes": 2048,
+        "quic_handshakes": 2048,
         "dht_records": 131_072,
         "known_peers": 32_768,
         "stream_window": 4 * 1024 * 1024,

@@ -190,6 +190,11 @@ class NodePaths:
         return self.state / "peers.json"
 
     @property
+    def relay(self) -> Path:
+        """What this node carried today for others."""
+        return self.state / "relay.json"
+
+    @property
     def leases(self) -> Path:
         return self.state / "leases.json"
 

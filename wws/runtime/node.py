@@ -1,6 +1,7 @@
 """The node: the whole wiring in one place, its start, its life, and its end.
 
 key ─► host (sockets, connections) ─► identify, ping
+             │                ├────► NAT: reachability, relays, hole punching ─► what we announce
              │                └────► Kademlia ─► names, peer record
              └── discovery (cache, pinned, DNS, mDNS) ─► joined ─► names are claimed
 RPC (unix socket, TCP) and HTTP (health, metrics, status) look at all of it through `NodeFace`.
@@ -37,6 +38,7 @@ from wws.runtime.listening import open_listeners
 from wws.runtime.logs import logger
 from wws.runtime.mdns import Mdns
 from wws.runtime.names_driver import NamesDriver
+from wws.runtime.nat_services import NatServices
 from wws.runtime.network_choice import NetworkChoice
 from wws.runtime.node_config import (
     dht_driver_config,
@@ -48,7 +50,7 @@ from wws.runtime.node_config import (
     kademlia_config,
     peer_cache_config,
 )
-from wws.runtime.own_addresses import announced, expand
+from wws.runtime.own_addresses import expand
 from wws.runtime.ping import PingConfig, PingService
 from wws.runtime.state_files import NetworkFiles, PortFile, StateFile
 
@@ -89,6 +91,17 @@ class Node:
         )
         self.identify.set_network(network.protocol_id)
         self.ping = PingService(self.host, PingConfig(), rng)
+        self.addresses: tuple[Multiaddr, ...] = ()
+        """What we announce."""
+        self.nat = NatServices(
+            self.host,
+            self.dialer,
+            self.identify,
+            config,
+            network=network.protocol_id,
+            relay_state=StateFile(preparation.node.relay),
+            on_change=self.refresh_addresses,
+        )
 
         self.name_records = NameRecords()
         self.peer_records = PeerRecords()
@@ -115,8 +128,6 @@ class Node:
             rng=rng,
         )
         self.discovery = self._make_discovery(rng)
-        self.addresses: tuple[Multiaddr, ...] = ()
-        """What we announce."""
         self._is_new_here = False
         self._started_names = False
 
@@ -133,6 +144,7 @@ class Node:
         # A node that others are told of must answer them from the first connection on.
         if self.is_bootstrap or self.config.network.announce:
             self.dht.set_mode(True)
+        await self.nat.start()
         self.refresh_addresses()
         self.discovery.start()
 
@@ -141,6 +153,7 @@ class Node:
         self.host.stop_listening()
         await self.discovery.stop()
         self.names.close()
+        await self.nat.close()
         await self.dht.close()
         await self.dialer.close()
         await self.host.close()
@@ -149,21 +162,20 @@ class Node:
         """Take over settings that were read again; a node without a way in looks for one at once."""
         self.config = config
         self.host.reconfigure(host_config(config))
+        self.nat.reconfigure(config)
         self.refresh_addresses()
         self.discovery.retry()
 
     def refresh_addresses(self) -> None:
         """Find out what to announce now; whoever has to know is told of a change."""
-        configured = [Multiaddr.parse(text) for text in self.config.network.announce]
-        addresses = announced(self.identity.peer_id, self.host.listen_addresses, configured, self.host.scope)
-        if self.config.network.relay_only:
-            addresses = tuple(address for address in addresses if address.is_circuit)
+        addresses = self.nat.announced()
         if addresses == self.addresses:
             return
         self.addresses = addresses
         # Who cannot be dialled asks the DHT and serves none of it. A bootstrap node always serves.
-        mode_changed = self.dht.set_mode(self.is_bootstrap or bool(addresses))
-        self.dht.set_addresses(addresses)
+        direct = tuple(address for address in addresses if not address.is_circuit)
+        mode_changed = self.dht.set_mode(self.is_bootstrap or bool(direct))
+        self.dht.set_addresses(direct)
         self.names.set_addresses(addresses)
         logger("node").info(
             "addresses", announced=[str(address.without_peer()) for address in addresses], server=mode_changed
@@ -193,6 +205,7 @@ class Node:
 
     def _bundle_taken(self, _: Bundle) -> None:
         self.dht.reconsider_peers()
+        self.nat.relay_client.reconsider()
         self._attend_to_names()
 
     def _attend_to_names(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
+from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.config.records import NodeConfig
 from wws.dht.kademlia import KademliaConfig
 from wws.dht.routing import RoutingConfig
@@ -17,11 +18,25 @@ from wws.discovery.race import DiscoveryConfig
 from wws.mesh.admission import AdmissionConfig
 from wws.mesh.connections import ConnectionTableConfig
 from wws.mesh.peers import PeerStoreConfig
+from wws.nat.dial_back_rules import DialBackConfig
+from wws.nat.punch_budget import PunchBudgetConfig
+from wws.relay.circuit_table import CircuitConfig
+from wws.relay.reservations import ReservationConfig
+from wws.relay.selection import SelectionConfig
+from wws.relay.server import RelayConfig
+from wws.runtime.autonat_server import AutonatServerConfig
+from wws.runtime.circuits import CircuitsConfig
 from wws.runtime.dht_driver import DhtDriverConfig
 from wws.runtime.dialer import DialerConfig
 from wws.runtime.dns_resolve import DnsConfig
+from wws.runtime.hole_punching import HolePuncherConfig
 from wws.runtime.host import HostConfig
+from wws.runtime.quic_transport import QuicTransportConfig
+from wws.runtime.reachability import ReachabilityDriverConfig
+from wws.runtime.relay_client import RelayClientConfig
+from wws.runtime.relay_server import RelayServerConfig
 from wws.transport.connection import ConnectionConfig
+from wws.transport.quic.config import EndpointConfig, QuicConfig
 from wws.transport.yamux_limits import YamuxConfig
 
 
@@ -56,6 +71,82 @@ def host_config(config: NodeConfig) -> HostConfig:
         ),
         phase_timeout=limits.phase_timeout,
         max_half_open=limits.handshakes,
+        max_circuits=limits.circuits,
+    )
+
+
+def quic_config(config: NodeConfig) -> QuicTransportConfig:
+    """QUIC: its connections and its sockets."""
+    limits = config.limits
+    return QuicTransportConfig(
+        connection=QuicConfig(
+            handshake_timeout=limits.phase_timeout, max_inbound_streams=limits.streams_per_connection
+        ),
+        endpoint=EndpointConfig(max_half_open=limits.quic_handshakes),
+    )
+
+
+def reachability_config(config: NodeConfig) -> ReachabilityDriverConfig:
+    """How we find out how others reach us."""
+    return ReachabilityDriverConfig(
+        enabled=config.network.enable_autonat,
+        announce=tuple(Multiaddr.parse(text) for text in config.network.announce),
+    )
+
+
+def relay_server_config(config: NodeConfig) -> RelayServerConfig:
+    """What we do as a relay for others."""
+    limits = config.limits
+    return RelayServerConfig(
+        relay=RelayConfig(
+            reservations=ReservationConfig(
+                max_reservations=limits.relay_reservations,
+                max_per_ip=limits.relay_reservations_per_ip,
+                max_per_prefix=limits.relay_reservations_per_prefix,
+            ),
+            circuits=CircuitConfig(
+                max_circuits=limits.relay_circuits,
+                max_per_source=limits.relay_circuits_per_peer,
+                max_per_destination=2 * limits.relay_circuits_per_peer,
+                max_per_prefix=limits.relay_circuits_per_prefix,
+                max_bytes=limits.relay_circuit_bytes,
+                max_duration=limits.relay_circuit_duration,
+            ),
+            bytes_per_day=limits.relay_bytes_per_day,
+        )
+    )
+
+
+def relay_client_config(config: NodeConfig) -> RelayClientConfig:
+    """How we find relays for ourselves."""
+    interval = config.limits.relay_probe_interval
+    return RelayClientConfig(selection=SelectionConfig(probe_interval=interval, probe_timeout=interval))
+
+
+def circuits_config(config: NodeConfig) -> CircuitsConfig:
+    """Connections of ours through relays: half of them in each direction."""
+    each = max(1, config.limits.circuits // 2)
+    return CircuitsConfig(max_inbound=each, max_inbound_per_relay=max(1, each * 3 // 4), max_outbound=each)
+
+
+def autonat_server_config(config: NodeConfig) -> AutonatServerConfig:
+    """Dialling others back, for them to know whether they can be reached."""
+    limits = config.limits
+    return AutonatServerConfig(
+        rules=DialBackConfig(
+            requests_per_minute_peer=limits.dial_backs_per_minute_per_peer,
+            requests_per_minute_prefix=limits.dial_backs_per_minute_per_prefix,
+            requests_per_minute=limits.dial_backs_per_minute,
+        )
+    )
+
+
+def hole_puncher_config(config: NodeConfig) -> HolePuncherConfig:
+    """From relayed to direct connections."""
+    return HolePuncherConfig(
+        enabled=config.network.enable_dcutr,
+        relay_only=config.network.relay_only,
+        budget=PunchBudgetConfig(max_concurrent=config.limits.hole_punches),
     )
 
 
@@ -104,7 +195,10 @@ def peer_cache_config(config: NodeConfig) -> PeerCacheConfig:
 
 
 def entry_point_config(config: NodeConfig) -> EntryPointConfig:
-    return EntryPointConfig(max_lan_peers=config.limits.mdns_peers)
+    spoken: list[Transport] = ["tcp"] if config.network.enable_tcp else []
+    if config.network.enable_quic:
+        spoken.append("quic-v1")
+    return EntryPointConfig(max_lan_peers=config.limits.mdns_peers, transports=frozenset(spoken))
 
 
 def dns_config(config: NodeConfig) -> DnsConfig:

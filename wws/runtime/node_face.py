@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from wws import __version__
-from wws.addresses.scope import Scope, scope_of
 from wws.dht.events import FindDone
-from wws.errors import ParseError, WwsError
+from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
 from wws.names.resolve import NameReleased as NameIsReleased
 from wws.names.resolve import OwnerChanged, PeerNotFound
 from wws.names.resolve import Resolved as ResolvedTarget
 from wws.names.uri import AddressTarget, NameTarget, PeerTarget, Target, TargetError, parse_target
+from wws.nat.punch_events import Result
 from wws.rpc import api
 from wws.runtime.connection import Connection
 from wws.runtime.names_driver import HeldName
@@ -22,6 +23,8 @@ from wws.runtime.node import Node
 
 PING_GAP = 0.2
 """Seconds between two pings of one report."""
+PUNCH_PATIENCE = 6.0
+"""Seconds that a ping waits for a hole punch under way to end, before its last round trip."""
 MAX_MEASURED = 32
 """Connections whose round trip is measured for one list of peers; the keep-alive measures the rest."""
 MEASURE_TIMEOUT = 1.0
@@ -73,11 +76,20 @@ class NodeFace:
             lan_only=view.lan_only,
             joined=node.is_joined(),
             join=self._progress(),
-            reachability=self._reachability(),
+            reachability=node.nat.reachability.reachability,
+            nat=node.nat.reachability.nat,
+            relays=self._relays(),
+            external=tuple(
+                api.ExternalAddress(str(one.address.without_peer()), one.verdict, one.source)
+                for one in node.nat.reachability.addresses
+            ),
+            port_mapping=self._port_mapping(),
+            relay_service=self._relay_service(),
+            hole_punching=self._hole_punching(),
             addresses=tuple(map(str, node.addresses)),
             listen=tuple(map(str, node.host.listen_addresses)),
             peers=node.host.table.peer_count,
-            connections=api.ConnectionCounts(len(node.host.table), 0),
+            connections=self._connections(),
             names=tuple(map(_leased, held)),
             swarm_size=self._swarm_size(),
             uptime_s=round(node.clock.monotonic() - node.started_at, 3),
@@ -95,7 +107,8 @@ class NodeFace:
         return api.NetworkStats(
             swarm_size=self._swarm_size(),
             peers=node.host.table.peer_count,
-            connections=api.ConnectionCounts(len(node.host.table), 0),
+            connections=self._connections(),
+            relays=self._relays(),
             traffic=api.Traffic(node.host.received_bytes, node.host.sent_bytes),
             dht_mode="server" if node.dht.is_server else "client",
             routing_table=len(kademlia.routing),
@@ -124,29 +137,37 @@ class NodeFace:
         return api.Connected(
             peer_id=str(connection.peer_id),
             addr=str(connection.remote_address),
-            path="direct",
+            path=_path(connection),
             already=already,
         )
 
     async def ping(self, target: str, count: int) -> api.PingReport:
         connection = await self._connect(self._parse(target))
+        peer = connection.peer_id
         replies: list[api.PingReply] = []
         for seq in range(1, count + 1):
             if seq > 1:
                 await asyncio.sleep(PING_GAP)
-            try:
-                elapsed = await self._node.ping.ping(connection)
-            except WwsError as error:
-                replies.append(api.PingReply(seq, None, None, reason=str(error)))
-            else:
-                replies.append(api.PingReply(seq, round(elapsed * 1000, 3), "direct"))
+            if seq == count and self._node.host.connection_to(peer, direct=True) is None:
+                await self._node.nat.puncher.wait_settled(peer, PUNCH_PATIENCE)
+            # Which way it goes is decided for each anew: a hole may have been punched meanwhile.
+            replies.append(await self._ping_once(seq, self._node.host.connection_to(peer) or connection))
         return api.PingReport(
             target=target,
-            peer_id=str(connection.peer_id),
+            peer_id=str(peer),
             sent=count,
             received=sum(reply.rtt_ms is not None for reply in replies),
             replies=tuple(replies),
         )
+
+    async def _ping_once(self, seq: int, connection: Connection) -> api.PingReply:
+        path, relay = _path(connection), _relay(connection)
+        try:
+            elapsed = await self._node.ping.ping(connection)
+        except WwsError as error:
+            return api.PingReply(seq, None, None, reason=str(error))
+        why = self._node.nat.puncher.why_not_direct(connection.peer_id) if path == "relay" else None
+        return api.PingReply(seq, round(elapsed * 1000, 3), path, relay, why)
 
     async def register_name(self, name: str) -> api.NameRegistered:
         target = self._name(name)
@@ -253,6 +274,7 @@ class NodeFace:
         addresses = node.host.peers.addresses(target.peer_id)
         connection = node.host.connection_to(target.peer_id)
         if not addresses and connection is not None and connection.outbound:
+            # Where it was reached is where it can be reached.
             addresses = (connection.remote_address,)
         if not addresses:
             found: FindDone = await node.dht.find(target.peer_id)
@@ -306,17 +328,46 @@ class NodeFace:
             clock_skew_s=self._node.clock_check.skew,
         )
 
-    def _reachability(self) -> api.Reachability:
-        def is_public(text_scope: Scope | None) -> bool:
-            return text_scope is None or text_scope is Scope.PUBLIC
+    def _connections(self) -> api.ConnectionCounts:
+        table = self._node.host.table
+        return api.ConnectionCounts(direct=len(table) - table.circuits, relayed=table.circuits)
 
-        try:
-            scopes = [scope_of(address) for address in self._node.addresses]
-        except ParseError:
-            return "unknown"
-        if not scopes:
-            return "unknown"
-        return "public" if any(map(is_public, scopes)) else "private"
+    def _relays(self) -> tuple[api.Relay, ...]:
+        return tuple(
+            api.Relay(str(held.relay), str(held.addresses[0]), held.expires_at)
+            for held in self._node.nat.relay_client.reservations
+            if held.addresses
+        )
+
+    def _port_mapping(self) -> str:
+        mapper = self._node.nat.port_mapper
+        return "off" if mapper is None else mapper.state.replace(" ", "_")
+
+    def _relay_service(self) -> api.RelayService | None:
+        server = self._node.nat.relay_server
+        if server is None or not server.is_on:
+            return None
+        return api.RelayService(
+            reservations=server.reservations,
+            circuits=server.circuits,
+            bytes_today=server.bytes_today,
+            bytes_per_day=server.budget or None,
+            resets_in_s=server.seconds_to_reset,
+        )
+
+    def _hole_punching(self) -> api.HolePunching | None:
+        puncher = self._node.nat.puncher
+        if not puncher.is_active:
+            return None
+        results: Counter[str] = Counter()
+        for (_, _, result), count in puncher.outcomes.items():
+            results[result] += count
+        first = results[Result.REVERSED] + results[Result.FIRST]
+        succeeded = first + results[Result.SECOND] + results[Result.LATER]
+        failed = results[Result.FAILED] + results[Result.NO_ADDRESS] + results[Result.NO_SYNC]
+        return api.HolePunching(
+            attempted=succeeded + failed, succeeded=succeeded, failed=failed, first_attempt=first
+        )
 
     def _swarm_size(self) -> api.SwarmSize:
         size = self._node.dht.machine.swarm_size(self._node.clock.monotonic())
@@ -325,6 +376,14 @@ class NodeFace:
     def _state_bytes(self) -> int:
         folder = self._node.preparation.node.state
         return sum(entry.stat().st_size for entry in folder.iterdir() if entry.is_file())
+
+
+def _path(connection: Connection) -> api.Path:
+    return "relay" if connection.is_limited else "direct"
+
+
+def _relay(connection: Connection) -> str | None:
+    return None if connection.circuit is None else str(connection.circuit.relay)
 
 
 def _peer_of(target: Target) -> PeerId | None:
@@ -349,9 +408,10 @@ def _peer(connection: Connection, measured: float | None) -> api.PeerConnection:
     return api.PeerConnection(
         peer_id=str(connection.peer_id),
         addr=str(connection.remote_address),
-        transport="tcp",
+        transport=connection.transport,
         direction="out" if connection.outbound else "in",
-        path="direct",
+        path=_path(connection),
+        relay=_relay(connection),
         rtt_ms=None if rtt is None else round(rtt * 1000, 3),
         agent=said.agent_version if said is not None else None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from wws.runtime.metrics import Metrics
+from wws.runtime.nat_metrics import NatMetrics
 from wws.runtime.node import Node
 
 
@@ -22,11 +23,16 @@ class NodeMetrics:
         follow(self.metrics.dht_providers, lambda: len(node.dht.machine.providers))
         follow(self.metrics.dht_routing_peers, lambda: len(node.dht.machine.routing))
         follow(self.metrics.names_held, lambda: sum(held.state == "held" for held in node.names.names))
+        if (relay := node.nat.relay_server) is not None:
+            follow(self.metrics.relay_reservations, lambda: relay.reservations)
+            follow(self.metrics.relay_circuits, lambda: relay.circuits)
+        self._nat = NatMetrics(self.metrics.registry, node.nat, lambda: node.host.table.circuits)
         follow(self.metrics.swarm_size, lambda: node.dht.machine.swarm_size(node.clock.monotonic()).count)
 
     def render(self) -> bytes:
         """The text that Prometheus reads, with everything counted up to now."""
         node, metrics = self._node, self.metrics
+        self._nat.collect()
         for (protocol, reason), count in node.refusals().items():
             if new := self._new(("refused", protocol, reason), count):
                 metrics.refused(protocol, reason, new)

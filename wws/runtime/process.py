@@ -158,7 +158,10 @@ class Process:
                 "Peers": status.peers,
                 "Swarm size": f"about {status.swarm_size.estimate}",
                 "Names": [name.name for name in status.names],
+                "Reachable": status.reachability,
+                "NAT": status.nat,
                 "Announced addresses": status.addresses,
+                "Relays": [relay.peer_id for relay in status.relays],
                 "Version": status.version,
             }
 

@@ -8,6 +8,7 @@ ever saves time or remembers a floor, it is never worth a node that does not sta
     state/<node>/port         {"schema", "port"}
     state/<node>/peers.json   as `wws.discovery.peer_cache` writes it
     state/<node>/leases.json  as `wws.runtime.names_driver` writes it
+    state/<node>/relay.json   as `wws.relay.budget` writes it
     known_names.json          as `wws.names.pins` writes it
     networks/<name>.state     as `wws.discovery.bundle_state` writes it
     networks/<name>.json      the network file as it was signed: canonical JSON, no schema of ours
