@@ -10,21 +10,33 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tests.lab.namespaces import Namespace
 from tests.net.mesh_node import MeshNode
-from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.identity.peer_id import PeerId
 from wws.nat.dcutr import NatKind
 from wws.relay.server import RelayConfig
 from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.hole_punching import HolePuncher, HolePuncherConfig
+from wws.runtime.host import Host
+from wws.runtime.quic_transport import QuicTransport
 from wws.runtime.relay_client import RelayClient, RelayClientConfig
 from wws.runtime.relay_server import RelayServer, RelayServerConfig
 
 T = TypeVar("T")
 PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class How:
+    """How alice and bob are set up."""
+
+    config: HolePuncherConfig = field(default_factory=HolePuncherConfig)
+    transports: tuple[Transport, ...] = ("quic-v1", "tcp")
+    """What they listen on; over the first of them they are connected to the relay, which sees them there."""
 
 
 class Inside:
@@ -80,19 +92,18 @@ class LabRelay:
 
     def __init__(self, inside: Inside, address: str) -> None:
         self._inside = inside
-        self.address = inside.call(self._start(address))
+        self.addresses = inside.call(self._start(address))
 
-    async def _start(self, address: str) -> Multiaddr:
+    async def _start(self, address: str) -> tuple[Multiaddr, ...]:
         self.mesh = MeshNode("relay")
-        await self.mesh.host.start()
-        await self.mesh.host.listen(Multiaddr.of(address, 9000))
         host = self.mesh.host
+        await _listen(host, address, 9000, ("tcp", "quic-v1"))
         network = self.mesh.dht._network
         self.server = RelayServer(
             host, lambda: tuple(host.listen_addresses), RelayServerConfig(RelayConfig()), network
         )
         self.server.enable(True)
-        return self.mesh.address
+        return tuple(address.with_peer(self.mesh.peer_id) for address in host.listen_addresses)
 
     def close(self) -> None:
         self._inside.call(self._close())
@@ -106,12 +117,12 @@ class Puncher:
     """A node somewhere, connected to the relay."""
 
     def __init__(
-        self, label: str, inside: Inside, relay: Multiaddr, nat: NatKind, config: HolePuncherConfig
+        self, label: str, inside: Inside, relay: tuple[Multiaddr, ...], nat: NatKind, how: How
     ) -> None:
         self._inside = inside
-        inside.call(self._start(label, relay, nat, config))
+        inside.call(self._start(label, relay, nat, how))
 
-    async def _start(self, label: str, relay: Multiaddr, nat: NatKind, config: HolePuncherConfig) -> None:
+    async def _start(self, label: str, relay: tuple[Multiaddr, ...], nat: NatKind, how: How) -> None:
         self.mesh = MeshNode(label)
         self.mesh.identify._announced = lambda: ()
         rng = random.Random(label)
@@ -121,11 +132,11 @@ class Puncher:
         )
         Circuits(host, self.mesh.dialer, CircuitsConfig(), accepts_from=self.client.holds_reservation_at)
         self.place = Place(self.mesh, nat)
-        self.puncher = HolePuncher(host, self.mesh.dialer, self.place, config, rng)
-        await host.start()
-        await host.listen(Multiaddr.parse("/ip4/0.0.0.0/tcp/0"))
-        assert relay.peer_id is not None
-        connection = await self.mesh.dialer.connect(relay.peer_id, [relay], any_scope=True)
+        self.puncher = HolePuncher(host, self.mesh.dialer, self.place, how.config, rng)
+        await _listen(host, "0.0.0.0", 0, how.transports)
+        [way] = [address for address in relay if address.transport == how.transports[0]]
+        assert way.peer_id is not None
+        connection = await self.mesh.dialer.connect_at(way.peer_id, way, PATIENCE)
         assert await connection.wait_identified() is not None
 
     def reserve(self) -> Multiaddr:
@@ -164,6 +175,14 @@ class Puncher:
         await _close(self.mesh)
 
 
+async def _listen(host: Host, ip: str, port: int, transports: tuple[Transport, ...]) -> None:
+    if "quic-v1" in transports:
+        host.quic = QuicTransport(host, host.identity)
+    await host.start()
+    for transport in transports:
+        await host.listen(Multiaddr.of(ip, port, transport))
+
+
 async def _close(mesh: MeshNode) -> None:
     await mesh.dht.close()
     await mesh.dialer.close()
@@ -175,7 +194,7 @@ def punchers(
     relay: tuple[Namespace, str],
     alice: tuple[Namespace, NatKind],
     bob: tuple[Namespace, NatKind],
-    config: HolePuncherConfig = HolePuncherConfig(),  # noqa: B008 - frozen
+    how: How = How(),
 ) -> Iterator[tuple[Puncher, Puncher]]:
     """Alice and bob, both connected to the relay."""
     with contextlib.ExitStack() as stack:
@@ -183,7 +202,7 @@ def punchers(
         stack.callback(server.close)
         made = []
         for label, (namespace, nat) in (("alice", alice), ("bob", bob)):
-            one = Puncher(label, stack.enter_context(Inside(namespace)), server.address, nat, config)
+            one = Puncher(label, stack.enter_context(Inside(namespace)), server.addresses, nat, how)
             stack.callback(one.close)
             made.append(one)
         yield made[0], made[1]

@@ -8,7 +8,8 @@ import pytest
 from tests.lab.internet import Internet
 from tests.lab.namespaces import Namespace
 from tests.lab.nat import Kind, Router
-from tests.lab.punching import punchers
+from tests.lab.punching import How, punchers
+from wws.addresses.multiaddr import Transport
 from wws.nat.dcutr import NatKind
 from wws.nat.punching import HolePunchConfig
 from wws.runtime.hole_punching import HolePuncherConfig
@@ -27,7 +28,7 @@ HOPELESS = {
     (Kind.SYMMETRIC, Kind.PORT_RESTRICTED),
     (Kind.SYMMETRIC, Kind.SYMMETRIC),
 }
-HURRIED = HolePuncherConfig(punch=HolePunchConfig(punch_timeout=1.0))
+HURRIED = How(HolePuncherConfig(punch=HolePunchConfig(punch_timeout=1.0)))
 
 
 @pytest.fixture
@@ -41,19 +42,20 @@ def relay(internet: Internet) -> tuple[Namespace, str]:
     return internet.host("relay", RELAY).namespace, RELAY
 
 
+@pytest.mark.parametrize("transport", ["quic-v1", "tcp"])
 @pytest.mark.parametrize(
     ("alices", "bobs"),
     [pair for pair in product(Kind, Kind) if pair not in HOPELESS],
     ids=lambda kind: kind.value,
 )
 def test_every_pair_that_can_is_direct_at_the_first_attempt(
-    internet: Internet, relay: tuple[Namespace, str], alices: Kind, bobs: Kind
+    internet: Internet, relay: tuple[Namespace, str], alices: Kind, bobs: Kind, transport: Transport
 ) -> None:
     alice_at = Router(internet, "home-a", alices, "198.18.1.2").host("alice"), MAPPING[alices]
     bob_at = Router(internet, "home-b", bobs, "198.18.2.2").host("bob"), MAPPING[bobs]
-    with punchers(relay, alice_at, bob_at) as (alice, bob):
+    with punchers(relay, alice_at, bob_at, How(transports=(transport,))) as (alice, bob):
         path, why_not = alice.reach(bob.reserve())
-        assert path != "relay", why_not
+        assert path == transport, why_not
         assert alice.puncher.outcomes == {("receiver", path, "first_attempt"): 1}
         assert bob.puncher.outcomes == {("initiator", path, "first_attempt"): 1}
 

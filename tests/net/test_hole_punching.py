@@ -20,6 +20,7 @@ from wws.nat.punching import HolePunchConfig, Role, State
 from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.connection import Connection
 from wws.runtime.hole_punching import HolePuncher, HolePuncherConfig
+from wws.runtime.quic_transport import QuicTransport
 from wws.runtime.relay_client import RelayClient, RelayClientConfig
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.multistream import ProtocolNotSupported
@@ -137,6 +138,30 @@ async def test_a_circuit_becomes_a_direct_connection_over_tcp() -> None:
         await until(lambda: circuit.is_closed)
         assert alice.puncher.under_way == bob.puncher.under_way == 0
         await until(lambda: not alice.puncher._sides and not bob.puncher._sides)
+
+
+async def test_a_circuit_becomes_a_direct_connection_over_quic() -> None:
+    async with (
+        RelayNode.run("relay") as relay,
+        Member.run("alice") as alice,
+        Member.run("bob") as bob,
+    ):
+        await bob.reserve(relay)
+        await alice.mesh.join(relay.mesh)
+        for member in (alice, bob):
+            host = member.mesh.host
+            hide(member)
+            member.place.seen = ()
+            host.quic = QuicTransport(host, host.identity)
+            await host.listen(Multiaddr.parse("/ip4/127.0.0.1/udp/0/quic-v1"))
+        await alice.dial_relayed(bob)
+        await until(lambda: bool(bob.puncher.outcomes) and bool(alice.puncher.outcomes))
+        assert bob.puncher.outcomes == {("initiator", "quic-v1", "first_attempt"): 1}
+        assert alice.puncher.outcomes == {("receiver", "quic-v1", "first_attempt"): 1}
+        direct = alice.direct(bob)
+        assert direct is not None
+        assert direct.outbound  # who dialled the circuit is the client
+        assert await alice.mesh.ping.ping(direct) >= 0
 
 
 async def test_a_stream_on_the_circuit_goes_on_until_it_is_done() -> None:

@@ -217,8 +217,7 @@ class Initiator(HolePunching):
         return close
 
     def _failed(self, now: float, here: Here) -> list[Command]:
-        hopeless = here.nat == self._peer_nat == "address_dependent"
-        if self._attempt < self._config.attempts and not hopeless:
+        if self._attempt < self._config.attempts and not self._is_hopeless(here):
             return self._next_attempt(now, here)
         if self.state is State.CONNECTING:
             return self._give_up(f"{self._attempt} attempts failed: the peer does not answer", now)

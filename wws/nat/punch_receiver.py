@@ -87,7 +87,7 @@ class Receiver(HolePunching):
                 return [*over, Report(Result.NO_SYNC)]
             case State.PUNCHING:
                 over = self._round_over(self._why_failed(here), now)
-                if self._punches < self._config.attempts:
+                if self._punches < self._config.attempts and not self._is_hopeless(here):
                     return over
                 self._move(State.IDLE, None)
                 return [*over, Report(Result.FAILED)]

@@ -157,6 +157,10 @@ class HolePunching:
     def _refused(self) -> list[Command]:
         return [CountRefusal("target_refused")] * self._targets.refused
 
+    def _is_hopeless(self, here: Here) -> bool:
+        """Whether no further attempt can be better: neither side can know a port of the other."""
+        return here.nat == self._peer_nat == "address_dependent" and not self._targets.private
+
     def _why_failed(self, here: Here) -> str:
         """Why no packet came through, as far as can be known here."""
         ours, theirs = here.nat == "address_dependent", self._peer_nat == "address_dependent"

@@ -19,7 +19,7 @@ from wws.runtime.host import Host
 class PunchDialsConfig:
     stagger: float = 0.1
     """Seconds between two plain dials to one peer: the first that is through saves the others."""
-    server_delay: float = 0.02
+    server_delay: float = 0.005
     """Seconds by which the side that waits for the other's first word dials later. Where nothing keeps SYNs
     out, the other's then comes to our listener; had ours come to that of the other, both would wait."""
     server_patience: float = 2.5

@@ -486,6 +486,16 @@ def test_after_three_rounds_alice_settles_at_once_and_a_fourth_begins_anew() -> 
     assert alice(DirectEstablished("tcp"), 60.2) == [Stop(), Report(Result.FIRST, "tcp")]
 
 
+def test_between_two_nats_that_map_by_destination_alice_waits_for_no_second_round() -> None:
+    alice = Alice()
+    alice.here = replace(AT_ALICE, nat="address_dependent")
+    alice(ExchangeOpened(1), 0.0)
+    alice(MessageReceived(1, replace(FOR_BOB, nat="address_dependent")), 0.0)
+    alice(MessageReceived(1, SYNC), 0.0)
+    assert alice.timer()[1] == [Stop(), Report(Result.FAILED)]
+    assert alice.machine.reason == "both NATs map ports by destination (address-dependent)"
+
+
 def test_between_two_nats_that_map_by_destination_one_attempt_is_enough() -> None:
     bob = Bob()
     bob.here = replace(AT_BOB, nat="address_dependent")
