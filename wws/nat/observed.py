@@ -96,6 +96,8 @@ class External:
     """Distinct parties that name it."""
     seen_at: float
     """When it was last named."""
+    is_live: bool
+    """Whether on a connection that is open: so long a NAT keeps the mapping."""
 
 
 _Key: TypeAlias = tuple[PeerId, Way, bool, int]
@@ -199,12 +201,21 @@ class ObservedAddresses:
             for word in words:
                 by_address.setdefault(word.observation.seen, []).append(word)
             found += [
-                External(address, weight_of(word.observation for word in named), named[-1].at)
+                External(
+                    address,
+                    weight_of(word.observation for word in named),
+                    named[-1].at,
+                    any(word.ended_at is None for word in named),
+                )
                 for address, named in by_address.items()
                 if scope is None or scope_of_ip(address.host) >= scope
             ]
         found = [external for external in found if external.weight >= wanted]
         return tuple(sorted(found, key=lambda external: (-external.weight, -external.seen_at)))
+
+    def is_agreed(self, external: External) -> bool:
+        """Whether enough parties name it to be believed."""
+        return external.weight >= self._config.agreement
 
     def public_ips(self) -> frozenset[str]:
         """Our IPs of public scope that enough parties agree on, whatever ports they see."""

@@ -1,12 +1,14 @@
 """Identify on every connection, and identify push when we change (libp2p "identify").
 
 Both sides ask as soon as a connection is established. What a peer says goes to its connection and to the
-peer store, its addresses from the signed record when there is one that verifies.
+peer store, its addresses from the signed record when there is one that verifies. Peers that show the same
+public address as we also tell each other their private ones, outside the record (`wws.mesh.same_lan`).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,8 +22,10 @@ from wws.mesh.admission import Bucket
 from wws.mesh.envelope import seal
 from wws.mesh.identify import Identification
 from wws.mesh.reach import reaches
+from wws.mesh.same_lan import private_addresses, same_lan_addresses
 from wws.runtime.connection import Connection
 from wws.runtime.host import Host
+from wws.runtime.own_addresses import expand
 from wws.runtime.streams import Stream
 
 
@@ -37,6 +41,10 @@ class IdentifyConfig:
     """Pushes of one peer that are read at once; each costs us a signature check, and makes others think."""
     pushes_per_second: float = 0.5
     """Pushes of one peer that are read in the long run; further ones are refused."""
+    tell_private: bool = True
+    """Tell peers at our own public address our private addresses. Off with `relay_only`."""
+    max_neighbours: int = 256
+    """Peers at our own public address whose private addresses are remembered, those heard last."""
 
 
 class IdentifyService:
@@ -48,6 +56,9 @@ class IdentifyService:
         self._host = host
         self._config = config
         self._announced = announced
+        self.public_ips: Callable[[], frozenset[str]] = frozenset
+        """At which IPs others see us; set by whoever knows (`wws.runtime.reachability`)."""
+        self._neighbours: OrderedDict[PeerId, tuple[Multiaddr, ...]] = OrderedDict()
         self._extra_protocols: tuple[str, ...] = ()
         self._said: Identification | None = None
         self._said_bytes = b""
@@ -62,6 +73,19 @@ class IdentifyService:
     def set_network(self, protocol: str | None) -> None:
         """Advertise the network's `/wws/net/…` protocol, or none (an ad hoc network)."""
         self._extra_protocols = () if protocol is None else (protocol,)
+
+    @property
+    def network(self) -> str | None:
+        """The `/wws/net/…` protocol that we advertise."""
+        return next(iter(self._extra_protocols), None)
+
+    def answer_for(self, host: Host) -> None:
+        """Let another host of this node, such as a probe of its NAT, answer in the same words."""
+        host.serve(identify.PROTOCOL, self._answer)
+
+    def neighbour_addresses(self, peer: PeerId) -> tuple[Multiaddr, ...]:
+        """Private addresses at which a peer behind our own public address is worth dialling."""
+        return self._neighbours.get(peer, ())
 
     def ours(self, connection: Connection) -> bytes:
         """What we say of ourselves on a connection: one length-prefixed message."""
@@ -79,7 +103,10 @@ class IdentifyService:
             )
             self._said_bytes = self._said.message()
         here = Identification(
-            observed=connection.remote_address.without_peer(), clock=self._host.clock.unix()
+            # Over a circuit nobody sees an address of the peer.
+            observed=None if connection.is_limited else connection.remote_address.without_peer(),
+            addresses=self._for_neighbours() if self._is_neighbour(connection) else None,
+            clock=self._host.clock.unix(),
         )
         return varint.frame(self._said_bytes + here.message())
 
@@ -112,13 +139,17 @@ class IdentifyService:
     def _ask_soon(self, connection: Connection) -> None:
         self._host.spawn(self._ask(connection), "identify")
 
+    async def ask(self, connection: Connection) -> Identification:
+        """What the peer says of itself, and learn nothing from it. Raises `WwsError`, `TimeoutError`."""
+        async with asyncio.timeout(self._config.timeout):
+            async with connection.open_stream(identify.PROTOCOL) as stream:
+                stream.close_write()
+                return identify.parse(await stream.read_to_end(identify.MAX_BYTES), connection.peer_id)
+
     async def _ask(self, connection: Connection) -> None:
         said: Identification | None = None
         try:
-            async with asyncio.timeout(self._config.timeout):
-                async with connection.open_stream(identify.PROTOCOL) as stream:
-                    stream.close_write()
-                    said = identify.parse(await stream.read_to_end(identify.MAX_BYTES), connection.peer_id)
+            said = await self.ask(connection)
         except WwsError as error:
             self._host.count_refusal(identify.PROTOCOL, error.code)
         except TimeoutError:
@@ -161,5 +192,25 @@ class IdentifyService:
         self._host.peers.identified(connection.peer_id, replace(said, record=None, observed=None))
         if useful:
             self._host.peers.learn(connection.peer_id, useful)
+        self._learn_private(connection, said)
         for listener in self._host.listeners.peer_identified:
             listener(connection)
+
+    def _is_neighbour(self, connection: Connection) -> bool:
+        return not connection.is_limited and connection.remote_ip in self.public_ips()
+
+    def _for_neighbours(self) -> tuple[Multiaddr, ...]:
+        return private_addresses(expand(self._host.listen_addresses)) if self._config.tell_private else ()
+
+    def _learn_private(self, connection: Connection, said: Identification) -> None:
+        """Of a peer at our own public address: what it said outside its record, and to nobody else."""
+        if not self._is_neighbour(connection):
+            return
+        peer = connection.peer_id
+        near = same_lan_addresses(peer, said.addresses or (), (connection.remote_ip,), self.public_ips())
+        if near:
+            self._neighbours.pop(peer, None)
+            self._neighbours[peer] = near
+            while len(self._neighbours) > self._config.max_neighbours:
+                self._neighbours.popitem(last=False)
+            self._host.peers.learn(peer, near)

@@ -6,6 +6,7 @@ the scope of a public mesh; then nothing is announced, and the node only asks th
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Sequence
 
 import ifaddr
@@ -17,7 +18,9 @@ from wws.identity.peer_id import PeerId
 from wws.mesh.reach import reaches
 
 MAX_ANNOUNCED = 16
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+_ELSEWHERE = {False: "192.0.2.1", True: "2001:db8::1"}
+"""Addresses that are nobody's: only the way to them is asked for."""
 
 
 def announced(
@@ -42,7 +45,7 @@ def expand(listening: Iterable[Multiaddr]) -> list[Multiaddr]:
     """The addresses under which the sockets can be reached from somewhere, wildcards written out."""
     result: list[Multiaddr] = []
     for address in listening:
-        if address.host in _WILDCARDS:
+        if address.host in WILDCARDS:
             result += [address.with_host(ip) for ip in interface_addresses(address.host_kind == "ip6")]
         else:
             result.append(address)
@@ -59,6 +62,19 @@ def interface_addresses(ipv6: bool) -> list[str]:
             if ip.is_IPv6 == ipv6 and not (ipv6 and scope_of_ip(text) is Scope.LINK):
                 found.append(text)
     return found
+
+
+def source_address(ipv6: bool) -> str | None:
+    """The address of ours that a packet into the world would bear; `None` without a way there.
+
+    Connecting a UDP socket asks the kernel for the route and sends nothing.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect((_ELSEWHERE[ipv6], 9))
+            return str(sock.getsockname()[0]).partition("%")[0]
+    except OSError:
+        return None
 
 
 def _scope(address: Multiaddr) -> Scope | None:
