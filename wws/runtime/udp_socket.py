@@ -220,3 +220,13 @@ def _segment_size(control: list[tuple[int, int, bytes]]) -> int:
         if level == socket.IPPROTO_UDP and kind == _UDP_GRO and len(value) >= 4:
             return max(1, int.from_bytes(value[:4], sys.byteorder))
     return 65_536
+
+
+def free_udp_port(host: str, port: int) -> int:
+    """`port`, or with 0 any, that a UDP socket can be bound to now. Raises `OSError` when it cannot."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        if probe.family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind((host, port))
+        bound: int = probe.getsockname()[1]
+        return bound
