@@ -32,7 +32,7 @@ from wws.nat.autonat_v2 import (
 from wws.nat.dial_back_rules import DialBackConfig
 from wws.runtime.autonat_server import AutonatServer, AutonatServerConfig
 from wws.runtime.clock import SystemClock
-from wws.runtime.connection import Circuit, Connection
+from wws.runtime.connection import Circuit, Connection, ConnectionLost
 from wws.runtime.host import Host, HostConfig
 from wws.runtime.quic_transport import QuicTransport
 from wws.runtime.streams import Stream, StreamReset
@@ -95,7 +95,9 @@ async def server(config: AutonatServerConfig = CONFIG) -> AsyncIterator[Server]:
 class Mailbox:
     """What arrives at a peer's dial-back protocol."""
 
-    def __init__(self, mesh: MeshNode, answer: bytes | None = DialBackResponse().encode()) -> None:
+    def __init__(
+        self, mesh: MeshNode, answer: bytes | None = varint.frame(DialBackResponse().encode())
+    ) -> None:
         self.nonces: list[int] = []
         self.connections: list[Connection] = []
         self._answer = answer
@@ -108,7 +110,7 @@ class Mailbox:
         self.nonces.append(DialBack.parse(frame).nonce)
         if self._answer is None:
             return  # the host resets what is left open
-        await stream.write_frame(self._answer)
+        await stream.write(self._answer)
         await stream.finish()
 
 
@@ -255,8 +257,28 @@ async def test_who_listens_and_says_nothing_is_a_dial_error() -> None:
             assert await ask(connection, silent) == NOT_REACHED
 
 
-@pytest.mark.parametrize("answer", [None, bytes.fromhex("0801"), b"\xff" * 10, bytes(100)])
-async def test_a_nonce_that_is_not_confirmed_is_a_dial_back_error(answer: bytes | None) -> None:
+async def test_a_peer_that_resets_the_stream_of_the_nonce_has_taken_it() -> None:
+    """go always does, and over QUIC its answer is lost by it."""
+    async with server() as bob, node("alice") as alice:
+        inbox = Mailbox(alice, None)
+        connection = await alice.join(bob.mesh)
+        assert await ask(connection, at(alice)) == REACHED
+        assert inbox.nonces == [NONCE]
+
+
+async def test_a_peer_that_closes_the_connection_of_the_nonce_has_not() -> None:
+    async with server() as bob, node("alice") as alice:
+
+        async def hang_up(stream: Stream) -> None:
+            stream.connection.abort(ConnectionLost("enough"))
+
+        alice.host.serve(autonat_v2.DIAL_BACK_PROTOCOL, hang_up)
+        connection = await alice.join(bob.mesh)
+        assert await ask(connection, at(alice)) == NOT_CALLED
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x02\x08\x01", b"\x0a" + b"\xff" * 10, b"\x64"])
+async def test_a_nonce_that_is_not_confirmed_is_a_dial_back_error(answer: bytes) -> None:
     async with server() as bob, node("alice") as alice:
         inbox = Mailbox(alice, answer)
         connection = await alice.join(bob.mesh)

@@ -50,7 +50,7 @@ from wws.runtime.connection import Connection
 from wws.runtime.dialer import Dialer, DialerConfig, DialFailed
 from wws.runtime.host import Host
 from wws.runtime.own_addresses import expand
-from wws.runtime.streams import Stream
+from wws.runtime.streams import Stream, StreamReset
 
 _UNTRIED = frozenset({"transport_unavailable", "self", "too_many", "no_port", "scope", "other_peer"})
 """Codes of addresses that the dialer left out: they say nothing about the peer."""
@@ -183,14 +183,20 @@ class AutonatServer:
         return request.handle(Called(delivered), clock.monotonic())
 
     async def _call(self, back: Connection, call: Call) -> bool:
-        """Hand the nonce over; whether the peer has confirmed it."""
+        """Hand the nonce over; whether the peer has taken it."""
         delivered = False
         with suppress(WwsError, TimeoutError):
             async with asyncio.timeout(self._config.call_timeout):
                 async with back.open_stream(autonat_v2.DIAL_BACK_PROTOCOL) as stream:
+                    await stream.agreed()
                     await stream.write_frame(DialBack(call.nonce).encode())
                     stream.close_write()
-                    answer = await stream.read_frame(autonat_v2.MAX_DIAL_BACK_BYTES)
+                    try:
+                        answer = await stream.read_frame(autonat_v2.MAX_DIAL_BACK_BYTES)
+                    except StreamReset:
+                        # go resets the stream of every nonce that it takes; over QUIC this drops its answer.
+                        delivered = not back.is_closed
+                        raise
                     if answer is not None:
                         DialBackResponse.parse(answer)
                         delivered = True

@@ -151,6 +151,16 @@ class Stream:
             raise TooLarge(f"message of {length} bytes, at most {limit} are accepted")
         return await self.read_exactly(length)
 
+    async def agreed(self) -> None:
+        """Wait until the peer has agreed to the protocol, where it matters that it has before we send.
+
+        Raises `StreamReset`, `ProtocolNotSupported`.
+        """
+        while self._negotiator is not None:
+            await self._wait_writer()
+        if self._error is not None:
+            raise self._error
+
     async def write(self, data: bytes | memoryview) -> None:
         """Send all of `data`; returns when it is within the peer's window and our socket's buffer.
 
