@@ -8,6 +8,7 @@ from tests.interop.ours import until
 from tests.net.mesh_node import MeshNode, node
 from wws.addresses.multiaddr import Multiaddr
 from wws.relay.circuit_table import CircuitConfig
+from wws.relay.reservations import ReservationConfig
 from wws.relay.server import RelayConfig
 from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.host import HostConfig
@@ -29,9 +30,16 @@ class RelayNode:
     @classmethod
     @contextlib.asynccontextmanager
     async def run(
-        cls, label: str, circuits: CircuitConfig | None = None, **parts: object
+        cls,
+        label: str,
+        circuits: CircuitConfig | None = None,
+        *,
+        reservations: ReservationConfig | None = None,
+        **parts: object,
     ) -> "AsyncIterator[RelayNode]":
-        config = RelayServerConfig(RelayConfig(circuits=circuits or CircuitConfig()))
+        config = RelayServerConfig(
+            RelayConfig(reservations or ReservationConfig(), circuits or CircuitConfig())
+        )
         async with node(label, **parts) as mesh:
             server = RelayServer(
                 mesh.host, lambda: tuple(mesh.host.listen_addresses), config, mesh.dht._network
