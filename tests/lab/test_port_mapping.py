@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests.interop.ours import until
 from tests.lab.miniupnpd import OUTSIDE, MappingRouter
-from tests.lab.namespaces import Namespace
+from tests.lab.threads import inside
 from tests.prerequisites import require
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
@@ -32,27 +31,6 @@ WATCHFUL = PortMappingConfig(check_interval=0.3, upnp_check_interval=0.3)
 @pytest.fixture(scope="module", autouse=True)
 def _prerequisites() -> None:
     require("miniupnpd")
-
-
-def inside(namespace: Namespace, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` on a loop of its own, in a thread that is in the namespace from beginning to end."""
-    failures: list[BaseException] = []
-
-    async def run() -> None:
-        await work()
-
-    def thread() -> None:
-        try:
-            with namespace.entered():
-                asyncio.run(run())
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failures.append(error)
-
-    running = threading.Thread(target=thread, name=namespace.label)
-    running.start()
-    running.join()
-    if failures:
-        raise failures[0]
 
 
 @contextlib.contextmanager
