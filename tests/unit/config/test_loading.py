@@ -82,7 +82,12 @@ def test_every_member_of_the_contract_has_its_default(file: Path):
 def test_a_bootstrap_node_has_other_defaults(file: Path):
     config = load(file, "[limits]\nconnections_per_prefix = 7\n", flags={"network.bootstrap_mode": True})
     assert config.network.max_peers == 10_000
-    assert config.network.listen == ("/ip4/0.0.0.0/tcp/9000", "/ip6/::/tcp/9000")
+    assert config.network.listen == (
+        "/ip4/0.0.0.0/tcp/9000",
+        "/ip4/0.0.0.0/udp/9000/quic-v1",
+        "/ip6/::/tcp/9000",
+        "/ip6/::/udp/9000/quic-v1",
+    )
     assert (config.limits.accepts_per_s, config.limits.accepts_per_s_per_prefix) == (1000.0, 100.0)
     assert config.limits.connections_per_prefix == 7
     assert config.sources["network.max_peers"] == "default (bootstrap mode)"
