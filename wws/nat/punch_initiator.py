@@ -148,10 +148,10 @@ class Initiator(HolePunching):
         self._targets = choose_targets(self._addresses, here, self._config.limits)
         dialable = (*self._targets.punched, *self._targets.private)
         if not dialable:
-            return [*self._refused(), *self._next_attempt(now, here)]
+            return self._next_attempt(now, here)
         until = now + self._config.reversal_timeout
         self._move(State.REVERSING, until)
-        return [*self._refused(), DialDirect(self._exchange, dialable, until)]
+        return [DialDirect(self._exchange, dialable, until)]
 
     def _next_attempt(self, now: float, here: Here) -> list[Command]:
         if not self._speaks:

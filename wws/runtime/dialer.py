@@ -59,7 +59,9 @@ class DialerConfig:
     reuse_port: bool = True
     """Dial TCP from the port that we listen at, so that the peer sees the outer address of our listener."""
     punch_gap: float = 0.05
-    """Seconds between two attempts of a TCP hole punch."""
+    """Seconds between the first two attempts of a TCP hole punch; each further gap is half as long again."""
+    punch_max_gap: float = 0.5
+    """The longest gap: the other side names the target, which may be somebody who never asked for SYNs."""
     punch_connect: float = 2.0
     """Seconds for one of them: the kernel repeats a lost SYN after one."""
 
@@ -168,6 +170,7 @@ class Dialer:
         """
         clock = self._host.clock
         last: WwsError = TimedOut("there was no time left to punch")
+        gap = self._config.punch_gap
         while (left := until - clock.monotonic()) > 0:
             connection = self._host.new_outbound(peer, initiator=initiator)
             try:
@@ -185,7 +188,8 @@ class Dialer:
             finally:
                 if not connection.is_established:
                     connection.abort(HandshakeFailed("this punch did not get through"))
-            await asyncio.sleep(self._config.punch_gap)
+            await asyncio.sleep(gap)
+            gap = min(gap * 1.5, self._config.punch_max_gap)
         raise last
 
     async def connect_tcp(

@@ -118,6 +118,7 @@ class HolePuncher:
         self._circuits: dict[tuple[PeerId, Role], dict[int, Connection]] = {}
         self._waiters: dict[PeerId, list[asyncio.Future[None]]] = {}
         self._place: Here | None = None
+        self._place_of: tuple[Scope, tuple[Multiaddr, ...]] | None = None
         self._place_until = 0.0
         if self.is_active:
             host.serve(PROTOCOL, self._answer)
@@ -221,7 +222,11 @@ class HolePuncher:
             self._tell_identity(side, connection)
 
     def _addresses_changed(self) -> None:
-        self._place = None
+        """Something is new about our reachability; only what others are told of it counts here."""
+        before, self._place = self._place, None
+        here = self._here()
+        if before is not None and (before.observed, before.nat) == (here.observed, here.nat):
+            return
         for side in list(self._sides.values()):
             self._feed(side, AddressesChanged())
 
@@ -413,7 +418,8 @@ class HolePuncher:
         """Our own place. Asked for with every datagram, so it is not worked out anew each time."""
         now = self._host.clock.monotonic()
         scope = Scope.PUBLIC if self._host.scope is None else self._host.scope
-        if self._place is not None and now < self._place_until and self._place.scope is scope:
+        known = (scope, tuple(self._host.listen_addresses))
+        if self._place is not None and now < self._place_until and self._place_of == known:
             return self._place
         listening = [address.without_peer() for address in expand(self._host.listen_addresses)]
         # An address of an interface that others can use as it is, such as one of IPv6, may have a firewall in
@@ -429,6 +435,7 @@ class HolePuncher:
             speaks_quic=any(address.transport == "quic-v1" for address in listening),
             listening=frozenset(listening),
         )
+        self._place_of = known
         self._place_until = now + self._config.place_lasts
         return self._place
 
