@@ -26,6 +26,7 @@ from wws.runtime.circuit_transport import CircuitTransport
 from wws.runtime.circuits import CircuitsConfig, RelayError
 from wws.runtime.connection import Circuit, Connection, HandshakeFailed
 from wws.runtime.dialer import DialFailed
+from wws.runtime.host import HostConfig
 from wws.runtime.socket_connection import SocketConnection
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.noise import PeerIdMismatch
@@ -225,6 +226,64 @@ async def test_what_keeps_a_circuit_from_being_opened() -> None:
         assert alice.circuits.outbound == 0
         assert alice.circuits.outcomes["out", "relay_no_reservation"] == 1
         assert alice.circuits.outcomes["out", "relay_limit"] == 1
+
+
+async def test_a_circuit_on_which_nothing_goes_is_closed() -> None:
+    async with (
+        RelayNode.run("carol") as carol,
+        Member.run("bob") as bob,
+        Member.run("alice", circuits=CircuitsConfig(idle_timeout=0.1)) as alice,
+    ):
+        await bob.reserve(carol)
+        connection = await alice.mesh.dial(bob.relayed_address)
+        async with connection.open_stream(ECHO) as stream:
+            await stream.write(b"!")
+            assert await stream.read_exactly(1) == b"!"
+            await asyncio.sleep(0.2)  # as long as there is a stream, nothing is too long
+            assert not connection.is_closed
+            stream.close_write()
+            assert await stream.read() == b""
+        await until(lambda: connection.is_closed and not carol.server.circuits)
+
+
+async def test_a_circuit_without_a_handshake_does_not_last() -> None:
+    """What the relay brings is held to the same time-out as a socket."""
+    config = HostConfig(phase_timeout=0.2)
+    async with RelayNode.run("carol") as carol, Member.run("bob", config) as bob:
+        await bob.reserve(carol)
+        relay = await carol.mesh.connection_with(bob.mesh.peer_id)
+        for _ in range(3):
+            stream = relay.open_stream(STOP_PROTOCOL)
+            request = StopMessage(StopType.CONNECT, peer=Identity.from_label("alice").peer_id)
+            await stream.write_frame(request.encode())
+            assert StopMessage.parse(await stream.read_frame(4096) or b"").status is Status.OK
+        assert bob.circuits.inbound == 3
+        await until(lambda: bob.circuits.inbound == 0)
+        assert bob.circuits.outcomes["in", "handshake_failed"] == 3
+        await until(lambda: not any(one.protocol == STOP_PROTOCOL for one in relay.streams.values()))
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (CircuitsConfig(max_inbound=2), "circuits_total"),
+        (CircuitsConfig(max_inbound_per_relay=2), "circuits_per_relay"),
+        (CircuitsConfig(max_inbound_per_source=2), "circuits_per_source"),
+    ],
+)
+async def test_a_relay_that_floods_us(config: CircuitsConfig, reason: str) -> None:
+    async with RelayNode.run("carol") as carol, Member.run("bob", circuits=config) as bob:
+        await bob.reserve(carol)
+        relay = await carol.mesh.connection_with(bob.mesh.peer_id)
+        request = StopMessage(StopType.CONNECT, peer=Identity.from_label("alice").peer_id).encode()
+        for _ in range(2):
+            stream = relay.open_stream(STOP_PROTOCOL)
+            await stream.write_frame(request)
+            assert StopMessage.parse(await stream.read_frame(4096) or b"").status is Status.OK
+        for _ in range(20):
+            assert await stop_asked(relay, request) is Status.RESOURCE_LIMIT_EXCEEDED
+        assert bob.circuits.inbound == 2
+        assert bob.mesh.host.refusals[STOP_PROTOCOL, reason] == 20
 
 
 async def test_our_own_bounds() -> None:

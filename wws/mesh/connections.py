@@ -178,6 +178,11 @@ class ConnectionTable:
             entry.streams = streams
             entry.last_useful = now
 
+    def idle_since(self, connection: int) -> float | None:
+        """Since when a connection carries no streams; `None` while it carries some, or is not here."""
+        entry = self._entries.get(connection)
+        return None if entry is None or entry.streams else entry.last_useful
+
     def retire(self, connection: int) -> None:
         """A connection that ends soon: any other of its kind with the peer comes before it."""
         entry = self._entries.get(connection)

@@ -53,6 +53,8 @@ class CircuitsConfig:
     """Seconds that a relay has to answer CONNECT: it asks the other peer before."""
     stop_timeout: float = 5.0
     """Seconds that a relay has to say what a stop stream is for."""
+    idle_timeout: float = 120.0
+    """Seconds without a stream after which we close a circuit that we opened: others may need its place."""
     retire_share: float = 0.75
     """The part of a circuit's bytes or seconds after which new streams go over a new circuit."""
     retire_margin: float = 30.0
@@ -322,16 +324,30 @@ class Circuits:
             clock=self._host.clock.monotonic,
             on_use=lambda: self._retire_if_spent(connection, circuit),
         )
-        timer: asyncio.TimerHandle | None = None
+        loop = asyncio.get_running_loop()
+        timers: dict[str, asyncio.TimerHandle] = {}
+
+        def close_if_idle() -> None:
+            now, idle_since = (
+                self._host.clock.monotonic(),
+                self._host.table.idle_since(connection.connection_id),
+            )
+            left = self._config.idle_timeout - (0.0 if idle_since is None else now - idle_since)
+            if left > 0:
+                timers["idle"] = loop.call_later(left, close_if_idle)
+            else:
+                connection.close("nothing goes over the circuit")
+
         if circuit.limit_seconds is not None:
             early = min(circuit.limit_seconds * (1 - self._config.retire_share), self._config.retire_margin)
-            delay = circuit.limit_seconds - early
-            timer = asyncio.get_running_loop().call_later(delay, self._retire, connection)
+            timers["end"] = loop.call_later(circuit.limit_seconds - early, self._retire, connection)
+        if connection.outbound:
+            close_if_idle()
         try:
             transport.start()
             await transport.run()
         finally:
-            if timer is not None:
+            for timer in timers.values():
                 timer.cancel()
 
     def _retire_if_spent(self, connection: SocketConnection, circuit: Circuit) -> None:

@@ -148,7 +148,7 @@ class RelayClient:
         if connection.is_limited or connection.identification is None:
             return
         if not self._may_relay(connection):
-            self._feed(CandidateLost(connection.peer_id))
+            self._lose(connection.peer_id)
             return
         round_trip = connection.machine.round_trip
         peer = connection.peer_id
@@ -167,10 +167,14 @@ class RelayClient:
     def _connection_closed(self, connection: Connection) -> None:
         peer = connection.peer_id
         if not connection.is_limited and self._host.connection_to(peer, direct=True) is None:
+            self._lose(peer)
+
+    def _lose(self, peer: PeerId) -> None:
+        if self._machine.state_of(peer) is not None:
             self._feed(CandidateLost(peer))
 
     def _pong(self, connection: Connection) -> None:
-        if not connection.is_limited:
+        if not connection.is_limited and self._machine.state_of(connection.peer_id) is not None:
             self._feed(Answered(connection.peer_id, connection.machine.round_trip))
 
     # The machine
