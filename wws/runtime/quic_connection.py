@@ -101,6 +101,11 @@ class QuicConnection(Connection):
         return Multiaddr.of(host.partition("%")[0], self.sock.port, "quic-v1")
 
     @property
+    def error(self) -> WwsError | None:
+        """Why this has ended; `None` while it has not."""
+        return self._error
+
+    @property
     def buffered(self) -> int:
         return self._quic.buffered_to_send
 

@@ -36,7 +36,7 @@ from wws.runtime.udp_socket import UdpSocket
 from wws.transport.quic.config import EndpointConfig, QuicConfig
 from wws.transport.quic.endpoint import Accept, Answer, Endpoint, ResetTokens, destination_id
 from wws.transport.quic.engine import Address, Credentials
-from wws.transport.quic.machine import QuicMachine
+from wws.transport.quic.machine import QuicHandshakeTimeout, QuicMachine
 from wws.transport.tls import make_certificate
 
 _PUNCH_LENGTH = 64
@@ -120,10 +120,13 @@ class QuicTransport:
                 connection.flush()
             async with asyncio.timeout(timeout):
                 await established
-        except TimeoutError:
-            error_of_time = TimedOut(f"no answer within {timeout:g} s")
-            connection.abort(error_of_time)
-            raise error_of_time from None
+        except (TimeoutError, QuicHandshakeTimeout):
+            connection.abort(TimedOut())
+            raise TimedOut(f"no answer within {timeout:g} s") from None
+        except HandshakeFailed:
+            if isinstance(connection.error, Unroutable):
+                raise connection.error from None
+            raise
         except asyncio.CancelledError:
             connection.abort(HandshakeFailed("another attempt was faster"))
             raise

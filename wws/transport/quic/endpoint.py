@@ -9,7 +9,7 @@
     an unknown id ────────► "I have lost the state", provably ours      RFC 9000, section 10.3
     anything else ────────► nothing
 
-No answer is larger than what it answers, and answers to strangers have a rate.
+No answer is larger than thrice what it answers, and answers to strangers have a rate.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _LONG: Final = 0x80
 _LONGEST_ID: Final = 20
 _SHORTEST_FIRST_ID: Final = 8
 _TOKEN_LENGTH: Final = 16
+_AMPLIFICATION: Final = 3
+"""How many bytes one of a stranger may get back (RFC 9000, section 8.1)."""
 _RESET_LENGTHS: Final = (21, 60)
 """Bytes of a stateless reset: fewer could be told from a packet, more are of no use."""
 
@@ -162,7 +164,7 @@ class Endpoint:
         return None
 
     def _answer(self, kind: str, answer: bytes, to: bytes, now: float) -> Answer | None:
-        if len(answer) > len(to):
+        if len(answer) > _AMPLIFICATION * len(to):
             return self._drop("amplification")
         config = self._config
         earned = (now - self._allowance_at) * config.stateless_per_second
