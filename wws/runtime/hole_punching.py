@@ -13,17 +13,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.scope import Scope
 from wws.errors import ParseError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
-from wws.mesh.reach import reaches
-from wws.nat.dcutr import MAX_FRAME, PROTOCOL, Here, HolePunch, NatKind, Type, is_private
+from wws.nat.dcutr import MAX_FRAME, PROTOCOL, HolePunch, Type
 from wws.nat.punch_budget import PunchBudget, PunchBudgetConfig
 from wws.nat.punch_events import (
     AddressesChanged,
@@ -54,29 +49,10 @@ from wws.nat.punching import HolePunchConfig, Role
 from wws.runtime.connection import Connection
 from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
-from wws.runtime.own_addresses import expand
 from wws.runtime.punch_dials import PunchDials, PunchDialsConfig
+from wws.runtime.punch_place import ObservedView, OwnPlace
 from wws.runtime.streams import Stream
 from wws.transport.multistream import ProtocolNotSupported
-
-
-class ObservedView(Protocol):
-    """What hole punching needs to know of our own place: `wws.runtime.reachability` knows it."""
-
-    on_change: list[Callable[[], None]]
-
-    @property
-    def nat(self) -> NatKind:
-        """How our NAT maps ports."""
-        ...
-
-    def observed(self) -> tuple[Multiaddr, ...]:
-        """Our addresses as others see them, best first."""
-        ...
-
-    def public_ips(self) -> frozenset[str]:
-        """Our public IPs that several observers agree on."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +66,6 @@ class HolePuncherConfig:
     stream_timeout: float = 30.0
     """Seconds that a stream may be silent, the time between two attempts included."""
     dials: PunchDialsConfig = field(default_factory=PunchDialsConfig)
-    place_lasts: float = 2.0
-    """Seconds for which what the interfaces of this machine are is not asked again."""
 
 
 class HolePuncher:
@@ -117,9 +91,7 @@ class HolePuncher:
         self._sides: dict[tuple[PeerId, Role], _Side] = {}
         self._circuits: dict[tuple[PeerId, Role], dict[int, Connection]] = {}
         self._waiters: dict[PeerId, list[asyncio.Future[None]]] = {}
-        self._place: Here | None = None
-        self._place_of: tuple[Scope, tuple[Multiaddr, ...]] | None = None
-        self._place_until = 0.0
+        self._place = OwnPlace(host, reachability)
         if self.is_active:
             host.serve(PROTOCOL, self._answer)
             host.listeners.connection_established.append(self._established)
@@ -223,9 +195,7 @@ class HolePuncher:
 
     def _addresses_changed(self) -> None:
         """Something is new about our reachability; only what others are told of it counts here."""
-        before, self._place = self._place, None
-        here = self._here()
-        if before is not None and (before.observed, before.nat) == (here.observed, here.nat):
+        if not self._place.look_again():
             return
         for side in list(self._sides.values()):
             self._feed(side, AddressesChanged())
@@ -334,7 +304,7 @@ class HolePuncher:
     def _feed(self, side: _Side, event: Event) -> None:
         if self._sides.get((side.peer, side.role)) is not side:
             return
-        for command in side.machine.handle(event, self._host.clock.monotonic(), self._here()):
+        for command in side.machine.handle(event, self._host.clock.monotonic(), self._place.here()):
             self._carry_out(side, command)
         self._reschedule(side)
         if self._is_settled(side.peer):
@@ -413,31 +383,6 @@ class HolePuncher:
             for role in Role
             for circuit in self._circuits.get((peer, role), {}).values()
         ]
-
-    def _here(self) -> Here:
-        """Our own place. Asked for with every datagram, so it is not worked out anew each time."""
-        now = self._host.clock.monotonic()
-        scope = Scope.PUBLIC if self._host.scope is None else self._host.scope
-        known = (scope, tuple(self._host.listen_addresses))
-        if self._place is not None and now < self._place_until and self._place_of == known:
-            return self._place
-        listening = [address.without_peer() for address in expand(self._host.listen_addresses)]
-        # An address of an interface that others can use as it is, such as one of IPv6, may have a firewall in
-        # front of it that a punch opens like a NAT.
-        seen = (*self._reachability.observed(), *listening)
-        seen = tuple(address.without_peer() for address in seen if not address.is_circuit)
-        self._place = Here(
-            observed=tuple(dict.fromkeys(address for address in seen if reaches(address, scope))),
-            private=tuple(filter(is_private, listening)),
-            public_ips=self._reachability.public_ips(),
-            nat=self._reachability.nat,
-            scope=scope,
-            speaks_quic=any(address.transport == "quic-v1" for address in listening),
-            listening=frozenset(listening),
-        )
-        self._place_of = known
-        self._place_until = now + self._config.place_lasts
-        return self._place
 
 
 @dataclass(eq=False, slots=True)
