@@ -70,13 +70,14 @@ FAULT = page("<r><errorCode>501</errorCode></r>", "500 Error")
 
 
 @contextlib.asynccontextmanager
-async def search_answered(lan: Neighbours, sender: str, answer: bytes) -> AsyncIterator[None]:
-    """Whoever searches at the router gets `answer`, from the IP `sender`."""
+async def search_answered(lan: Neighbours, sender: str, *answers: bytes) -> AsyncIterator[None]:
+    """Whoever searches at the router gets these answers, from the IP `sender`."""
     sending = lan.others.socket(socket.SOCK_DGRAM, address=sender)
 
     class Device(asyncio.DatagramProtocol):
         def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-            sending.sendto(answer, addr)
+            for answer in answers:
+                sending.sendto(answer, addr)
 
     listening = lan.others.socket(socket.SOCK_DGRAM, SSDP, address=ROUTER)
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Device, sock=listening)
@@ -177,6 +178,19 @@ def test_an_answer_without_an_address_is_none(neighbours: Neighbours, answer: by
             assert gateway is not None
             assert not isinstance(await gateway.ask(AskAddress()), Address)
             assert not any(line.startswith("mallory") for line in neighbours.asked)
+
+    inside(neighbours.alice, work)
+
+
+def test_at_most_three_descriptions_are_read(neighbours: Neighbours) -> None:
+    async def work() -> None:
+        places = [found(f"http://{ROUTER}:{HTTP}/{number}.xml") for number in range(4)]
+        async with (
+            search_answered(neighbours, ROUTER, *places),
+            web_server(neighbours, ROUTER, lambda _: page("", "404 No")),
+        ):
+            assert await find_gateway(ROUTER, ALICE, QUICK) is None
+        assert len(neighbours.asked) == 3
 
     inside(neighbours.alice, work)
 

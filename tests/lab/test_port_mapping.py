@@ -73,12 +73,12 @@ async def echoing() -> AsyncIterator[list[Multiaddr]]:
 
 @contextlib.asynccontextmanager
 async def mapper(
-    listening: list[Multiaddr], machine: PortMappingConfig | None = None
+    listening: list[Multiaddr], machine: PortMappingConfig | None = None, *, close_timeout: float = 2.0
 ) -> AsyncIterator[PortMapper]:
     made = PortMapper(
         lambda: listening,
         lambda: Scope.PUBLIC,
-        PortMapperConfig(machine=machine or PortMappingConfig()),
+        PortMapperConfig(machine=machine or PortMappingConfig(), close_timeout=close_timeout),
         clock=SystemClock(),
         rng=random.Random(1),
     )
@@ -165,20 +165,40 @@ def test_behind_two_nats_nothing_is_offered(tmp_path: Path, protocol: str) -> No
         inside(lab.alice, work)
 
 
-def test_a_port_that_another_has_is_mapped_to_one_of_ours(tmp_path: Path) -> None:
+@EVERY_PROTOCOL
+def test_a_port_that_another_has_is_mapped_to_one_of_ours(tmp_path: Path, protocol: str) -> None:
     """Two nodes behind one router, on the same port: each gets one of its own."""
 
     async def work() -> None:
         listening = [Multiaddr.parse("/ip4/0.0.0.0/tcp/4001")]
-        async with mapper(listening) as first:
+        # Its address will be another's: the router cannot answer when it gives back.
+        async with mapper(listening, close_timeout=0.1) as first:
             await until(lambda: bool(first.mappings))
             lab.alice.ip("route flush default", "addr flush dev eth0")
             lab.alice.ip("addr add 192.168.1.3/24 dev eth0", "route add default via 192.168.1.1")
             async with mapper(listening) as second:
                 await until(lambda: bool(second.mappings))
+                assert second.state == protocol
                 assert first.mappings[0].port == 4001
                 assert second.mappings[0].port != 4001
                 assert lab.mapped() == 2
 
-    with router(tmp_path, "upnp") as lab:
+    with router(tmp_path, protocol) as lab:
+        inside(lab.alice, work)
+
+
+@EVERY_PROTOCOL
+def test_a_node_that_died_gets_its_ports_again(tmp_path: Path, protocol: str) -> None:
+    """What it had mapped stands until the lease ends; it may be taken over, not added to."""
+
+    async def work() -> None:
+        listening = [Multiaddr.parse("/ip4/0.0.0.0/tcp/4001")]
+        async with mapper(listening) as died:
+            await until(lambda: bool(died.mappings))
+            async with mapper(listening) as restarted:
+                await until(lambda: bool(restarted.mappings))
+                assert restarted.mappings == died.mappings
+                assert lab.mapped() == 1
+
+    with router(tmp_path, protocol) as lab:
         inside(lab.alice, work)

@@ -88,6 +88,8 @@ class PortMapper:
         self._machine = PortMapping(rng, self._config.machine)
         self._clock = clock
         self._gateway = gateway
+        # One for all: a router may refuse to change a mapping under another (RFC 6887, section 11.3).
+        self._nonce = secrets.token_bytes(NONCE_LENGTH)
         self._network: tuple[str, str, tuple[Port, ...]] | None = None
         self._transport: asyncio.DatagramTransport | None = None
         self._ends: tuple[str, str] | None = None
@@ -121,6 +123,7 @@ class PortMapper:
     def start(self) -> None:
         """Begin, in the background."""
         self._running = asyncio.get_running_loop().create_task(self._run(), name="port mapping")
+        self._running.add_done_callback(_task_done)
 
     def refresh(self) -> None:
         """Look now whether there is anything else to map, or another router: cheap, and safe at any time."""
@@ -131,7 +134,7 @@ class PortMapper:
         """Give back what is mapped, in at most two seconds, and stop. Safe to call twice."""
         if self._running is None:
             return
-        if self._machine.state not in (State.CLOSING, State.CLOSED):
+        if not self._is_ending():
             self._handle(Closing())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._config.close_timeout):
@@ -160,9 +163,11 @@ class PortMapper:
 
     async def _look_at_network(self) -> None:
         gateway = await self._gateway() if self._is_of_use() else None
-        if self._machine.state in (State.CLOSING, State.CLOSED):
+        if self._is_ending():
             return
         local = await self._open_socket(gateway) if gateway is not None else None
+        if self._is_ending():
+            return
         ports = self._ports(local) if local is not None else ()
         network = (gateway, local, ports) if gateway is not None and local is not None and ports else None
         if network == self._network:
@@ -175,7 +180,10 @@ class PortMapper:
             self._close_socket()
             self._handle(NetworkLost())
         else:
-            self._handle(Started(network[1], network[2], secrets.token_bytes(NONCE_LENGTH)))
+            self._handle(Started(network[1], network[2], self._nonce))
+
+    def _is_ending(self) -> bool:
+        return self._machine.state in (State.CLOSING, State.CLOSED)
 
     def _is_of_use(self) -> bool:
         """What is mapped already stays while nobody is connected who would say where we are."""
@@ -250,6 +258,7 @@ class PortMapper:
         if self._asking is not None:
             self._asking.cancel()
         self._asking = asyncio.get_running_loop().create_task(self._report(work), name="upnp")
+        self._asking.add_done_callback(_task_done)
 
     async def _report(self, work: Coroutine[object, object, Event]) -> None:
         # Not from here: what the machine wants next replaces this task.
@@ -280,6 +289,13 @@ class _Receiver(asyncio.DatagramProtocol):
     def error_received(self, exc: Exception) -> None:
         if isinstance(exc, ConnectionRefusedError):
             self._handle(PortUnreachable())
+
+
+def _task_done(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"bug in {task.get_name()}", "exception": error, "task": task}
+        )
 
 
 def _local_address(gateway: str) -> str | None:
