@@ -1,4 +1,4 @@
-"""The foreign peers of the interoperability tests: one of each implementation for a whole test module."""
+"""The foreign peers of the interoperability tests: one of each implementation and transport for a whole module."""
 
 import asyncio
 import hashlib
@@ -11,8 +11,9 @@ import pytest_asyncio
 import uvloop
 
 from tests.interop.ours import OurNode, until_true
-from tests.interop.peer import IMPLEMENTATIONS, ForeignPeer, build
+from tests.interop.peer import IMPLEMENTATIONS, ForeignPeer, Implementation, build
 from tests.prerequisites import require
+from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.runtime.connection import Connection
 
 
@@ -30,19 +31,45 @@ def built() -> None:
         build(implementation)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=IMPLEMENTATIONS)
+Kind: TypeAlias = tuple[Implementation, Transport]
+
+OVER_TCP: list[Kind] = [(implementation, "tcp") for implementation in IMPLEMENTATIONS]
+OVER_QUIC: list[Kind] = [(implementation, "quic-v1") for implementation in IMPLEMENTATIONS]
+
+over_tcp = pytest.mark.parametrize("foreign", OVER_TCP, indirect=True, ids="-".join)
+"""For a test of something that only TCP has."""
+over_quic = pytest.mark.parametrize("foreign", OVER_QUIC, indirect=True, ids="-".join)
+
+
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=[*OVER_TCP, *OVER_QUIC], ids=lambda kind: "-".join(kind)
+)
 async def foreign(request: pytest.FixtureRequest, built: None) -> AsyncIterator[ForeignPeer]:
-    """A js or go peer that the tests of a module share: each test brings a node of its own."""
+    """A js or go peer, on TCP or QUIC, that the tests of a module share: each test brings a node of its own."""
+    implementation, transport = request.param
     seed = hashlib.sha256(f"{request.param} in {request.module.__name__}".encode()).hexdigest()
-    async with ForeignPeer.start(request.param, seed_hex=seed, agent=f"{request.param}/1") as peer:
+    async with ForeignPeer.start(
+        implementation,
+        seed_hex=seed,
+        agent=f"{implementation}/1",
+        listen=[str(Multiaddr.of("127.0.0.1", 0, transport))],
+        quic=transport == "quic-v1",
+    ) as peer:
         yield peer
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def ours(request: pytest.FixtureRequest, foreign: ForeignPeer) -> AsyncIterator[OurNode]:
-    """Our node, of an identity that the foreign peer has never met."""
-    async with OurNode.start(request.node.nodeid) as node:
+    """Our node, of an identity that the foreign peer has never met, on the transport of that peer."""
+    async with OurNode.start(request.node.nodeid, listen=(transport_of(foreign),)) as node:
         yield node
+
+
+def transport_of(foreign: ForeignPeer) -> Transport:
+    """What it listens on."""
+    transport = Multiaddr.parse(foreign.address).transport
+    assert transport is not None
+    return transport
 
 
 Direction: TypeAlias = Literal["we-dial", "it-dials"]
@@ -57,6 +84,10 @@ class Link:
     foreign: ForeignPeer
     us: str
     """Our PeerId, as the foreign peer is told it."""
+
+    @property
+    def transport(self) -> Transport:
+        return transport_of(self.foreign)
 
 
 @pytest_asyncio.fixture(loop_scope="module", params=["we-dial", "it-dials"])

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Self
 
 from tests.interop.peer import ECHO, REVERSE, SINK, SLOW_SINK
-from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.dht.kademlia import Kademlia, KademliaConfig, RecordKind
 from wws.errors import WwsError
 from wws.identity.keys import Identity
@@ -30,6 +30,7 @@ from wws.runtime.dialer import Dialer, DialerConfig
 from wws.runtime.host import Host, HostConfig
 from wws.runtime.identify_service import IdentifyConfig, IdentifyService
 from wws.runtime.ping import PingConfig, PingService
+from wws.runtime.quic_transport import QuicTransport
 from wws.runtime.streams import Stream
 
 CHUNK = 64 * 1024
@@ -43,6 +44,7 @@ class OurNode:
         rng = random.Random(label)
         self.label = label
         self.host = Host(Identity.from_label(label), config, clock=SystemClock(), rng=rng)
+        self.host.quic = QuicTransport(self.host, self.host.identity)
         self.dialer = Dialer(self.host, _no_names, DialerConfig())
         self.identify = IdentifyService(
             self.host, IdentifyConfig(), lambda: tuple(self.host.listen_addresses)
@@ -69,6 +71,7 @@ class OurNode:
         *,
         network: str | None = None,
         serve_dht: bool = False,
+        listen: Sequence[Transport] = ("tcp",),
     ) -> AsyncIterator[Self]:
         """A node that listens on loopback, closed at the end of the block.
 
@@ -78,7 +81,8 @@ class OurNode:
         await node.host.start()
         try:
             node.dht.set_mode(serve_dht)
-            await node.host.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
+            for transport in listen:
+                await node.host.listen(Multiaddr.of("127.0.0.1", 0, transport))
             node.dht.set_addresses(tuple(node.host.listen_addresses))
             yield node
         finally:

@@ -29,7 +29,8 @@ async def test_it_learns_who_we_are(link: Link) -> None:
     (seen,) = [one for one in await link.foreign.connections() if one.peer_id == link.us]
     if not link.connection.outbound:
         assert Multiaddr.parse(said.observed) == link.connection.remote_address.without_peer()
-    assert said.observed.startswith("/ip4/127.0.0.1/tcp/")
+    assert Multiaddr.parse(said.observed).transport == link.transport
+    assert said.observed.startswith("/ip4/127.0.0.1/")
     assert seen.peer_id == link.us
 
 
