@@ -44,7 +44,8 @@ def status(options: Options) -> Result:
 def describe(data: dict[str, Any]) -> str:
     """The status for people."""
     traffic, tried = data.get("traffic", {}), data.get("join", {}).get("tried", ())
-    relays = "\n".join(f"{relay['peer_id']}, {relay['addr']}" for relay in data.get("relays", ()))
+    relays = "\n".join(_relay(relay) for relay in data.get("relays", ()))
+    own_end = f"/p2p/{data.get('peer_id')}"
     return text.pairs(
         [
             ("node", data.get("node")),
@@ -59,7 +60,15 @@ def describe(data: dict[str, Any]) -> str:
             ("reachable", reachability_of(data)),
             ("nat", NATS.get(str(data.get("nat")), data.get("nat"))),
             ("external", "\n".join(map(_external, data.get("external", ())))),
-            ("addresses", "\n".join(data.get("addresses", ()))),
+            # Circuits are named by their relays, below; --json has every address whole.
+            (
+                "addresses",
+                "\n".join(
+                    address.removesuffix(own_end)
+                    for address in data.get("addresses", ())
+                    if "/p2p-circuit" not in address
+                ),
+            ),
             ("relays", relays),
             ("relay for", _relay_service(data.get("relay_service"))),
             ("punching", _hole_punching(data.get("hole_punching"))),
@@ -129,6 +138,11 @@ def _peers(data: dict[str, Any]) -> str:
     ways = f"{direct} direct, {relayed} relayed"
     peers = data.get("peers", direct + relayed)
     return ways if peers == direct + relayed else f"{peers} ({direct + relayed} connections: {ways})"
+
+
+def _relay(relay: dict[str, Any]) -> str:
+    where = relay["addr"].partition("/p2p/")[0]
+    return f"{relay['peer_id']} at {where}, until {text.when(relay['expires_at'])}"
 
 
 def _external(address: dict[str, Any]) -> str:
