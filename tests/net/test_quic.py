@@ -397,6 +397,8 @@ async def test_a_nat_that_forgets_in_the_middle_of_an_upload() -> None:
         assert there.remote_address != first
         assert there.remote_port == nat.outside[-1].get_extra_info("sockname")[1]
         assert await ask(there, ECHO, b"the other way") == b"the other way"
+        connection.close()
+        await until(lambda: there.is_closed)
 
 
 # Floods

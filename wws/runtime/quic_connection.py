@@ -45,6 +45,7 @@ class QuicConnection(Connection):
         "_reset_token",
         "_timer",
         "_timer_at",
+        "_wakeup",
         "connection_ids",
         "first_ip",
         "is_proven",
@@ -80,6 +81,7 @@ class QuicConnection(Connection):
         self._reset_token: bytes | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._wakeup = 0.0
         self._closes_at: float | None = None
         self._gone = False
         self._seen_at(address[0].partition("%")[0], address[1])
@@ -167,12 +169,19 @@ class QuicConnection(Connection):
     def handle_timer(self, now: float) -> float | None:
         if self._gone:
             return None
-        if self._error is None:
-            super().handle_timer(now)
-            self._check_ended()
-        else:
+        if self._error is not None:
             self._linger_on(now)
-        return None if self._gone else self._quic.next_wakeup()
+            return None
+        try:
+            events = self._quic.handle_timer(now)
+        except RemoteProtocolError as error:
+            self._protocol_error(error)
+            return None
+        if events:
+            self._handle(events)
+        self._check_ended()
+        self.flush()
+        return None if self._gone else self._wakeup
 
     # Life
 
@@ -270,12 +279,16 @@ class QuicConnection(Connection):
             return
         if self._closes_at is not None:
             wakeup = min(wakeup, self._closes_at)
+        self._wakeup = wakeup
         if self._timer is not None:
             if self._timer_at <= wakeup:
                 return
             self._timer.cancel()
-        self._timer_at = wakeup
-        delay = max(0.0, wakeup - self._host.monotonic())
+        self._start_timer(self._host.monotonic())
+
+    def _start_timer(self, now: float) -> None:
+        self._timer_at = self._wakeup
+        delay = max(0.0, self._wakeup - now)
         self._timer = asyncio.get_running_loop().call_later(delay, self._timer_fired)
 
     def _timer_fired(self) -> None:
@@ -283,10 +296,10 @@ class QuicConnection(Connection):
         if self._gone:
             return
         now = self._host.monotonic()
-        wakeup = self._quic.next_wakeup()
-        if wakeup is not None and (wakeup <= now or (self._closes_at is not None and self._closes_at <= now)):
-            self.handle_timer(now)
-        self._arm()
+        if now < self._wakeup:
+            self._start_timer(now)
+        else:
+            self.handle_timer(now)  # which flushes, and that starts the timer again
 
 
 def _source_towards(family: socket.AddressFamily, address: Address) -> str | None:

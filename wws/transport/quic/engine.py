@@ -32,6 +32,7 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from wws.transport.quic.config import QuicConfig
+from wws.transport.quic.pacing import BurstPacer
 from wws.transport.tls import ALPN, Certificate, PrivateKey
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -70,7 +71,7 @@ PRIVATE: Final = {
         "_write_stream_limits",
     ),
     "tls": ("_request_client_certificate", "_peer_certificate", "_peer_certificate_chain"),
-    "recovery": ("_rtt_initialized", "_rtt_smoothed"),
+    "recovery": ("_pacer", "_rtt_initialized", "_rtt_smoothed"),
     "sender": ("_buffer", "_reset_error_code", "_buffer_fin"),
 }
 """The private attributes of aioquic that this package uses, by the object that has them."""
@@ -174,6 +175,7 @@ class Engine(QuicConnection):
         self._local_max_stream_data_uni = 0
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = config.max_inbound_streams
+        self._loss._pacer = BurstPacer(max_datagram_size=config.datagram_size)
         self._token_of = token_of
         if not is_client:  # a client has no way to say its first one
             self._host_cids[0].stateless_reset_token = token_of(self.host_cid)
@@ -243,6 +245,11 @@ class Engine(QuicConnection):
 
     def stream(self, stream_id: int) -> QuicStream | None:
         return self._streams.get(stream_id)
+
+    def look_at_timers(self, now: float) -> None:
+        """Do what is due; when that is was found out by `get_timer`, after whatever else happened last."""
+        if self._close_at is not None:
+            self.handle_timer(now)
 
     # What the machine decides
 

@@ -230,6 +230,10 @@ class QuicMachine:
         return self._engine.round_trip
 
     @property
+    def heard_at(self) -> float:
+        return self._last_heard
+
+    @property
     def buffered_to_send(self) -> int:
         """Bytes that were written and are not acknowledged."""
         return self._streams.buffered
@@ -300,12 +304,10 @@ class QuicMachine:
         if self.phase is Phase.SECURING and now >= self._deadline:
             seconds = self._config.handshake_timeout
             raise self._fail(QuicHandshakeTimeout(f"no QUIC handshake within {seconds:g} s"))
-        timer = self._engine.get_timer()
-        if timer is not None and now >= timer:
-            try:
-                self._engine.handle_timer(now)
-            except Exception as error:
-                raise self._broken(error) from error
+        try:
+            self._engine.look_at_timers(now)
+        except Exception as error:
+            raise self._broken(error) from error
         if self.phase is Phase.ESTABLISHED and now >= self._keep_alive_at():
             self._last_ping = now
             self._engine.send_ping(0)
