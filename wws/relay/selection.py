@@ -60,7 +60,7 @@ class SelectionConfig:
     hedge_after: float = 1.0
     """Seconds after which the next candidate is asked beside one that has not answered yet."""
     probe_interval: float = 2.0
-    """Seconds between an answer of a relay that holds a slot, and the next probe."""
+    """Seconds of silence of a relay that holds a slot, after which it is probed."""
     probe_timeout: float = 2.0
     """Seconds that it has to answer; more for one that is far away, up to twice as many."""
     stall: float = 0.5
@@ -134,7 +134,8 @@ class _Relay:
     attempt: int = 0
     asked_at: float = 0.0
     lease: _Lease | None = None
-    probe_at: float = 0.0
+    heard_at: float = 0.0
+    probed_at: float = 0.0
     answer_by: float | None = None
 
 
@@ -174,6 +175,15 @@ class RelaySelection:
         known = self._relays.get(relay)
         return known is not None and known.lease is not None
 
+    def heard(self, relay: PeerId, at: float) -> None:
+        """Bytes of a relay came at `at`, so that it lived then. To be said before `handle`, which acts on it:
+        much data can hold up the answer to a probe for longer than we wait for it."""
+        known = self._relays.get(relay)
+        if known is not None:
+            known.heard_at = max(known.heard_at, at)
+            if known.heard_at >= known.probed_at:
+                known.answer_by = None
+
     def handle(self, event: Event, now: float, unix_now: int) -> list[Command]:
         commands: list[Command] = []
         match event:
@@ -206,7 +216,7 @@ class RelaySelection:
             times.append(self._let_go_at)
         for relay in self._relays.values():
             if relay.lease is not None:
-                times.append(relay.probe_at if relay.answer_by is None else relay.answer_by)
+                times.append(self._silence_ends(relay))
                 times.append(relay.lease.ends_at)
                 if relay.state is State.HELD and self._wanted:
                     times.append(relay.lease.renew_at)
@@ -242,9 +252,7 @@ class RelaySelection:
             return
         if round_trip is not None:
             known.round_trip = round_trip
-        if known.lease is not None:
-            known.answer_by = None
-            known.probe_at = now + self._config.probe_interval
+        self.heard(relay, now)
 
     def _reserved(self, event: Reserved, now: float, unix_now: int) -> list[Command]:
         known = self._relays.get(event.relay)
@@ -256,8 +264,8 @@ class RelaySelection:
         if known.state is State.RENEWING:
             self._past.pop(event.relay, None)  # it has lasted: old troubles are over
         else:
-            known.probe_at = now + self._config.probe_interval
             known.answer_by = None
+        self.heard(event.relay, now)
         known.state = State.HELD
         known.lease = _Lease(
             Reservation(event.relay, event.addresses, unix_now + int(lease)),
@@ -308,8 +316,8 @@ class RelaySelection:
             return self._release(relay)
         if relay.answer_by is not None and relay.answer_by <= now < relay.answer_by + self._config.stall:
             return [Suspect(relay.relay), *self._give_up(relay, Failure.TIMEOUT, now)]
-        if now >= (relay.probe_at if relay.answer_by is None else relay.answer_by):
-            relay.answer_by = now + self._patience(relay)
+        if now >= self._silence_ends(relay):
+            relay.probed_at, relay.answer_by = now, now + self._patience(relay)
             return [Probe(relay.relay), *self._renew(relay, lease, now)]
         return self._renew(relay, lease, now)
 
@@ -332,6 +340,10 @@ class RelaySelection:
             for other in self._relays.values()
             if self._may_ask(other, now)
         )
+
+    def _silence_ends(self, relay: _Relay) -> float:
+        """When something is done about not having heard of a relay."""
+        return relay.heard_at + self._config.probe_interval if relay.answer_by is None else relay.answer_by
 
     def _patience(self, relay: _Relay) -> float:
         timeout = self._config.probe_timeout

@@ -182,6 +182,9 @@ class RelayClient:
     def _feed(self, event: Event) -> None:
         if self._closed:
             return
+        for reservation in self._machine.reservations:
+            if (connection := self._host.connection_to(reservation.relay, direct=True)) is not None:
+                self._machine.heard(reservation.relay, connection.machine.heard_at)
         commands = self._machine.handle(event, self._host.clock.monotonic(), self._host.clock.unix())
         for command in commands:
             self._carry_out(command)

@@ -201,6 +201,10 @@ class SecureConnection:
     def round_trip(self) -> float | None:
         return None if self._yamux is None else self._yamux.round_trip
 
+    @property
+    def heard_at(self) -> float:
+        return 0.0 if self._yamux is None else self._yamux.heard_at
+
     def open_stream(self, now: float) -> int:
         return self._muxer().open_stream(now)
 

@@ -150,6 +150,10 @@ class MuxedConnection(Protocol):
         """The smoothed round-trip time in seconds, as far as it has been measured."""
 
     @property
+    def heard_at(self) -> float:
+        """When the peer was last heard of, in the `now` of then."""
+
+    @property
     def open_streams(self) -> int:
         """How many streams hold a slot, opened by either side."""
 

@@ -132,6 +132,10 @@ class Yamux:
         return len(self._table.streams)
 
     @property
+    def heard_at(self) -> float:
+        return self._keep_alive.heard_at
+
+    @property
     def round_trip(self) -> float | None:
         """The smoothed round-trip time in seconds, once measured."""
         return self._keep_alive.round_trip

@@ -354,6 +354,23 @@ def test_a_silent_relay_is_dropped_and_replaced() -> None:
     assert held(machine) == ["dave", "erin"]
 
 
+def test_who_is_heard_is_not_probed_and_not_given_up() -> None:
+    """Much data holds up the answer to a probe; that it comes at all is answer enough."""
+    machine = holding_two()
+    machine.heard(CAROL, 1.5)
+    assert machine.handle(TimerFired(), 2, NOW) == [Probe(DAVE)]
+    assert machine.next_wakeup() == 3.5
+    assert machine.handle(TimerFired(), 3.5, NOW) == [Probe(CAROL)]
+    machine.heard(CAROL, 3.4)  # before the probe: says nothing of now
+    machine.heard(DAVE, 3.9)
+    assert machine.handle(TimerFired(), 4, NOW) == []
+    machine.heard(CAROL, 5.4)
+    assert machine.handle(TimerFired(), 5.5, NOW) == []
+    assert machine.next_wakeup() == 5.9
+    machine.heard(ERIN, 5)  # no candidate
+    assert held(machine) == ["carol", "dave"]
+
+
 def test_when_we_were_away_ourselves_nobody_is_blamed() -> None:
     """A timer that is far too late says that this process stood still; the answers wait to be read."""
     machine = holding_two()
