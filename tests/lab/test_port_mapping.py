@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from tests.interop.ours import until
-from tests.lab.miniupnpd import OUTSIDE, MappingRouter
+from tests.lab.miniupnpd import OUTSIDE, MappingHome
 from tests.lab.threads import inside
 from tests.prerequisites import require
 from wws.addresses.multiaddr import Multiaddr
@@ -24,19 +24,13 @@ pytestmark = pytest.mark.root
 
 EVERY_PROTOCOL = pytest.mark.parametrize("protocol", ["pcp", "nat-pmp", "upnp"])
 
-BRIEF = PortMappingConfig(lifetime=2, min_lifetime=1)
+BRIEF = PortMappingConfig(lifetime=3, min_lifetime=1)
 WATCHFUL = PortMappingConfig(check_interval=0.3, upnp_check_interval=0.3)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _prerequisites() -> None:
     require("miniupnpd")
-
-
-@contextlib.contextmanager
-def router(folder: Path, protocol: str, **settings: str) -> Iterator[MappingRouter]:
-    with MappingRouter(folder, protocol, **settings) as made:
-        yield made
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +83,7 @@ async def mapper(
         await made.close()
 
 
-async def reached(lab: MappingRouter, mappings: tuple[Multiaddr, ...]) -> list[bool]:
+async def reached(lab: MappingHome, mappings: tuple[Multiaddr, ...]) -> list[bool]:
     """Whether the world gets an answer at each of these addresses."""
     found = []
     for address in mappings:
@@ -113,16 +107,16 @@ def test_the_world_gets_through_until_the_end(tmp_path: Path, protocol: str) -> 
                 ("tcp", listening[0].port),
                 ("quic-v1", listening[1].port),
             ]
-            assert lab.mapped() == 2
+            assert lab.daemon.mapped() == 2
             mappings = ports.mappings
             assert await reached(lab, mappings) == [True, True]
             await ports.close()
-            assert lab.mapped() == 0
+            assert lab.daemon.mapped() == 0
             assert await reached(lab, mappings) == [False, False]
             assert ports.mappings == ()
             assert told == [protocol, "none"]
 
-    with router(tmp_path, protocol) as lab:
+    with MappingHome(tmp_path, protocol) as lab:
         inside(lab.alice, work)
 
 
@@ -133,22 +127,22 @@ def test_leases_are_renewed_and_a_restarted_router_is_asked_again(tmp_path: Path
             async with mapper(listening, BRIEF) as ports:
                 await until(lambda: ports.counts["renewed"] >= 2)
                 assert ports.counts["mapped"] == 2
-                assert lab.mapped() == 2
+                assert lab.daemon.mapped() == 2
                 assert await reached(lab, ports.mappings) == [True, True]
             async with mapper(listening, WATCHFUL) as ports:
-                await until(lambda: lab.mapped() == 2 and len(ports.mappings) == 2)
+                await until(lambda: lab.daemon.mapped() == 2 and len(ports.mappings) == 2)
                 mappings = ports.mappings
                 # Epochs are whole seconds, and two of them are forgiven.
-                await until(lambda: lab.uptime > 3.2 or protocol == "upnp")
-                lab.stop()
-                lab.start()
-                assert lab.mapped() == 0
-                await until(lambda: lab.mapped() == 2 and ports.mappings == mappings)
+                await until(lambda: lab.daemon.uptime > 3.2 or protocol == "upnp")
+                lab.daemon.stop()
+                lab.daemon.start()
+                assert lab.daemon.mapped() == 0
+                await until(lambda: lab.daemon.mapped() == 2 and ports.mappings == mappings)
                 # By the epoch; with UPnP the daemon is at another port now.
                 assert ports.counts["no_answer" if protocol == "upnp" else "forgotten"] > 0
                 assert await reached(lab, mappings) == [True, True]
 
-    with router(tmp_path, protocol) as lab:
+    with MappingHome(tmp_path, protocol) as lab:
         inside(lab.alice, work)
 
 
@@ -159,9 +153,9 @@ def test_behind_two_nats_nothing_is_offered(tmp_path: Path, protocol: str) -> No
             await until(lambda: ports.state != "none")
             assert (ports.state, ports.mappings) == ("not offered", ())
             assert ports.reason
-            assert lab.mapped() == 0
+            assert lab.daemon.mapped() == 0
 
-    with router(tmp_path, protocol, outside="100.64.0.2") as lab:
+    with MappingHome(tmp_path, protocol, outside="100.64.0.2") as lab:
         inside(lab.alice, work)
 
 
@@ -181,9 +175,9 @@ def test_a_port_that_another_has_is_mapped_to_one_of_ours(tmp_path: Path, protoc
                 assert second.state == protocol
                 assert first.mappings[0].port == 4001
                 assert second.mappings[0].port != 4001
-                assert lab.mapped() == 2
+                assert lab.daemon.mapped() == 2
 
-    with router(tmp_path, protocol) as lab:
+    with MappingHome(tmp_path, protocol) as lab:
         inside(lab.alice, work)
 
 
@@ -198,7 +192,7 @@ def test_a_node_that_died_gets_its_ports_again(tmp_path: Path, protocol: str) ->
             async with mapper(listening) as restarted:
                 await until(lambda: bool(restarted.mappings))
                 assert restarted.mappings == died.mappings
-                assert lab.mapped() == 1
+                assert lab.daemon.mapped() == 1
 
-    with router(tmp_path, protocol) as lab:
+    with MappingHome(tmp_path, protocol) as lab:
         inside(lab.alice, work)
