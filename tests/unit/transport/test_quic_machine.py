@@ -50,6 +50,7 @@ def send_all(link: QuicLink, sender: str, stream_id: int, data: bytes) -> None:
     """Write `data` as windows open, and let it arrive."""
     machine = link.alice if sender == "alice" else link.answering()
     receiver = "bob" if sender == "alice" else "alice"
+    expected = len(link.taken(receiver, stream_id)) + len(data)
     rest = data
     while rest:
         accepted = machine.send(stream_id, rest)
@@ -57,7 +58,7 @@ def send_all(link: QuicLink, sender: str, stream_id: int, data: bytes) -> None:
         if not accepted:
             link.events[sender].clear()
             link.run_until(lambda: WindowOpened(stream_id) in link.events[sender])
-    link.run_until(lambda: len(link.taken(receiver, stream_id)) >= len(data))
+    link.run_until(lambda: len(link.taken(receiver, stream_id)) >= expected)
 
 
 # Handshake
@@ -486,6 +487,60 @@ def test_nothing_can_be_opened_before_the_peer_is_known() -> None:
         link.alice.open_stream(0.0)
     with pytest.raises(ConnectionClosed):
         link.alice.ping(0.0)
+
+
+# Sizes of datagrams
+
+
+def upload_over(link: QuicLink, size: int) -> None:
+    stream_id = link.alice.open_stream(link.now)
+    send_all(link, "alice", stream_id, bytes(size))
+
+
+@pytest.mark.parametrize(
+    "carried, found", [(9000, 1452), (1452, 1452), (1451, 1326), (1326, 1326), (1300, 1200)]
+)
+def test_the_largest_datagram_that_the_path_carries(carried: int, found: int) -> None:
+    link = QuicLink.established()
+    link.tamper = lambda datagram: datagram if len(datagram) <= carried else None
+    for _ in range(4):
+        upload_over(link, 400_000)
+    assert link.alice._engine._path_mtu.size == found
+    assert link.answering()._engine._path_mtu.size == 1200  # had little to say
+
+
+def test_looking_for_the_size_is_no_congestion() -> None:
+    link = QuicLink.established()
+    link.tamper = lambda datagram: datagram if len(datagram) <= 1200 else None
+    upload_over(link, 600_000)
+    assert link.alice._engine._loss._cc.ssthresh is None
+
+
+def test_a_path_that_shrinks_is_noticed() -> None:
+    link = QuicLink.established()
+    upload_over(link, 400_000)
+    assert link.alice._engine._path_mtu.size == 1452
+    link.tamper = lambda datagram: datagram if len(datagram) <= 1250 else None
+    upload_over(link, 400_000)
+    assert link.alice._engine._path_mtu.size == 1200
+
+
+def test_another_path_is_looked_at_anew() -> None:
+    link = QuicLink.established()
+    answer = link.answering().open_stream(link.now)
+    send_all(link, "bob", answer, bytes(400_000))
+    assert link.answering()._engine._path_mtu.size == 1452
+    link.alice_at = ("192.0.2.1", 999)
+    link.tamper = lambda datagram: datagram if len(datagram) <= 1200 else None
+    link.alice.ping(link.now)
+    send_all(link, "bob", answer, bytes(400_000))
+    assert link.answering()._engine._path_mtu.size == 1200
+
+
+def test_who_says_little_does_not_look() -> None:
+    link = QuicLink.established()
+    link.run(600.0)
+    assert link.alice._engine._path_mtu.size == 1200
 
 
 # Moves

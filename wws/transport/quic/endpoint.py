@@ -21,7 +21,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from aioquic.buffer import Buffer
+from aioquic.buffer import Buffer  # type: ignore[attr-defined] # public, by their documentation
 from aioquic.quic.packet import (
     QuicHeader,
     QuicPacketType,

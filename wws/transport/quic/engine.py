@@ -22,17 +22,20 @@ from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
+    END_STATES,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     QuicConnection,
     QuicConnectionState,
+    QuicNetworkPath,
 )
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicProtocolVersion
-from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicProtocolVersion
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from wws.transport.quic.config import QuicConfig
 from wws.transport.quic.pacing import BurstPacer
+from wws.transport.quic.path_mtu import PathMtu
 from wws.transport.tls import ALPN, Certificate, PrivateKey
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -46,11 +49,13 @@ PRIVATE: Final = {
         "_close_at",
         "_close_event",
         "_crypto_buffers",
-        "_crypto_streams",
+        "_cryptos",
+        "_flush_builder",
         "_get_or_create_stream_for_send",
         "_handshake_confirmed",
         "_host_cids",
         "_initialize",
+        "_is_client",
         "_local_active_connection_id_limit",
         "_local_max_data",
         "_local_max_stream_data_uni",
@@ -58,20 +63,24 @@ PRIVATE: Final = {
         "_local_max_streams_uni",
         "_local_next_stream_id_bidi",
         "_loss",
+        "_max_datagram_size",
         "_network_paths",
+        "_packet_number",
         "_peer_cid",
         "_on_connection_limit_delivery",
         "_on_max_stream_data_delivery",
         "_remote_active_connection_id_limit",
         "_remote_max_streams_bidi",
         "_replenish_connection_ids",
+        "_spin_bit",
         "_state",
         "_streams",
         "_write_connection_limits",
         "_write_stream_limits",
     ),
     "tls": ("_request_client_certificate", "_peer_certificate", "_peer_certificate_chain"),
-    "recovery": ("_pacer", "_rtt_initialized", "_rtt_smoothed"),
+    "recovery": ("_cc", "_pacer", "_pto_count", "_rtt_initialized", "_rtt_smoothed"),
+    "packet_builder": ("_packet",),
     "sender": ("_buffer", "_reset_error_code", "_buffer_fin"),
 }
 """The private attributes of aioquic that this package uses, by the object that has them."""
@@ -176,6 +185,7 @@ class Engine(QuicConnection):
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = config.max_inbound_streams
         self._loss._pacer = BurstPacer(max_datagram_size=config.datagram_size)
+        self._path_mtu = PathMtu(config.datagram_size, config.largest_datagram)
         self._token_of = token_of
         if not is_client:  # a client has no way to say its first one
             self._host_cids[0].stateless_reset_token = token_of(self.host_cid)
@@ -271,6 +281,48 @@ class Engine(QuicConnection):
         """Drop what only the handshake needed, about nine tenths of a connection's memory."""
         self.tls = _SpentTls(is_client=self._is_client)  # type: ignore[assignment] # does what is still asked
         self._crypto_buffers = {}
+
+    # Sending
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
+        datagrams: list[tuple[bytes, Address]] = super().datagrams_to_send(now)
+        if self._handshake_confirmed and self._state not in END_STATES:
+            path = self._network_paths[0]
+            mtu = self._path_mtu
+            probe = mtu.next_probe(
+                path.addr, packets_sent=self._packet_number, timeouts=self._loss._pto_count
+            )
+            if mtu.size != self._max_datagram_size:
+                self._use_datagram_size(mtu.size)
+            if probe is not None and path.is_validated:
+                datagrams += self._probe_size(probe, path, now)
+        return datagrams
+
+    def _use_datagram_size(self, size: int) -> None:
+        self._max_datagram_size = size
+        self._loss._pacer._max_datagram_size = size
+        self._loss._cc._max_datagram_size = size  # type: ignore[attr-defined] # each of them has it
+
+    def _probe_size(self, size: int, path: QuicNetworkPath, now: float) -> list[tuple[bytes, Address]]:
+        """One packet of that size that only asks to be acknowledged."""
+        builder = QuicPacketBuilder(
+            host_cid=self.host_cid,
+            is_client=self._is_client,
+            max_datagram_size=size,
+            packet_number=self._packet_number,
+            peer_cid=self._peer_cid.cid,
+            spin_bit=self._spin_bit,
+            version=VERSION,
+        )
+        builder.start_packet(QuicPacketType.ONE_RTT, self._cryptos[tls.Epoch.ONE_RTT])
+        buffer = builder.start_frame(QuicFrameType.PING, handler=self._size_answered, handler_args=(size,))
+        buffer.push_bytes(bytes(builder.remaining_buffer_space))
+        assert builder._packet is not None
+        builder._packet.in_flight = False  # its loss says nothing about congestion (RFC 8899, section 3)
+        return self._flush_builder(builder, path, self._peer_cid.cid, now)
+
+    def _size_answered(self, delivery: QuicDeliveryState, size: int) -> None:
+        self._path_mtu.answered(size, arrived=delivery is QuicDeliveryState.ACKED)
 
     # What aioquic asks itself
 
