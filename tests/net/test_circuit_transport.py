@@ -310,6 +310,16 @@ async def test_the_limit_is_named_when_it_was_used_up() -> None:
         assert near.circuit.seconds_left(0) is None
 
 
+async def test_the_limit_is_named_as_well_when_the_relay_ends_the_circuit_in_good_order() -> None:
+    async with pair(limit_bytes=MIB) as (near, far):
+        near.transport.write(bytes(MIB))
+        await until(lambda: len(far.protocol.received) == MIB)
+        far.transport.close()
+        await both_lost(near, far)
+        assert isinstance(near.protocol.lost[0], CircuitLimitReached)
+        assert "eof" not in near.protocol.calls
+
+
 async def test_another_end_is_not_blamed_on_the_limit() -> None:
     async with pair(limit_bytes=MIB) as (near, far):
         near.transport.write(bytes(MIB // 2))

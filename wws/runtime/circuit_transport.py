@@ -150,7 +150,12 @@ class CircuitTransport(asyncio.Transport):
             await self._may_read.wait()  # it may have been paused meanwhile
             if not self._closing:
                 self._protocol.data_received(data)
-        if not self._closing and not self._protocol.eof_received():
+        if self._closing:
+            return
+        if (limit := self._limit_reached(0)) is not None:  # go ends a circuit in this way, others reset it
+            self._lose(limit)
+            self._stream.reset()
+        elif not self._protocol.eof_received():
             self.close()
 
     # Writing
@@ -253,7 +258,8 @@ class CircuitTransport(asyncio.Transport):
         elif self._stream.connection.is_closed:
             self._lose(error)
         else:
-            self._lose(self._limit_reached() or error)
+            # What is under way when the relay cuts it is lost, so neither end has seen all of the bytes.
+            self._lose(self._limit_reached((self._circuit.limit_bytes or 0) // 4) or error)
 
     def _lose(self, error: Exception | None) -> None:
         if self._lost:
@@ -265,15 +271,15 @@ class CircuitTransport(asyncio.Transport):
         self._may_read.set()
         self._loop.call_soon(self._protocol.connection_lost, error)
 
-    def _limit_reached(self) -> CircuitLimitReached | None:
-        """The limit that the end of the circuit is to be blamed on, if it is one.
-
-        What is under way when the relay cuts the circuit is lost, so neither end has seen all of the bytes.
-        """
+    def _limit_reached(self, lost: int) -> CircuitLimitReached | None:
+        """The limit that the end of the circuit is to be blamed on, if it is one; `lost` bytes may not have
+        been seen here."""
         circuit = self._circuit
-        left, limit = circuit.bytes_left, circuit.limit_bytes
-        if left is not None and limit is not None and left < limit // 4:
-            return CircuitLimitReached(f"the relay carries {limit} bytes each way on one circuit, not more")
+        left = circuit.bytes_left
+        if left is not None and left <= lost:
+            return CircuitLimitReached(
+                f"the relay carries {circuit.limit_bytes} bytes on one circuit each way"
+            )
         seconds = circuit.seconds_left(self._clock())
         if seconds is not None and seconds < _LATE:
             return CircuitLimitReached(f"the relay carries one circuit for {circuit.limit_seconds:g} s")
