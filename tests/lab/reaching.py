@@ -65,17 +65,21 @@ class LabServer:
 class Looker:
     """A node somewhere that finds out how it is reached."""
 
-    def __init__(self, inside: Inside, config: ReachabilityDriverConfig) -> None:
+    def __init__(self, label: str, inside: Inside, config: ReachabilityDriverConfig) -> None:
         self._inside = inside
+        self.label = label
+        self.seen: list[tuple[str, str]] = []
+        """Everything that it ever took its place for."""
         inside.call(self._start(config))
 
     async def _start(self, config: ReachabilityDriverConfig) -> None:
-        self.mesh = MeshNode("alice")
+        self.mesh = MeshNode(self.label)
         host = self.mesh.host
         host.quic = QuicTransport(host, host.identity)
         self.reach = ReachabilityDriver(
             host, self.mesh.dialer, self.mesh.identify, self._make_probe_host, config, random.Random(1)
         )
+        self.reach.on_change.append(lambda: self.seen.append((self.reach.reachability, self.reach.nat)))
         await host.start()
         for transport in ("tcp", "quic-v1"):
             await host.listen(Multiaddr.of("0.0.0.0", 9000, transport))  # type: ignore[arg-type]
@@ -120,6 +124,16 @@ class Looker:
             dict(self.reach.results),
         )
 
+    def leave(self) -> None:
+        """Close every connection."""
+        self._inside.call(self._leave())
+
+    async def _leave(self) -> None:
+        for connection in self.mesh.host.connections():
+            connection.close("moving")
+        while self.mesh.host.connections():
+            await asyncio.sleep(0.02)
+
     def pause(self, seconds: float) -> None:
         self._inside.call(asyncio.sleep(seconds))
 
@@ -149,9 +163,11 @@ def three_servers(internet: Internet, *, dial_timeout: float = 3.0) -> Iterator[
 
 
 @contextlib.contextmanager
-def looker(namespace: Namespace, config: ReachabilityDriverConfig | None = None) -> Iterator[Looker]:
+def looker(
+    namespace: Namespace, config: ReachabilityDriverConfig | None = None, *, label: str = "alice"
+) -> Iterator[Looker]:
     with Inside(namespace) as inside:
-        alice = Looker(inside, config or ReachabilityDriverConfig())
+        alice = Looker(label, inside, config or ReachabilityDriverConfig())
         try:
             yield alice
         finally:

@@ -141,11 +141,11 @@ class ServersConfig:
 
     max_servers: int = 64
     """Servers that are considered, preferred ones first."""
-    in_flight_per_server: int = 2
+    in_flight_per_server: int = 3
     """Requests of ours at one server at once; servers take four."""
     per_minute_per_server: int = 12
     """Requests to one server in any 60 seconds."""
-    in_flight: int = 8
+    in_flight: int = 12
     """Requests under way in total."""
     per_minute: int = 40
     """Requests in any 60 seconds in total."""

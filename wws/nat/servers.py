@@ -80,11 +80,13 @@ class Servers:
             state.server
             for state in self._states.values()
             if self._free_at(state, way, now) <= now
+            and (state.server.version == way.version or not state.in_flight)
             and state.server.party not in without
             and state.server.ip not in without_ips
             and (not to_probe_through or way in state.server.probe_ways)
         ]
-        # Another family than the server sees us over costs it a third party's dial, and us the bytes for it.
+        # Another family than the server sees us over costs it a third party's dial, and us the bytes for it
+        # and seconds of waiting: such questions come last, and one at a time, so that others find room.
         order = {server.peer: self._rng.random() for server in free}
         free.sort(key=lambda s: (s.version != way.version, not s.is_preferred, order[s.peer]))
         by_party: dict[Party, Server] = {}
