@@ -206,8 +206,15 @@ async def mapper(scope: Callable[[], Scope | None]) -> AsyncIterator[PortMapper]
 
 
 async def next_packet(sock: socket.socket) -> tuple[bytes, tuple[str, int]]:
-    sock.setblocking(False)
-    return await asyncio.get_running_loop().sock_recvfrom(sock, 1100)
+    received: list[tuple[bytes, tuple[str, int]]] = []
+
+    def has_come() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            received.append(sock.recvfrom(1100, socket.MSG_DONTWAIT))
+        return bool(received)
+
+    await until(has_come)
+    return received[0]
 
 
 def granted(request: bytes, ip: str) -> bytes:

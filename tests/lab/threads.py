@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+
+import uvloop
 
 from tests.lab.namespaces import Namespace
 
 
 def inside(namespace: Namespace, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` on a loop of its own, in a thread that never leaves the namespace: which one a socket is of
-    goes by thread. Raises what `work` raises."""
+    """Run `work` on a loop of its own, as the programs have it, in a thread that never leaves the namespace:
+    which one a socket is of goes by thread. Raises what `work` raises."""
     failures: list[BaseException] = []
 
     async def run() -> None:
@@ -20,7 +21,7 @@ def inside(namespace: Namespace, work: Callable[[], Awaitable[None]]) -> None:
     def thread() -> None:
         try:
             with namespace.entered():
-                asyncio.run(run())
+                uvloop.run(run())
         except BaseException as error:  # noqa: BLE001 - raised again below
             failures.append(error)
 
