@@ -34,6 +34,8 @@ SLOW_SINK = "/test/slow/1"
 """The sink, at 64 KiB every 20 ms."""
 REVERSE = "/test/reverse/1"
 """Answers, backwards, what came before the end of the stream."""
+DEAF = "/test/deaf/1"
+"""Reads something and then no more, says so, and answers `deaf`."""
 
 _HERE = Path(__file__).parent
 _BUILT = _HERE / "peers" / ".build"
@@ -181,6 +183,10 @@ class ForeignPeer:
     def address(self) -> str:
         """The first listen address, with /p2p/."""
         return self.addresses[0]
+
+    def address_of(self, transport: Literal["tcp", "quic-v1"]) -> str:
+        """Where it listens by `transport`, with /p2p/."""
+        return next(one for one in self.addresses if f"/{transport}/" in one and "/p2p-circuit" not in one)
 
     async def call(self, command: str, timeout: float = 60.0, **arguments: Any) -> Any:
         """One command of the control port.

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from tests.interop.ours import OurNode, until, until_true
 from tests.interop.peer import IMPLEMENTATIONS, ForeignPeer, ForeignPeerError, Implementation
+from wws.addresses.multiaddr import Transport
 from wws.discovery.network import network_protocol_id
 from wws.identity.peer_id import PeerId
 from wws.names.peer_record import PeerRecord
@@ -37,16 +38,21 @@ def implementation(request: pytest.FixtureRequest, built: None) -> Implementatio
 @pytest_asyncio.fixture
 async def bob(implementation: Implementation) -> AsyncIterator[ForeignPeer]:
     """A foreign peer of its own for each test: a routing table remembers peers that are long gone."""
-    async with ForeignPeer.start(implementation) as peer:
+    async with ForeignPeer.start(
+        implementation, listen=["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"], quic=True
+    ) as peer:
         yield peer
 
 
-@pytest_asyncio.fixture(params=["we-dial", "it-dials"])
+@pytest_asyncio.fixture(params=["we-dial", "it-dials", "over-quic"])
 async def alice(request: pytest.FixtureRequest, bob: ForeignPeer) -> AsyncIterator[OurNode]:
     """Our node in one DHT with bob."""
-    async with OurNode.start("alice", serve_dht=True) as node:
+    transport: Transport = "quic-v1" if request.param == "over-quic" else "tcp"
+    async with OurNode.start("alice", serve_dht=True, listen=(transport,)) as node:
         if request.param == "we-dial":
             await node.dial(bob.address)
+        elif request.param == "over-quic":
+            assert (await node.dial(bob.address_of("quic-v1"))).transport == "quic-v1"
         else:
             await bob.dial(node.address)
         await in_one_dht(node, bob)
@@ -153,7 +159,7 @@ async def test_peers_are_found_through_each_other(
     alice: OurNode, bob: ForeignPeer, implementation: Implementation
 ) -> None:
     async with (
-        ForeignPeer.start(implementation) as carol,
+        ForeignPeer.start(implementation, quic=True) as carol,
         OurNode.start("dave", serve_dht=True) as dave,
     ):
         await carol.dial(alice.address)

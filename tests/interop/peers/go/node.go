@@ -119,6 +119,7 @@ func newNode(config Config) (*Node, error) {
 		"/test/slow/1":    func(stream network.Stream) error { return sink(stream, 20*time.Millisecond) },
 		"/test/reverse/1": reverse,
 		"/test/reset/1":   readAndReset,
+		"/test/deaf/1":    deaf,
 	} {
 		host.SetStreamHandler(name, serve(handler))
 	}
@@ -214,6 +215,18 @@ func readAndReset(stream network.Stream) error {
 		return err
 	}
 	return errors.New("reset, as the protocol says")
+}
+
+// deaf reads something and stops reading, which QUIC tells the writer, and then answers.
+func deaf(stream network.Stream) error {
+	if _, err := stream.Read(make([]byte, chunkSize)); err != nil {
+		return err
+	}
+	if err := stream.CloseRead(); err != nil {
+		return err
+	}
+	_, err := stream.Write([]byte("deaf"))
+	return err
 }
 
 // ---- identify ----

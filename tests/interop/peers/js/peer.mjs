@@ -110,6 +110,13 @@ const handlers = {
     await send(stream, (await readAll(stream)).reverse())
     await stream.close()
   },
+  /** Reads something and stops reading, and then answers. js tells nobody: it reads on and drops. */
+  '/test/deaf/1': async stream => {
+    for await (const _ of chunks(stream)) break
+    await stream.closeRead()
+    await send(stream, Buffer.from('deaf'))
+    await stream.close()
+  },
   /** Reads something, then resets. */
   '/test/reset/1': async stream => {
     for await (const _ of chunks(stream)) break
