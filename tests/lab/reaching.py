@@ -110,6 +110,16 @@ class Looker:
         """Until it has found this, or so long; what it has found then."""
         return self._inside.call(self._wait(reachability, nat, seconds))
 
+    def wait_judged(self) -> Finding:
+        """Until every address has a verdict; what it has found then."""
+        return self._inside.call(self._wait_judged())
+
+    async def _wait_judged(self) -> Finding:
+        async with asyncio.timeout(PATIENCE):
+            while any(one.verdict == "unknown" for one in self.reach.addresses):
+                await asyncio.sleep(0.02)
+        return await self._wait(self.reach.reachability, self.reach.nat, 0)
+
     async def _wait(self, reachability: str, nat: str, seconds: float) -> Finding:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
