@@ -92,6 +92,7 @@ class HolePuncher:
         self._circuits: dict[tuple[PeerId, Role], dict[int, Connection]] = {}
         self._waiters: dict[PeerId, list[asyncio.Future[None]]] = {}
         self._place = OwnPlace(host, reachability)
+        self._closing = False
         if self.is_active:
             host.serve(PROTOCOL, self._answer)
             host.listeners.connection_established.append(self._established)
@@ -152,6 +153,7 @@ class HolePuncher:
 
     async def close(self) -> None:
         """Stop everything; the protocol is not served any more."""
+        self._closing = True
         self._host.stop_serving(PROTOCOL)
         for side in list(self._sides.values()):
             self._drop(side)
@@ -282,6 +284,8 @@ class HolePuncher:
 
     def _watch(self, peer: PeerId, role: Role) -> None:
         """Have a machine for the peer, and tell it what is known already."""
+        if self._closing:
+            return
         if (side := self._sides.get((peer, role))) is not None:
             self._feed(side, CircuitOpened())
             return
