@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 PAIRS: list[tuple[Implementation, Transport]] = [("go", "quic-v1"), ("go", "tcp"), ("js", "tcp")]
-NEEDS: dict[Implementation, tuple[str, ...]] = {"go": ("go",), "js": ("node", "npm")}
+NEEDS: dict[Implementation, tuple[str, ...]] = {"go": ("go>=1.21",), "js": ("npm",)}
 WITHIN = 30.0
 
 
