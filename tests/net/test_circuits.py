@@ -9,6 +9,7 @@ from tests.interop.ours import pattern, until
 from tests.interop.peer import ECHO, SINK
 from tests.net.circuit_node import Member, RelayNode
 from tests.net.mesh_node import MeshNode, node
+from wws.addresses.multiaddr import Multiaddr
 from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
@@ -27,6 +28,7 @@ from wws.runtime.circuits import CircuitsConfig, RelayError
 from wws.runtime.connection import Circuit, Connection, HandshakeFailed
 from wws.runtime.dialer import DialFailed
 from wws.runtime.host import HostConfig
+from wws.runtime.quic_transport import QuicTransport
 from wws.runtime.socket_connection import SocketConnection
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.noise import PeerIdMismatch
@@ -97,6 +99,25 @@ def used_by(connection: Connection | None) -> int:
     assert connection is not None
     assert connection.circuit is not None
     return connection.circuit.use.received
+
+
+async def test_relays_are_reached_by_quic_as_well() -> None:
+    async with RelayNode.run("carol") as carol, Member.run("bob") as bob, Member.run("alice") as alice:
+        for one in (carol, bob, alice):
+            one.mesh.host.quic = QuicTransport(one.mesh.host, one.mesh.host.identity)
+        await carol.mesh.host.listen(Multiaddr.parse("/ip4/127.0.0.1/udp/0/quic-v1"))
+        by_quic = carol.mesh.host.listen_addresses[1].with_peer(carol.mesh.peer_id)
+        assert (await bob.mesh.dial(by_quic)).transport == "quic-v1"
+        bob.client.set_wanted(True)
+        await until(lambda: len(bob.client.reservations) == 1)
+        address = by_quic.circuit()
+        assert address in bob.client.reservations[0].addresses
+        connection = await alice.mesh.dial(address.with_peer(bob.mesh.peer_id))
+        assert connection.transport == "quic-v1"
+        assert connection.is_limited
+        assert str(connection.local_address) == str(address)
+        data = pattern(MIB)
+        assert await echoed(connection, data) == data
 
 
 async def test_ten_megabytes_both_ways() -> None:

@@ -114,6 +114,24 @@ async def test_a_relay_that_falls_silent_is_replaced() -> None:
         assert again is not ours
 
 
+async def test_when_every_connection_has_died_in_silence_new_ones_are_made() -> None:
+    """As after a change of network: no socket knows that it leads nowhere any more."""
+    async with (
+        RelayNode.run("carol") as carol,
+        RelayNode.run("dave") as dave,
+        Member.run("bob", client=QUICK) as bob,
+    ):
+        bob.mesh.host.set_entry_points({carol.mesh.peer_id, dave.mesh.peer_id})
+        await bob.reserve(carol, dave)
+        for relay in (carol, dave):
+            theirs = await relay.mesh.connection_with(bob.mesh.peer_id)
+            assert isinstance(theirs, SocketConnection)
+            assert theirs._transport is not None
+            theirs._transport.pause_reading()
+        await until(lambda: bob.client.outcomes["relay", "lost"] == 2)
+        await until(lambda: relays_of(bob) == {carol.mesh.peer_id, dave.mesh.peer_id})
+
+
 async def test_reservations_are_renewed_and_end() -> None:
     short = ReservationConfig(duration=2.0)
     quick = replace(QUICK, selection=replace(QUICK.selection, min_lease=1.0, release_grace=0.05))
