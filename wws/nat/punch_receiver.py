@@ -21,6 +21,7 @@ from wws.nat.punch_events import (
     DirectLost,
     ExchangeFailed,
     ExchangeOpened,
+    Identified,
     MessageReceived,
     Punch,
     Report,
@@ -56,6 +57,8 @@ class Receiver(HolePunching):
                 if self.state is State.IDLE:
                     self._expect_anew(now)
                 return []
+            case Identified(speaks=speaks):
+                return self._identified(speaks, now)
             case ExchangeOpened(exchange=exchange):
                 return self._opened(exchange, now)
             case MessageReceived(exchange=exchange, message=message):
@@ -97,6 +100,16 @@ class Receiver(HolePunching):
                     return [Report(Result.FAILED)]
                 self.reason = self.reason or "the peer has not started hole punching"
                 return [] if self._attempt else [Report(Result.NOT_ASKED)]
+
+    def _identified(self, speaks: bool, now: float) -> list[Command]:
+        """Nothing is expected of a peer that does not know how; go learns it once it knows its address."""
+        if speaks and self.state is State.IDLE and not self._attempt:
+            self._expect_anew(now)
+        elif not speaks and self.state is State.EXPECTING and not self._attempt:
+            self.reason = "the peer does not speak /libp2p/dcutr"
+            self._move(State.IDLE, None)
+            return [Report(Result.UNSUPPORTED)]
+        return []
 
     def _opened(self, exchange: int, now: float) -> list[Command]:
         if self.state is State.DIRECT:

@@ -189,10 +189,9 @@ class HolePuncher:
                     self._watch(peer, role)
 
     def _identified(self, connection: Connection) -> None:
-        if (
-            connection.is_limited
-            and (side := self._sides.get((connection.peer_id, Role.INITIATOR))) is not None
-        ):
+        if not connection.is_limited:
+            return
+        if (side := self._sides.get((connection.peer_id, _role(connection)))) is not None:
             self._tell_identity(side, connection)
 
     def _addresses_changed(self) -> None:
@@ -295,9 +294,8 @@ class HolePuncher:
         side = _Side(peer, role, machine, PunchDials(self._host, self._dialer, peer, self._config.dials))
         self._sides[peer, role] = side
         self._reschedule(side)
-        if role is Role.INITIATOR:
-            for circuit in self._circuits[peer, role].values():
-                self._tell_identity(side, circuit)
+        for circuit in self._circuits[peer, role].values():
+            self._tell_identity(side, circuit)
 
     def _tell_identity(self, side: _Side, connection: Connection) -> None:
         said = connection.identification

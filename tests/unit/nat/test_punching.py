@@ -442,6 +442,23 @@ def test_a_peer_that_does_not_take_the_initiative_is_waited_for_eight_seconds() 
     assert not alice.machine.is_settled
 
 
+def test_of_a_peer_that_does_not_know_how_nothing_is_expected() -> None:
+    alice = Alice()
+    assert alice(Identified((), speaks=False), 1.0) == [Report(Result.UNSUPPORTED)]
+    assert alice.machine.is_settled
+    assert alice.machine.reason == "the peer does not speak /libp2p/dcutr"
+    assert alice(Identified((), speaks=True), 2.0) == []  # go, once it knows its address (incident 7)
+    assert alice.machine.next_wakeup() == 10.0
+
+
+def test_who_pushes_another_identity_during_a_round_changes_nothing() -> None:
+    alice = Alice()
+    alice(ExchangeOpened(1), 0.0)
+    alice(MessageReceived(1, FOR_BOB), 0.1)
+    assert alice(Identified((), speaks=False), 0.2) == []
+    assert isinstance(alice(MessageReceived(1, SYNC), 0.3)[0], Punch)
+
+
 @pytest.mark.parametrize("same_stream", [True, False])
 def test_further_rounds_come_on_the_same_stream_or_on_another(same_stream: bool) -> None:
     alice = Alice()
