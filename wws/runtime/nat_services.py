@@ -23,7 +23,6 @@ from wws.runtime.dialer import Dialer
 from wws.runtime.hole_punching import HolePuncher
 from wws.runtime.host import Host
 from wws.runtime.identify_service import IdentifyService
-from wws.runtime.logs import logger
 from wws.runtime.node_config import (
     autonat_server_config,
     circuits_config,
@@ -102,8 +101,7 @@ class NatServices:
 
     async def start(self) -> None:
         """Begin, once the host listens."""
-        if self._config.network.enable_autonat:
-            self.reachability.start()
+        self.reachability.start()
         if self.relay_server is not None:
             await self.relay_server.start()
         if self.port_mapper is not None:
@@ -132,28 +130,16 @@ class NatServices:
     def announced(self) -> tuple[Multiaddr, ...]:
         """What to announce now, by all that is known. Decides as well whether relays are wanted."""
         host, network = self._host, self._config.network
-        direct = announced(
+        self._announced = announced(
             host.identity.peer_id,
             host.listen_addresses,
             [Multiaddr.parse(text) for text in network.announce],
             host.scope,
+            verdicts=self.reachability.addresses,
+            circuits=[address for held in self.relay_client.reservations for address in held.addresses],
+            relay_only=network.relay_only,
+            is_bootstrap=self._is_bootstrap,
         )
-        judged = {one.address.without_peer(): one for one in self.reachability.addresses}
-        private = {address for address, one in judged.items() if one.verdict == "private"}
-        if not self._is_bootstrap and not network.announce:
-            direct = tuple(address for address in direct if address.without_peer() not in private)
-            direct += tuple(
-                address.with_peer(host.identity.peer_id)
-                for address, one in judged.items()
-                if one.verdict == "public"
-            )
-        relayed = [
-            address.with_peer(host.identity.peer_id)
-            for held in self.relay_client.reservations
-            for address in held.addresses
-        ]
-        kept = () if network.relay_only else direct
-        self._announced = tuple(dict.fromkeys((*kept, *relayed)))[:16]
         self._want_relays()
         if self.port_mapper is not None:
             self.port_mapper.refresh()
@@ -171,7 +157,6 @@ class NatServices:
 
     def _ports_mapped(self) -> None:
         assert self.port_mapper is not None
-        logger("node").info("port mapping", state=self.port_mapper.state, why=self.port_mapper.reason)
         self.reachability.offer_mapped(self.port_mapper.mappings)
 
     def _make_dial_host(self) -> Host:
