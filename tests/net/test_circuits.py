@@ -1,6 +1,7 @@
 """Circuits on loopback: alice reaches bob, who listens nowhere that she knows, through carol, who relays."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable
 
 import pytest
@@ -454,6 +455,17 @@ async def test_a_dial_that_is_given_up_leaves_nothing() -> None:
             while await stream.read():
                 pass
 
+        nobody = socket.create_server(("127.0.0.1", 0))  # the kernel answers for it, and nobody else
+        port = nobody.getsockname()[1]
+        relay_id = Identity.from_label("dave").peer_id
+        target = carol.address.with_port(port).with_peer(relay_id).circuit()
+        dials = [asyncio.create_task(alice.circuits.dial(bob, target)) for _ in range(2)]
+        await until(lambda: len(alice.circuits._relay_dials) == 1)
+        for dial in dials:
+            dial.cancel()
+        await asyncio.wait(dials)
+        nobody.close()
+        assert alice.circuits.outbound == 0
         for behaviour in (silent, silent_peer):
             asked.clear()
             carol.host.serve(HOP_PROTOCOL, behaviour)

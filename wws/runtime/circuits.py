@@ -121,7 +121,7 @@ class Circuits:
         self._inbound: Counter[PeerId] = Counter()
         self._sources: Counter[PeerId] = Counter()
         self._outbound = 0
-        self._relay_dials: dict[tuple[PeerId, Multiaddr], asyncio.Task[Connection]] = {}
+        self._relay_dials: dict[tuple[PeerId, Multiaddr], asyncio.Future[Connection]] = {}
         host.serve(STOP_PROTOCOL, self._serve_stop)
         dialer.dial_circuit = self.dial
 
@@ -207,24 +207,25 @@ class Circuits:
             return connection
         address = target.relay
         assert address is not None, "the caller has checked that it is a circuit address"
-        key = (relay, address)
-        task = self._relay_dials.get(key)
-        if task is None:
-            # Not `connect`: this runs inside of a dial, and both would wait for the same room.
-            task = asyncio.get_running_loop().create_task(
-                self._dialer.connect_at(relay, address, self._config.relay_timeout)
-            )
-            self._relay_dials[key] = task
-            task.add_done_callback(lambda done: self._relay_dialled(key, done))
+        found = self._relay_dials.get((relay, address))
+        if found is None:
+            found = self._relay_dials[relay, address] = asyncio.get_running_loop().create_future()
+            self._host.spawn(self._dial_relay(relay, address, found), "dial relay")
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(found)
         except WwsError as error:
             raise RelayUnreachable(f"the relay is out of reach: {error}") from error
 
-    def _relay_dialled(self, key: tuple[PeerId, Multiaddr], task: asyncio.Task[Connection]) -> None:
-        del self._relay_dials[key]
-        if not task.cancelled():
-            task.exception()  # those who wait have it; nobody may be left
+    async def _dial_relay(self, relay: PeerId, address: Multiaddr, found: asyncio.Future[Connection]) -> None:
+        try:
+            # Not `connect`: this runs inside of a dial, and both would wait for the same room.
+            found.set_result(await self._dialer.connect_at(relay, address, self._config.relay_timeout))
+        except WwsError as error:
+            found.set_exception(error)
+            found.exception()  # is known, should nobody be waiting any more
+        finally:
+            del self._relay_dials[relay, address]
+            found.cancel()  # does nothing unless the host closes meanwhile
 
     async def _established(self, connection: SocketConnection) -> None:
         timeout = self._host.config.phase_timeout
