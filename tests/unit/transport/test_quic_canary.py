@@ -11,6 +11,7 @@ import aioquic
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import Limit, QuicConnection
+from aioquic.quic.crypto import CryptoContext
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 
@@ -19,6 +20,7 @@ from wws.testing.quic_link import QuicLink
 from wws.transport.quic.engine import PRIVATE
 
 PINNED = "1.7.2"
+OBJECT = "(?:sender|receiver|tls|_loss|builder|connection|context)"
 SOURCES = sorted(Path(next(iter(wws.transport.quic.__path__))).glob("*.py"))
 
 
@@ -46,6 +48,7 @@ def parts() -> dict[str, object]:
         "connection": engine,
         "tls": QuicLink.between().alice._engine.tls,
         "recovery": engine._loss,
+        "keys": CryptoContext(),
         "sender": stream.sender,
         "packet_builder": QuicPacketBuilder(
             host_cid=b"", peer_cid=b"", version=1, is_client=True, max_datagram_size=1200
@@ -65,9 +68,10 @@ def test_every_private_name_in_use_is_listed() -> None:
     used: set[str] = set()
     for source in SOURCES:
         text = source.read_text()
-        used |= set(re.findall(r"(?:sender|receiver|tls|_loss|builder)\.(_[a-z]\w*)", text))
+        used |= set(re.findall(OBJECT + r"\.(_[a-z]\w*)", text))
         if source.name == "engine.py":
             used |= theirs & {name for pair in re.findall(r"self\.(_\w+)|def (_\w+)", text) for name in pair}
+        used |= set(re.findall(r'"(_QuicConnection__\w+)"', text))
     listed = {name for names in PRIVATE.values() for name in names}
     assert used <= listed, "list these in PRIVATE: " + ", ".join(sorted(used - listed))
     assert listed <= used, "nobody uses these any more: " + ", ".join(sorted(listed - used))

@@ -131,13 +131,14 @@ def foreign_client(**settings_of: object) -> QuicConnection:
     return QuicConnection(configuration=configuration)
 
 
-def answer_to(client: QuicConnection, *, server_label: str = "bob") -> QuicMachine:
+def answer_to(client: QuicConnection, *, config: QuicConfig = DEFAULT_CONFIG) -> QuicMachine:
     """Let a client of plain aioquic talk to a machine of ours; what became of the machine."""
     client.connect(BOB_AT, 0.0)
     first = client.datagrams_to_send(0.0)
     bob = QuicMachine(
         is_initiator=False,
-        credentials=credentials_of(server_label),
+        credentials=credentials_of("bob"),
+        config=config,
         now=0.0,
         unix_now=UNIX_START,
         token_of=TOKENS.of,
@@ -173,6 +174,15 @@ def test_a_client_with_two_certificates_is_refused() -> None:
     )
     with pytest.raises(CertificateInvalid, match="more than one"):
         answer_to(client)
+
+
+def test_a_handshake_message_without_end_is_not_collected() -> None:
+    certificate, key = make_certificate(Identity.from_label("alice"), UNIX_START)
+    client = foreign_client(
+        alpn_protocols=[ALPN], certificate=certificate, private_key=key, certificate_chain=[certificate] * 30
+    )
+    with pytest.raises(QuicViolation, match="too large"):
+        answer_to(client, config=replace(DEFAULT_CONFIG, max_handshake_message=4096))
 
 
 @pytest.mark.parametrize("protocols", [None, ["h3"], ["libp2p2", "h3"]])

@@ -12,6 +12,8 @@ class QuicConfig:
 
     handshake_timeout: float = 10.0
     """Seconds from the first datagram to ESTABLISHED."""
+    max_handshake_message: int = 32 * 1024
+    """Bytes of a TLS message of the peer; those of others have up to 2,000."""
     idle_timeout: float = 30.0
     """Seconds without a word from the peer after which the connection is lost."""
     keep_alive_interval: float = 15.0

@@ -1,4 +1,4 @@
-"""aioquic's connection with what libp2p needs of it: the one module that reaches into its private parts.
+"""aioquic's connection with what libp2p needs of it.
 
 What is changed, and why:
 
@@ -7,8 +7,8 @@ What is changed, and why:
 - the peer gets a slot for a new stream when our side is done with an old one, not when its frames were seen;
 - fewer connection ids are kept ready, and what only the handshake needs is dropped after it.
 
-Every private name used here is listed in `PRIVATE`, and a test looks at each of them: aioquic is pinned, and
-whoever moves the pin shall hear what has changed before a peer does.
+Every private name that this package uses is listed in `PRIVATE`, and a test looks at each of them: aioquic is
+pinned, and whoever moves the pin shall hear what has changed before a peer does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from aioquic import tls
@@ -34,6 +35,7 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from wws.transport.quic.config import QuicConfig
+from wws.transport.quic.frugality import free_handshake, share_handlers
 from wws.transport.quic.pacing import BurstPacer
 from wws.transport.quic.path_mtu import PathMtu
 from wws.transport.tls import ALPN, Certificate, PrivateKey
@@ -46,10 +48,13 @@ CONNECTION_ID_LENGTH: Final = 8
 
 PRIVATE: Final = {
     "connection": (
+        "_QuicConnection__frame_handlers",
         "_close_at",
         "_close_event",
         "_crypto_buffers",
+        "_crypto_streams",
         "_cryptos",
+        "_cryptos_initial",
         "_flush_builder",
         "_get_or_create_stream_for_send",
         "_handshake_confirmed",
@@ -72,14 +77,22 @@ PRIVATE: Final = {
         "_remote_active_connection_id_limit",
         "_remote_max_streams_bidi",
         "_replenish_connection_ids",
+        "_spaces",
         "_spin_bit",
         "_state",
         "_streams",
         "_write_connection_limits",
         "_write_stream_limits",
     ),
-    "tls": ("_request_client_certificate", "_peer_certificate", "_peer_certificate_chain"),
+    "tls": (
+        "_receive_buffer",
+        "_request_client_certificate",
+        "_supported_groups",
+        "_peer_certificate",
+        "_peer_certificate_chain",
+    ),
     "recovery": ("_cc", "_pacer", "_pto_count", "_rtt_initialized", "_rtt_smoothed"),
+    "keys": ("_setup_cb", "_teardown_cb"),
     "packet_builder": ("_packet",),
     "sender": ("_buffer", "_reset_error_code", "_buffer_fin"),
 }
@@ -94,12 +107,35 @@ _VERIFY_NOTHING: Final = 0
 logging.getLogger("quic").setLevel(logging.CRITICAL)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Credentials:
     """What this node shows to its peers in a handshake."""
 
     certificate: Certificate
     key: PrivateKey
+
+
+@lru_cache(maxsize=16)
+def _shared_configuration(credentials: Credentials, config: QuicConfig, is_client: bool) -> QuicConfiguration:
+    """One for all connections that are alike."""
+    return QuicConfiguration(
+        alpn_protocols=[ALPN],
+        certificate=credentials.certificate,
+        cipher_suites=[
+            tls.CipherSuite.AES_128_GCM_SHA256,
+            tls.CipherSuite.CHACHA20_POLY1305_SHA256,
+            tls.CipherSuite.AES_256_GCM_SHA384,
+        ],
+        connection_id_length=CONNECTION_ID_LENGTH,
+        idle_timeout=config.idle_timeout,
+        is_client=is_client,
+        max_data=config.connection_window,
+        max_datagram_size=config.datagram_size,
+        max_stream_data=config.stream_window,
+        private_key=credentials.key,
+        supported_versions=[VERSION],
+        verify_mode=_VERIFY_NOTHING,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +163,6 @@ class _Streams(dict[int, QuicStream]):
         return stream
 
 
-class _SpentTls:
-    """Stands for aioquic's TLS context after the handshake, which is large and has nothing left to do.
-
-    What a server may still send are session tickets: they are not wanted and passed over. A client may send
-    nothing.
-    """
-
-    __slots__ = ("_left", "state")
-
-    alpn_negotiated = ALPN
-    _MOST: Final = 64 * 1024
-
-    def __init__(self, *, is_client: bool) -> None:
-        self._left = self._MOST if is_client else 0
-        self.state = tls.State.CLIENT_POST_HANDSHAKE if is_client else tls.State.SERVER_POST_HANDSHAKE
-
-    def handle_message(self, data: bytes, output: object) -> None:
-        self._left -= len(data)
-        if self._left < 0:
-            raise tls.AlertUnexpectedMessage("TLS messages after the handshake")
-
-
 class Engine(QuicConnection):
     """One connection of aioquic, with flow control that follows the application."""
 
@@ -164,22 +178,11 @@ class Engine(QuicConnection):
         retry_id: bytes | None = None,
     ) -> None:
         super().__init__(
-            configuration=QuicConfiguration(
-                alpn_protocols=[ALPN],
-                certificate=credentials.certificate,
-                connection_id_length=CONNECTION_ID_LENGTH,
-                idle_timeout=config.idle_timeout,
-                is_client=is_client,
-                max_data=config.connection_window,
-                max_datagram_size=config.datagram_size,
-                max_stream_data=config.stream_window,
-                private_key=credentials.key,
-                supported_versions=[VERSION],
-                verify_mode=_VERIFY_NOTHING,
-            ),
+            configuration=_shared_configuration(credentials, config, is_client),
             original_destination_connection_id=original_id,
             retry_source_connection_id=retry_id,
         )
+        share_handlers(self)
         self._local_active_connection_id_limit = config.active_connection_ids
         self._local_max_stream_data_uni = 0
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
@@ -224,6 +227,11 @@ class Engine(QuicConnection):
     def has_chain(self) -> bool:
         """Whether the peer sent more than one certificate."""
         return bool(self.tls._peer_certificate_chain)
+
+    @property
+    def unfinished_message(self) -> int:
+        """Bytes that are kept of a TLS message whose end has not come."""
+        return len(self.tls._receive_buffer)
 
     @property
     def deadline_of_silence(self) -> float | None:
@@ -278,9 +286,8 @@ class Engine(QuicConnection):
             path.is_validated = True
 
     def free_handshake(self) -> None:
-        """Drop what only the handshake needed, about nine tenths of a connection's memory."""
-        self.tls = _SpentTls(is_client=self._is_client)  # type: ignore[assignment] # does what is still asked
-        self._crypto_buffers = {}
+        """Drop what only the handshake needed: most of what a connection takes."""
+        free_handshake(self)
 
     # Sending
 
@@ -329,6 +336,8 @@ class Engine(QuicConnection):
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
         self.tls._request_client_certificate = not self._is_client
+        # aioquic makes a key for each group that it offers. Everybody in libp2p has the first of these.
+        self.tls._supported_groups = [tls.Group.X25519, tls.Group.SECP256R1]
 
     def _replenish_connection_ids(self) -> None:
         self._remote_active_connection_id_limit = min(

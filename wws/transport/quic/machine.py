@@ -172,12 +172,22 @@ class QuicMachine:
                 engine.receive_datagram(data, address, now)
         except Exception as error:
             raise self._broken(error) from error
+        if self.phase is Phase.SECURING:
+            self._check_handshake()
         if engine.deadline_of_silence != silence:
             self._last_heard = now
         if self._is_proven:
             engine.trust_path()
             self._is_proven = False
         return self._take_events(now)
+
+    def _check_handshake(self) -> None:
+        if self.remote_address is not None and (
+            self._engine.unfinished_message > self._config.max_handshake_message
+        ):
+            code = int(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED)
+            self._engine.close(code, frame_type=QuicFrameType.CRYPTO)
+            raise self._fail(QuicViolation("a message of the handshake is too large"))
 
     @property
     def issued(self) -> list[bytes]:
