@@ -120,6 +120,19 @@ class Looker:
                 await asyncio.sleep(0.02)
         return await self._wait(self.reach.reachability, self.reach.nat, 0)
 
+    def wait_public(self, address: str) -> Finding:
+        """Until this address is public; what it has found then."""
+        return self._inside.call(self._wait_public(address))
+
+    async def _wait_public(self, address: str) -> Finding:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE / 2):
+                while (address, "public") not in [
+                    (str(one.address), one.verdict) for one in self.reach.addresses
+                ]:
+                    await asyncio.sleep(0.02)
+        return await self._wait(self.reach.reachability, self.reach.nat, 0)
+
     async def _wait(self, reachability: str, nat: str, seconds: float) -> Finding:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -143,6 +156,13 @@ class Looker:
             connection.close("moving")
         while self.mesh.host.connections():
             await asyncio.sleep(0.02)
+
+    def ping_all(self) -> None:
+        """Have something to say to everybody."""
+        self._inside.call(self._ping_all())
+
+    async def _ping_all(self) -> None:
+        await asyncio.gather(*map(self.mesh.ping.ping, self.mesh.host.connections()))
 
     def pause(self, seconds: float) -> None:
         self._inside.call(asyncio.sleep(seconds))

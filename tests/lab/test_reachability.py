@@ -154,10 +154,12 @@ def test_each_family_is_judged_for_itself(internet: Internet, servers: list[LabS
         }
 
 
+@pytest.mark.parametrize("lives_on", [False, True], ids=["dialled anew", "connections live on"])
 @pytest.mark.parametrize("what", ["mapping", "address", "kind"])
 def test_what_changes_at_the_router_is_known_within_seconds(
-    internet: Internet, servers: list[LabServer], what: str
+    internet: Internet, servers: list[LabServer], what: str, lives_on: bool
 ) -> None:
+    """QUIC connections live on, and the servers say by themselves where they see us now."""
     home = Router(internet, "home", Kind.FULL_CONE, HOME)
     with looker(home.host("alice")) as alice:
         alice.join(servers, QUIC, 4)
@@ -173,12 +175,16 @@ def test_what_changes_at_the_router_is_known_within_seconds(
             case _:
                 home.change(kind=Kind.SYMMETRIC)
                 expected = ("private", "address_dependent")
-        alice.leave()
-        alice.join(servers, QUIC, 4)
-        found = alice.wait(*expected)
-        assert (found.reachability, found.nat) == expected
-        if what != "kind":
-            alice.pause(1)
-            found = alice.wait("public", "endpoint_independent")
+        if lives_on:
+            alice.ping_all()
+        else:
+            alice.leave()
+            alice.join(servers, QUIC, 4)
+        if what == "kind":
+            found = alice.wait(*expected)
+            assert (found.reachability, found.nat) == expected
+        else:
+            found = alice.wait_public(outer)
             assert found.verdicts[outer] == "public"
             assert outer in found.observed
+            assert found.public_ips == {outer.split("/")[2]}

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr, Transport
@@ -49,6 +50,7 @@ def way_of(address: Multiaddr) -> Way | None:
 Party: TypeAlias = str
 
 
+@lru_cache(maxsize=2048)
 def party_of(peer: PeerId, ip: str) -> Party:
     """Whom a peer's word counts for: the prefix of its public address, below public scope itself."""
     try:

@@ -101,6 +101,7 @@ class ConnectionHost(Protocol):
     def monotonic(self) -> float: ...
     def connection_made(self, connection: Connection) -> bool: ...
     def connection_established(self, connection: Connection, peer: PeerId) -> None: ...
+    def connection_moved(self, connection: Connection) -> None: ...
     def connection_gone(self, connection: Connection, error: WwsError) -> None: ...
     def streams_changed(self, connection: Connection) -> None: ...
     def negotiator_for_inbound(self) -> Negotiator: ...
@@ -376,12 +377,15 @@ class Connection(ABC):
     # What the carrier calls
 
     def _seen_at(self, ip: str, port: int) -> None:
-        """The carrier knows where the peer is."""
+        """The carrier knows where the peer is, or that it has moved."""
+        moved = self._opened and (ip, port) != (self.remote_ip, self.remote_port)
         self.remote_ip, self.remote_port = ip, port
         try:
             self.scope = scope_of_ip(ip)
         except ParseError:
             self.scope = None
+        if moved:
+            self._host.connection_moved(self)
 
     def _writable(self) -> None:
         """The carrier takes more again."""

@@ -115,6 +115,8 @@ class Listeners:
     """Any connection is established, direct or not."""
     connection_closed: list[Callable[[Connection], None]] = field(default_factory=list)
     """A connection that was established is gone."""
+    connection_moved: list[Callable[[Connection], None]] = field(default_factory=list)
+    """The peer at the other end has another address now: QUIC lives on when it changes."""
     pong: list[Callable[[Connection], None]] = field(default_factory=list)
     """A peer has answered `Connection.ping`; `connection.machine.round_trip` is new."""
 
@@ -155,6 +157,7 @@ class Host:
         self._timers: list[tuple[float, int]] = []
         self._due: dict[int, float] = {}
         self._scopes: Counter[Scope] = Counter()
+        self._scope_of: dict[int, Scope] = {}
         self._handlers: dict[str, StreamHandler] = {}
         self._handler_streams: Counter[tuple[PeerId, str]] = Counter()
         self._prefix_streams: Counter[tuple[str, str]] = Counter()
@@ -380,9 +383,7 @@ class Host:
             outbound=connection.outbound,
             is_circuit=connection.is_limited,
         )
-        self._scope_dirty = True
-        if (scope := connection.scope) is not None:
-            self._scopes[scope] += 1
+        self._count_scope(connection.connection_id, connection.scope)
         self.peers.set_connected(peer, True)
         self._schedule(connection)
         for listener in self.listeners.connection_established:
@@ -401,6 +402,12 @@ class Host:
                     waiter.set_result(connection)
         self._carry_out(commands)
 
+    def connection_moved(self, connection: Connection) -> None:
+        if connection.connection_id in self.table:
+            self._count_scope(connection.connection_id, connection.scope)
+            for listener in self.listeners.connection_moved:
+                listener(connection)
+
     def connection_gone(self, connection: Connection, error: WwsError) -> None:
         connection_id = connection.connection_id
         self._connections.pop(connection_id, None)
@@ -416,12 +423,8 @@ class Host:
             self._emptied.set()
         counted = connection_id in self.table
         peer = self.table.closed(connection_id)
-        if counted and (scope := connection.scope) is not None:
-            self._scopes[scope] -= 1
-            if not self._scopes[scope]:
-                del self._scopes[scope]
+        self._count_scope(connection_id, None)
         self._due.pop(connection_id, None)
-        self._scope_dirty = True
         if counted:
             for closed_listener in self.listeners.connection_closed:
                 closed_listener(connection)
@@ -493,6 +496,18 @@ class Host:
             now=self.clock.monotonic(),
         )
         return SocketConnection(self, machine, self.new_connection_id(), outbound=outbound, circuit=circuit)
+
+    def _count_scope(self, connection_id: int, scope: Scope | None) -> None:
+        """Count an established connection in the scope that its peer has now; `None`: in none."""
+        self._scope_dirty = True
+        before = self._scope_of.pop(connection_id, None)
+        if before is not None:
+            self._scopes[before] -= 1
+            if not self._scopes[before]:
+                del self._scopes[before]
+        if scope is not None:
+            self._scope_of[connection_id] = scope
+            self._scopes[scope] += 1
 
     async def _run_handler(
         self, handler: StreamHandler, stream: Stream, key: tuple[PeerId, str], place: tuple[str, str] | None

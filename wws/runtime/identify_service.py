@@ -41,6 +41,8 @@ class IdentifyConfig:
     """Pushes of one peer that are read at once; each costs us a signature check, and makes others think."""
     pushes_per_second: float = 0.5
     """Pushes of one peer that are read in the long run; further ones are refused."""
+    move_wait: float = 1.0
+    """Seconds after which a peer that has moved is told where it is seen now: by then it has arrived."""
     tell_private: bool = True
     """Tell peers at our own public address our private addresses. Off with `relay_only`."""
     max_neighbours: int = 256
@@ -65,9 +67,11 @@ class IdentifyService:
         """What is the same on every connection, encoded."""
         self._seq = 0
         self._pushes: dict[PeerId, Bucket] = {}
+        self._moving: set[int] = set()
         host.serve(identify.PROTOCOL, self._answer)
         host.serve(identify.PUSH_PROTOCOL, self._receive_push)
         host.listeners.connection_established.append(self._ask_soon)
+        host.listeners.connection_moved.append(self._tell_where)
         host.listeners.peer_disconnected.append(self._forget)
 
     def set_network(self, protocol: str | None) -> None:
@@ -116,22 +120,43 @@ class IdentifyService:
 
         async def push(connection: Connection) -> None:
             async with room:
-                try:
-                    async with asyncio.timeout(self._config.timeout):
-                        async with connection.open_stream(identify.PUSH_PROTOCOL) as stream:
-                            await stream.write(self.ours(connection))
-                            stream.close_write()
-                            await stream.read_to_end(1)
-                except (WwsError, TimeoutError):
-                    self._host.count_refusal(identify.PUSH_PROTOCOL, "push_failed")
+                await self._push(connection)
 
-        knowing = [
-            connection
-            for connection in self._host.connections()
-            if connection.identification is not None
-            and identify.PUSH_PROTOCOL in (connection.identification.protocols or ())
-        ]
-        await asyncio.gather(*map(push, knowing))
+        await asyncio.gather(*map(push, filter(_speaks_push, self._host.connections())))
+
+    async def ask_again(self, connection: Connection) -> None:
+        """Ask a peer that was asked before: it may see us elsewhere by now. A failure is only counted."""
+        try:
+            said = await self.ask(connection)
+        except WwsError as error:
+            self._host.count_refusal(identify.PROTOCOL, error.code)
+        except TimeoutError:
+            self._host.count_refusal(identify.PROTOCOL, "timeout")
+        else:
+            connection.set_identified((connection.identification or Identification()).updated_by(said))
+            self._learn(connection, said)
+
+    async def _push(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(self._config.timeout):
+                async with connection.open_stream(identify.PUSH_PROTOCOL) as stream:
+                    await stream.write(self.ours(connection))
+                    stream.close_write()
+                    await stream.read_to_end(1)
+        except (WwsError, TimeoutError):
+            self._host.count_refusal(identify.PUSH_PROTOCOL, "push_failed")
+
+    def _tell_where(self, connection: Connection) -> None:
+        """A peer whose NAT has changed cannot know it by itself: tell it, once a move, where it is seen."""
+        if _speaks_push(connection) and connection.connection_id not in self._moving:
+            self._moving.add(connection.connection_id)
+            self._host.spawn(self._tell_where_soon(connection), "identify push to who moved")
+
+    async def _tell_where_soon(self, connection: Connection) -> None:
+        await asyncio.sleep(self._config.move_wait)
+        self._moving.discard(connection.connection_id)
+        if connection.is_established:
+            await self._push(connection)
 
     def _forget(self, peer: PeerId) -> None:
         self._pushes.pop(peer, None)
@@ -214,3 +239,8 @@ class IdentifyService:
             while len(self._neighbours) > self._config.max_neighbours:
                 self._neighbours.popitem(last=False)
             self._host.peers.learn(peer, near)
+
+
+def _speaks_push(connection: Connection) -> bool:
+    said = connection.identification
+    return said is not None and identify.PUSH_PROTOCOL in (said.protocols or ())

@@ -73,6 +73,12 @@ class ReachabilityDriverConfig:
     """Seconds that a probe may be open."""
     max_servers: int = 256
     """Servers that are remembered while they are connected, entry points always."""
+    ask_again: float = 600.0
+    """Seconds between two times that observers are asked anew behind a NAT: not all tell it by themselves."""
+    ask_again_soonest: float = 10.0
+    """Seconds between two such times when something hints at a change."""
+    observers: int = 3
+    """Peers that are asked anew."""
     survey: NatSurveyConfig = field(default_factory=NatSurveyConfig)
 
 
@@ -106,6 +112,8 @@ class ReachabilityDriver:
         self._servers: tuple[Server, ...] = ()
         self._scope: Scope | None = None
         self._probes: dict[int, _RunningProbe] = {}
+        self._ask_again_at = host.clock.monotonic() + config.ask_again
+        self._asked_again_at = float("-inf")
         self._survey = NatSurvey(host, dialer, self._observed, config.survey)
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
@@ -239,10 +247,13 @@ class ReachabilityDriver:
             self._kinds.forget_all()
             self._survey.begin_anew()
             self._candidates = ()
+            self._ask_again_at = 0.0
             self._feed(NetworkChanged())
         self._think()
         unsure = [way for way in self._ways() if not self._has_no_nat(way.version)]
         self._survey.run_if_due(unsure, self._servers)
+        if moved or (unsure and self._host.clock.monotonic() >= self._ask_again_at):
+            self._ask_observers_again()
 
     def _think(self) -> None:
         """Bring what is known now to the machine, and tell what is new."""
@@ -324,6 +335,18 @@ class ReachabilityDriver:
         now = self._host.clock.monotonic()
         return any(self._kinds.of(way, now) == "none" for way in self._ways() if way.version == version)
 
+    def _ask_observers_again(self) -> None:
+        """A NAT may have given us another address on the connections that live on (QUIC does): hear it."""
+        now = self._host.clock.monotonic()
+        if not self._servers or now < self._asked_again_at + self._config.ask_again_soonest:
+            return
+        self._asked_again_at = now
+        self._ask_again_at = now + self._config.ask_again * self._host.rng.uniform(0.8, 1.2)
+        servers = sorted(self._servers, key=lambda server: not server.is_preferred)
+        for server in servers[: self._config.observers]:
+            if (connection := self._host.connection_to(server.peer, direct=True)) is not None:
+                self._host.spawn(self._identify.ask_again(connection), "ask an observer again")
+
     # The machine
 
     def _feed(self, event: Event) -> None:
@@ -361,6 +384,8 @@ class ReachabilityDriver:
             self._feed(Answered(ask.ask, None, "probe_closed"))
             return
         reached, reason = await self._client.ask(ask.server, ask.address, at)
+        if reached is False and ask.probe is None:
+            self._ask_observers_again()  # are we still where we think?
         self._feed(Answered(ask.ask, reached, reason))
 
     async def _run_probe(self, command: OpenProbe, running: _RunningProbe) -> None:
