@@ -133,7 +133,8 @@ class Puncher:
         Circuits(host, self.mesh.dialer, CircuitsConfig(), accepts_from=self.client.holds_reservation_at)
         self.place = Place(self.mesh, nat)
         self.puncher = HolePuncher(host, self.mesh.dialer, self.place, how.config, rng)
-        await _listen(host, "0.0.0.0", 0, how.transports)
+        assert relay[0].is_ip
+        await _listen(host, "::" if relay[0].host_kind == "ip6" else "0.0.0.0", 0, how.transports)
         [way] = [address for address in relay if address.transport == how.transports[0]]
         assert way.peer_id is not None
         connection = await self.mesh.dialer.connect_at(way.peer_id, way, PATIENCE)

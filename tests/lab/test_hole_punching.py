@@ -28,7 +28,7 @@ HOPELESS = {
     (Kind.SYMMETRIC, Kind.PORT_RESTRICTED),
     (Kind.SYMMETRIC, Kind.SYMMETRIC),
 }
-HURRIED = How(HolePuncherConfig(punch=HolePunchConfig(punch_timeout=1.0)))
+HURRIED = How(HolePuncherConfig(punch=HolePunchConfig(punch_timeout=0.6)))
 
 
 @pytest.fixture
@@ -42,11 +42,15 @@ def relay(internet: Internet) -> tuple[Namespace, str]:
     return internet.host("relay", RELAY).namespace, RELAY
 
 
-@pytest.mark.parametrize("transport", ["quic-v1", "tcp"])
 @pytest.mark.parametrize(
-    ("alices", "bobs"),
-    [pair for pair in product(Kind, Kind) if pair not in HOPELESS],
-    ids=lambda kind: kind.value,
+    ("alices", "bobs", "transport"),
+    [
+        *((*pair, "quic-v1") for pair in product(Kind, Kind) if pair not in HOPELESS),
+        (Kind.PORT_RESTRICTED, Kind.PORT_RESTRICTED, "tcp"),
+        (Kind.PORT_RESTRICTED, Kind.FULL_CONE, "tcp"),
+        (Kind.SYMMETRIC, Kind.ADDRESS_RESTRICTED, "tcp"),
+        (Kind.ADDRESS_RESTRICTED, Kind.SYMMETRIC, "tcp"),
+    ],
 )
 def test_every_pair_that_can_is_direct_at_the_first_attempt(
     internet: Internet, relay: tuple[Namespace, str], alices: Kind, bobs: Kind, transport: Transport
@@ -103,3 +107,18 @@ def test_through_a_nat_behind_a_nat(internet: Internet, relay: tuple[Namespace, 
     ) as (alice, bob):
         path, why_not = alice.reach(bob.reserve())
         assert path != "relay", why_not
+
+
+@pytest.mark.parametrize("transport", ["quic-v1", "tcp"])
+def test_through_two_firewalls_of_ipv6(internet: Internet, transport: Transport) -> None:
+    """No address is translated, and none is reached from outside but by who was spoken to before."""
+    relay = internet.host("relay", "2001:db8:1::10").namespace, "2001:db8:1::10"
+    homes = [
+        Router(internet, f"home-{n}", Kind.SYMMETRIC, f"2001:db8:{n}::1", lan6=f"2001:db8:{n}:1::/64")
+        for n in (7, 8)
+    ]
+    alice_at, bob_at = ((home.host("host"), "none") for home in homes)
+    with punchers(relay, alice_at, bob_at, How(transports=(transport,))) as (alice, bob):
+        path, why_not = alice.reach(bob.reserve())
+        assert path == transport, why_not
+        assert alice.puncher.outcomes == {("receiver", path, "first_attempt"): 1}
