@@ -158,8 +158,15 @@ class HolePunching:
         return [CountRefusal("target_refused")] * self._targets.refused
 
     def _is_hopeless(self, here: Here) -> bool:
-        """Whether no further attempt can be better: neither side can know a port of the other."""
-        return here.nat == self._peer_nat == "address_dependent" and not self._targets.private
+        """Whether no further attempt can be better than the last one was."""
+        nobody_knows_a_port = here.nat == self._peer_nat == "address_dependent"
+        return (nobody_knows_a_port and not self._targets.private) or self._has_nothing_in_common(here)
+
+    def _has_nothing_in_common(self, here: Here) -> bool:
+        """Whether one has IPv4 only and the other IPv6 only, as far as either is seen by others."""
+        ours = {address.host_kind for address in here.observed}
+        theirs = {target.host_kind for target in self._targets.punched}
+        return bool(ours and theirs) and not ours & theirs
 
     def _why_failed(self, here: Here) -> str:
         """Why no packet came through, as far as can be known here."""
@@ -168,6 +175,8 @@ class HolePunching:
             return "both NATs map ports by destination (address-dependent)"
         if not self._targets.punched and not self._targets.private:
             return "the peer named no address that can be dialled from here"
+        if self._has_nothing_in_common(here):
+            return "one side has IPv4 only and the other IPv6 only"
         tried = f"{self._attempt} attempt{'s' * (self._attempt != 1)} failed"
         by_destination = "NAT maps ports by destination (address-dependent), and"
         if ours:

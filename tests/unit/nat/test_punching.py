@@ -365,6 +365,16 @@ def test_people_are_told_which_nat_it_is(ours: str, theirs: str, words: str) -> 
     assert words in bob.machine.reason
 
 
+def test_without_an_ip_version_in_common_one_attempt_is_enough() -> None:
+    bob = Bob()
+    bob(Identified((), speaks=True), 0.0)
+    theirs = HolePunch(Type.CONNECT, (Multiaddr.parse("/ip6/2001:db8::7/udp/4001/quic-v1"),))
+    bob(MessageReceived(2, theirs), 0.1)
+    at, _ = bob.until(Report)
+    assert at == pytest.approx(5.15)
+    assert bob.machine.reason == "one side has IPv4 only and the other IPv6 only"
+
+
 def test_people_are_told_that_udp_is_blocked() -> None:
     bob = Bob(replace(CONFIG, attempts=1))
     bob.here = replace(AT_BOB, observed=(B_TCP,))
