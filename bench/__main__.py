@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--json FILE] [SECTION …]`: sections are connections, join, dht."""
+"""`python -m bench [--quick] [--json FILE] [SECTION …]`: sections are connections, quic, nat, join, dht."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from bench import connections, join, simulated
+from bench import connections, join, quic, simulated
 
-SECTIONS = ("connections", "join", "dht")
+SECTIONS = ("connections", "quic", "join", "dht")
 
 
 def main() -> int:
@@ -38,6 +38,10 @@ def main() -> int:
             connections.run(steps, steps[:3], 100 if options.quick else 300, 3 if options.quick else 5)
         )
         print(connections.table(results["connections"]), flush=True)
+    if "quic" in wanted:
+        steps = [100] if options.quick else [100, 1000, 2000]
+        results["quic"] = asyncio.run(quic.run(steps, 50 if options.quick else 200, 3, 32))
+        print(quic.table(results["quic"]), flush=True)
     if "join" in wanted:
         results["join"] = asyncio.run(join.run(5 if options.quick else 30))
         print(join.table(results["join"]), flush=True)

@@ -14,7 +14,9 @@ from bench.table import number, render
 NAMES = ("wws", "js", "go")
 
 
-async def measure(server: Server, steps: list[int], sequential: int, uploads: int) -> dict[str, Any]:
+async def measure(
+    server: Server, steps: list[int], sequential: int, uploads: int, *, megabytes: int = 128
+) -> dict[str, Any]:
     settings = {
         "address": server.address,
         "peer_id": server.peer_id,
@@ -22,6 +24,7 @@ async def measure(server: Server, steps: list[int], sequential: int, uploads: in
         "steps": steps,
         "sequential": sequential,
         "uploads": uploads,
+        "megabytes": megabytes,
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.load", json.dumps(settings), stdout=asyncio.subprocess.PIPE
@@ -46,7 +49,12 @@ async def run(steps: list[int], foreign_steps: list[int], sequential: int, uploa
     return results
 
 
-def table(results: dict[str, Any]) -> str:
+def table(
+    results: dict[str, Any],
+    *,
+    stack: str = "TCP + Noise + yamux + identify",
+    title: str = "Connections (every client is ours, on the same machine)",
+) -> str:
     names = [name for name in NAMES if name in results]
     rows: list[list[str]] = []
 
@@ -75,12 +83,12 @@ def table(results: dict[str, Any]) -> str:
     row("ping ms p50", lambda r: number(r["ping_ms"]["p50"], 3))
     row("ping ms p99", lambda r: number(r["ping_ms"]["p99"], 3))
     row("errors", lambda r: str(r["errors"]))
-    heads = ["TCP + Noise + yamux + identify", *names]
+    heads = [stack, *names]
     if "go" in results and "wws" in results:
         heads.append("wws/go")
         for cells in rows:
             cells.append(_ratio(cells, names))
-    return render("Connections (every client is ours, on the same machine)", heads, rows)
+    return render(title, heads, rows)
 
 
 def _ratio(cells: list[str], names: list[str]) -> str:

@@ -30,6 +30,7 @@ from wws.runtime.connection import Connection
 from wws.runtime.host import Host
 from wws.runtime.identify_service import IdentifyConfig, IdentifyService
 from wws.runtime.ping import PingConfig, PingService
+from wws.runtime.quic_transport import QuicTransport
 
 CHUNK = bytes(65536)
 PARALLEL = 32
@@ -42,8 +43,12 @@ class Peer:
         self.host = Host(identity, OPEN_DOORS, clock=SystemClock(), rng=random.Random())
         IdentifyService(self.host, IdentifyConfig(), lambda: ())
         self.ping = PingService(self.host, PingConfig(), random.Random())
+        self.quic: QuicTransport | None = None
 
     async def dial(self, server: PeerId, address: Multiaddr) -> Connection:
+        if address.transport == "quic-v1":
+            self.quic = self.quic or QuicTransport(self.host, self.host.identity)
+            return await self.quic.dial(server, address)
         connection = self.host.new_outbound(server)
         await asyncio.get_running_loop().create_connection(
             lambda: connection, address.host, address.port or 0
@@ -89,6 +94,9 @@ class Load:
     async def sequential(self, count: int) -> float:
         """Handshakes a second, one after the other."""
         peers = [Peer(Identity.generate()) for _ in range(count)]
+        if self.address.transport == "quic-v1":  # the client's certificate is made once in a node's life
+            for peer in peers:
+                peer.quic = QuicTransport(peer.host, peer.host.identity)
         start = time.perf_counter()
         connections = [await peer.dial(self.server, self.address) for peer in peers]
         elapsed = time.perf_counter() - start
@@ -156,8 +164,9 @@ class Load:
             await peer.ping.ping(connection)
         pings = sorted([await peer.ping.ping(connection) * 1000 for _ in range(1000)])
         result["ping_ms"] = {"p50": statistics.median(pings), "p99": pings[989]}
-        await self.upload(peer, connection, 16)
-        runs = [await self.upload(peer, connection, 128) for _ in range(self.settings["uploads"])]
+        size = self.settings.get("megabytes", 128)
+        await self.upload(peer, connection, min(16, size))
+        runs = [await self.upload(peer, connection, size) for _ in range(self.settings["uploads"])]
         result["upload_mb_s"] = {"median": statistics.median(runs), "all": runs}
         result["errors"] = len(self.errors)
         result["first_error"] = self.errors[:1]

@@ -1,5 +1,7 @@
 """Our node as a server to be measured: host, identify, ping and a sink, as `wws-bootstrap` composes them.
 
+    python -m bench.serve [tcp|quic-v1]
+
 Prints one line, `{"address", "peer_id"}`, and runs until its standard input ends.
 """
 
@@ -13,7 +15,7 @@ import sys
 
 import uvloop
 
-from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.dht.kademlia import Kademlia, KademliaConfig
 from wws.identity.keys import Identity
 from wws.mesh.admission import AdmissionConfig
@@ -25,7 +27,9 @@ from wws.runtime.dialer import Dialer, DialerConfig
 from wws.runtime.host import Host, HostConfig
 from wws.runtime.identify_service import IdentifyConfig, IdentifyService
 from wws.runtime.ping import PingConfig, PingService
+from wws.runtime.quic_transport import QuicTransport, QuicTransportConfig
 from wws.runtime.streams import Stream
+from wws.transport.quic.config import EndpointConfig
 
 SINK = "/test/sink/1"
 MANY = 20_000
@@ -36,6 +40,7 @@ OPEN_DOORS = HostConfig(
     max_half_open=MANY,
 )
 """A bootstrap node's bounds without the rate of accepts, which is what is being measured."""
+OPEN_QUIC = QuicTransportConfig(endpoint=EndpointConfig(max_half_open=MANY))
 
 
 async def _sink(stream: Stream) -> None:
@@ -64,7 +69,9 @@ async def _main() -> None:
     dht.set_mode(True)
     host.serve(SINK, _sink)
     await host.start()
-    bound = await host.listen(Multiaddr.of("127.0.0.1", 0))
+    transport: Transport = "quic-v1" if sys.argv[1:] == ["quic-v1"] else "tcp"
+    host.quic = QuicTransport(host, identity, OPEN_QUIC)
+    bound = await host.listen(Multiaddr.of("127.0.0.1", 0, transport))
     print(json.dumps({"address": str(bound), "peer_id": str(identity.peer_id)}), flush=True)
     gc.freeze()
     await asyncio.to_thread(sys.stdin.read)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from tests.interop.peer import ForeignPeer, Implementation
+from wws.addresses.multiaddr import Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,14 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def ours() -> AsyncIterator[Server]:
+async def ours(transport: Transport = "tcp") -> AsyncIterator[Server]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.serve", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "bench.serve",
+        transport,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     assert process.stdin is not None
@@ -38,8 +44,15 @@ async def ours() -> AsyncIterator[Server]:
 
 
 @contextlib.asynccontextmanager
-async def foreign(name: str) -> AsyncIterator[Server]:
+async def foreign(name: str, transport: Transport = "tcp") -> AsyncIterator[Server]:
     """`js` or `go`, as tests/interop builds it, without a DHT: what is measured is the connection."""
     implementation: Implementation = "js" if name == "js" else "go"
-    async with ForeignPeer.start(implementation, dht_protocol=None, monitor=False) as peer:
+    port = "udp/0/quic-v1" if transport == "quic-v1" else "tcp/0"
+    async with ForeignPeer.start(
+        implementation,
+        dht_protocol=None,
+        monitor=False,
+        quic=transport == "quic-v1",
+        listen=[f"/ip4/127.0.0.1/{port}"],
+    ) as peer:
         yield Server(name, peer.address, peer.peer_id, peer.pid)

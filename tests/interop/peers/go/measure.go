@@ -31,7 +31,7 @@ func dialbench(ctx context.Context, node *Node, arguments Arguments) (any, error
 		if err != nil {
 			return nil, err
 		}
-		dialer, err := libp2p.New(append(transportOptions(Config{}, key), libp2p.NoListenAddrs)...)
+		dialer, err := libp2p.New(append(transportOptions(Config{QUIC: strings.Contains(arguments.Addr, "quic-v1")}, key), libp2p.NoListenAddrs)...)
 		if err != nil {
 			return nil, err
 		}
