@@ -1,4 +1,4 @@
-"""The foreign peers of the interoperability tests: one of each implementation and transport for a whole module."""
+"""The foreign peers of the interoperability tests: one of each kind for a whole test module."""
 
 import asyncio
 import hashlib
@@ -38,14 +38,13 @@ OVER_QUIC: list[Kind] = [(implementation, "quic-v1") for implementation in IMPLE
 
 over_tcp = pytest.mark.parametrize("foreign", OVER_TCP, indirect=True, ids="-".join)
 """For a test of something that only TCP has."""
+over_transports = pytest.mark.parametrize("transport", ["tcp", "quic-v1"])
 over_quic = pytest.mark.parametrize("foreign", OVER_QUIC, indirect=True, ids="-".join)
 
 
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[*OVER_TCP, *OVER_QUIC], ids=lambda kind: "-".join(kind)
-)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[*OVER_TCP, *OVER_QUIC], ids="-".join)
 async def foreign(request: pytest.FixtureRequest, built: None) -> AsyncIterator[ForeignPeer]:
-    """A js or go peer, on TCP or QUIC, that the tests of a module share: each test brings a node of its own."""
+    """A js or go peer on TCP or QUIC that the tests of a module share: each brings a node of its own."""
     implementation, transport = request.param
     seed = hashlib.sha256(f"{request.param} in {request.module.__name__}".encode()).hexdigest()
     async with ForeignPeer.start(

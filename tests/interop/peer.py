@@ -60,6 +60,8 @@ class ForeignConnection:
     streams: tuple[str, ...]
     early_muxer: bool | None
     """Whether the muxer was agreed inside the Noise handshake; None: js does not say."""
+    limited: bool
+    """Whether it goes through a relay that limits it."""
 
     @classmethod
     def parse(cls, answer: Mapping[str, Any]) -> Self:
@@ -71,6 +73,7 @@ class ForeignConnection:
             muxer=answer["muxer"],
             streams=tuple(answer["streams"]),
             early_muxer=answer.get("early_muxer"),
+            limited=answer["limited"],
         )
 
 
@@ -239,6 +242,16 @@ class ForeignPeer:
     async def serve_echo(self, protocol: str) -> None:
         """Registers a further protocol, which the peer then pushes to whom it is connected."""
         await self.call("handle", protocol=protocol)
+
+    # -- NATs ----------------------------------------------------------------------------------
+
+    async def reserve(self, relay: str) -> tuple[str, ...]:
+        """Holds a reservation at `relay` (with /p2p/), js from now on; where it is reached through that."""
+        answer = await self.call("reserve", addr=relay)
+        addresses = answer["addresses"]
+        if self.implementation == "go":  # it says where the relay is
+            addresses = [f"{address}/p2p-circuit/p2p/{self.peer_id}" for address in addresses]
+        return tuple(addresses)
 
     # -- streams -------------------------------------------------------------------------------
 

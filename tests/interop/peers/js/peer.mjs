@@ -207,8 +207,14 @@ node.addEventListener('peer:identify', ({ detail }) => {
 // ---- commands --------------------------------------------------------------
 
 const deadline = args => AbortSignal.timeout(args.timeout_ms ?? 20_000)
-const open = (args, protocol = args.protocol) =>
-  node.dialProtocol(peerIdFromString(args.peer), protocol, { signal: deadline(args), ...limits })
+/** A stream on a connection that is there, also through a relay, where dialProtocol would dial anew. */
+const open = async (args, protocol = args.protocol) => {
+  const options = { signal: deadline(args), ...limits }
+  const connections = node.getConnections(peerIdFromString(args.peer)).filter(one => one.status === 'open')
+  const connection = connections.find(one => one.limits == null) ?? connections[0]
+  if (connection != null) return connection.newStream(protocol, options)
+  return node.dialProtocol(peerIdFromString(args.peer), protocol, options)
+}
 const describe = connection => ({
   peer_id: connection.remotePeer.toString(),
   addr: connection.remoteAddr.toString(),
