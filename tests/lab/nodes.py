@@ -149,6 +149,7 @@ class Swarm:
             "WWS_NETWORK_AUTO_DISCOVER_BOOTSTRAP": "false",
             "WWS_RPC_TCP": "",
         }
+        self.programs.env.pop("PYTHONDONTWRITEBYTECODE", None)  # so many of them are compiled once
         self.bootstraps: list[Node] = []
         self.uplinks: dict[str, Uplink] = {}
         """Of the bootstrap nodes, by name."""
