@@ -12,6 +12,7 @@ import pytest
 from tests.interop.ours import until
 from tests.net.mesh_node import NETWORK, OTHER_NETWORK, MeshNode
 from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.scope import Scope
 from wws.identity.keys import Identity
 from wws.nat import autonat_v2
 from wws.nat.autonat_v2 import (
@@ -430,6 +431,21 @@ async def test_a_server_that_leaves_is_not_asked_and_what_it_saw_fades() -> None
         await until(lambda: node.host.connection_to(carol.peer_id) is None)
         assert node.reach.reachability == "public"
         assert node.reach.nat == "none"
+
+
+async def test_a_peer_that_has_moved_is_told_where_it_is_seen_now() -> None:
+    """What QUIC does when a NAT gives it another address, played on a connection of TCP."""
+    async with servers(1) as (bob,), alice(SLOW) as node:
+        bob.identify._config = replace(bob.identify._config, move_wait=0.01)
+        await node.join(bob)
+        here = await bob.connection_with(node.peer_id)
+        for port in (4001, 4002, 4003):
+            here._seen_at("203.0.113.7", port)
+        assert bob.host.scope is Scope.PUBLIC
+        await until(lambda: tuple(address.port for address in node.reach.observed()) == (4003,))
+        assert node.host.refusals == {}
+        await node.host.close()
+        await until(lambda: not bob.host._scopes)
 
 
 # The same local network
