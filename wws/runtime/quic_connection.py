@@ -128,8 +128,9 @@ class QuicConnection(Connection):
         if self._error is None:
             if events:
                 self._handle(events)
-            if self._quic.remote_address != self._address:
-                self._moved()
+            address = self._quic.proven_address
+            if address is not None and address != self._address:
+                self._moved(address)
             self._check_ended()
         elif self._quic.phase is Phase.CLOSED or self._quic.all_acknowledged:
             self._finish()
@@ -256,11 +257,10 @@ class QuicConnection(Connection):
         self._demultiplexer.finished(self, last_word)
         asyncio.get_running_loop().call_soon(self._lost, error)
 
-    def _moved(self) -> None:
-        address = self._quic.remote_address
-        if address is not None:
-            self._address = address
-            self._seen_at(address[0].partition("%")[0], address[1])
+    def _moved(self, address: Address) -> None:
+        """The peer is somewhere else, and has shown it. Its scope is still the one that it was counted in."""
+        self._address = address
+        self.remote_ip, self.remote_port = address[0].partition("%")[0], address[1]
 
     def _note_ids(self) -> None:
         machine = self._quic

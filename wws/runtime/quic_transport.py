@@ -42,6 +42,11 @@ from wws.transport.tls import make_certificate
 _PUNCH_LENGTH = 64
 """Bytes of a datagram that only opens a NAT: too few for anybody to answer."""
 
+_TURNED_AWAY_FOR = 0.1
+"""Seconds for which an IP address that the host did not admit is not looked at again: a client repeats its
+first datagram after 0.2 and more, who floods does not wait."""
+_MAX_TURNED_AWAY = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class QuicTransportConfig:
@@ -78,6 +83,7 @@ class QuicTransport:
         self._connections: set[QuicConnection] = set()
         self._half_open: set[QuicConnection] = set()
         self._half_open_there: Counter[str] = Counter()
+        self._turned_away: dict[str, float] = {}
         self._waiting: dict[UdpSocket, set[QuicConnection]] = {}
 
     # Listening and dialling
@@ -270,6 +276,9 @@ class QuicTransport:
         if not self._accepts or sock not in self._listening:
             return None
         now = self._host.monotonic()
+        if self._turned_away.get(address[0], 0.0) > now:
+            self.endpoint.dropped["turned_away"] += 1
+            return None
         verdict = self.endpoint.judge(
             data,
             address,
@@ -285,6 +294,9 @@ class QuicTransport:
             return None
         connection = self._connection(verdict, sock, address)
         if not self._host.connection_made(connection):
+            self._turned_away[address[0]] = now + _TURNED_AWAY_FOR
+            if len(self._turned_away) > _MAX_TURNED_AWAY:
+                del self._turned_away[next(iter(self._turned_away))]
             return None
         connection.is_proven = verdict.retry_id is not None
         self._connections.add(connection)

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from aioquic import tls
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
@@ -571,6 +572,29 @@ def test_a_peer_behind_a_nat_that_forgets_goes_on() -> None:
     answer = bob.open_stream(link.now)
     bob.send(answer, b"still there")
     link.run_until(lambda: link.taken("alice", answer) == b"still there")
+
+
+def test_an_address_counts_once_it_is_shown() -> None:
+    """One datagram in another's name must not make that other the peer's address."""
+    link = QuicLink.established()
+    bob = link.answering()
+    assert bob.proven_address == ALICE_AT
+    link.alice.ping(link.now)
+    [(datagram, _)] = link.alice.datagrams_to_send(link.now)
+    bob.receive_datagrams([(datagram, ("198.51.100.7", 7))], link.now)
+    assert bob.proven_address is None
+    link.run(30.0)  # alice herself goes on from where she was
+    assert bob.phase is Phase.ESTABLISHED
+    assert bob.proven_address == ALICE_AT
+
+
+def test_keys_are_changed_before_they_are_used_up() -> None:
+    link = QuicLink.established()
+    link.alice._engine._keys_until = link.alice._engine._packet_number + 20
+    phase = link.answering()._engine._cryptos[tls.Epoch.ONE_RTT].key_phase
+    upload_over(link, 300_000)
+    assert link.answering()._engine._cryptos[tls.Epoch.ONE_RTT].key_phase != phase
+    assert link.alice._engine._keys_until > 1 << 22
 
 
 def test_moving_again_and_again_uses_nothing_up() -> None:

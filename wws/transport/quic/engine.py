@@ -100,6 +100,8 @@ PRIVATE: Final = {
 
 _LAST_WORD: Final = 200
 """Bytes of a CONNECTION_CLOSE at most, in all the packet kinds of a handshake."""
+_PACKETS_OF_A_KEY: Final = 1 << 22
+"""Packets after which new keys are taken; AES-GCM allows twice as many (RFC 9001, section 6.6)."""
 _VERIFY_NOTHING: Final = 0
 """`ssl.CERT_NONE`: a certificate without a chain cannot be judged by aioquic; we judge it ourselves."""
 
@@ -188,6 +190,7 @@ class Engine(QuicConnection):
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = config.max_inbound_streams
         self._loss._pacer = BurstPacer(max_datagram_size=config.datagram_size)
+        self._keys_until = _PACKETS_OF_A_KEY
         self._path_mtu = PathMtu(config.datagram_size, config.largest_datagram)
         self._token_of = token_of
         if not is_client:  # a client has no way to say its first one
@@ -257,6 +260,12 @@ class Engine(QuicConnection):
         """Whether a last word stays within thrice of what came from an address that may not be theirs."""
         return bool(self._network_paths) and self._network_paths[0].can_send(_LAST_WORD)
 
+    @property
+    def peer_address(self) -> Address | None:
+        """Where the peer has shown that it is; `None` while it has moved and not yet shown that."""
+        path = self._network_paths[0] if self._network_paths else None
+        return path.addr if path is not None and path.is_validated else None
+
     def create_stream(self) -> QuicStream:
         """Open our next bidirectional stream; nothing is sent yet."""
         return self._get_or_create_stream_for_send(self._local_next_stream_id_bidi)
@@ -299,6 +308,9 @@ class Engine(QuicConnection):
             probe = mtu.next_probe(
                 path.addr, packets_sent=self._packet_number, timeouts=self._loss._pto_count
             )
+            if self._packet_number >= self._keys_until:
+                self._keys_until += _PACKETS_OF_A_KEY
+                self.request_key_update()
             if mtu.size != self._max_datagram_size:
                 self._use_datagram_size(mtu.size)
             if probe is not None and path.is_validated:

@@ -216,9 +216,15 @@ class QuicMachine:
 
     @property
     def remote_address(self) -> Address | None:
-        """Where the peer is now, as far as it has shown."""
+        """Where datagrams go to; `None` before the first valid one has come."""
         address: Address | None = self._engine.get_peer_address()
         return address
+
+    @property
+    def proven_address(self) -> Address | None:
+        """Where the peer has shown that it is: anybody can send a datagram in another's name. `None` while
+        that is open."""
+        return self._engine.peer_address
 
     # Streams
 
