@@ -145,9 +145,11 @@ class Client:
         """`swarm.connect`: a name, DID, PeerId, or a multiaddr with `/p2p/`."""
         return await self._object("swarm.connect", {"addr": addr})
 
-    async def ping(self, target: str, count: int = 4) -> Answer:
-        """`swarm.ping`: round trips, and which way each went."""
-        return await self._object("swarm.ping", {"target": target, "count": count})
+    async def ping(self, target: str, count: int = 4, *, wait_direct: bool = False) -> Answer:
+        """`swarm.ping`: round trips, and which way each went; with `wait_direct` the last one waits some
+        seconds for a hole punch under way."""
+        params = {"target": target, "count": count, "wait_direct": wait_direct}
+        return await self._object("swarm.ping", params)
 
     async def register_name(self, name: str) -> Answer:
         """`swarm.register_name`: claim it and keep it. Raises `RpcError` with the code `name_taken`."""

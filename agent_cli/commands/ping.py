@@ -33,7 +33,9 @@ def ping(
     """Measure round trips to a peer, and say whether each went direct or through which relay."""
     check_target(target)
     with progress(options, f"pinging {target}"):
-        data: dict[str, Any] = call(options, "swarm.ping", {"target": target, "count": count})
+        # One round trip alone is asked for by who wants to know quickly.
+        params = {"target": target, "count": count, "wait_direct": require_direct or count > 1}
+        data: dict[str, Any] = call(options, "swarm.ping", params)
     shown = "\n".join(_line(reply) for reply in data["replies"])
     shown += f"\n{data['received']} of {data['sent']} answered by {data['peer_id']}"
     if data["received"] == 0:

@@ -19,7 +19,7 @@ METHOD_PARAMS = {
     "swarm.get_identity": ["did?"],
     "swarm.peers": [],
     "swarm.connect": ["addr"],
-    "swarm.ping": ["target", "count?"],
+    "swarm.ping": ["target", "count?", "wait_direct?"],
     "swarm.register_name": ["name"],
     "swarm.resolve_name": ["name"],
     "swarm.renew_name": ["name"],

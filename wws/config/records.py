@@ -149,8 +149,8 @@ class LimitSettings:
 
     # QUIC
     quic_handshakes: Count = 256
-    """QUIC handshakes under way, in total (2,048 in bootstrap mode); with many of them addresses are validated
-    first (Retry)."""
+    """QUIC handshakes under way, in total (2,048 in bootstrap mode); with many of them the address of who
+    begins a further one is validated first (Retry)."""
 
     # Relays
     circuits: Count = 256

@@ -373,8 +373,11 @@ class NodeApi(Protocol):
         """`address` is any TARGET or a multiaddr with `/p2p/`. Raises `peer_unreachable`."""
         ...
 
-    async def ping(self, target: str, count: int) -> PingReport:
-        """Raises `peer_unreachable` when no connection came about; lost replies are in the report."""
+    async def ping(self, target: str, count: int, wait_direct: bool = False) -> PingReport:
+        """Raises `peer_unreachable` when no connection came about; lost replies are in the report.
+
+        With `wait_direct` a hole punch under way gets some seconds before the last round trip.
+        """
         ...
 
     async def register_name(self, name: str) -> NameRegistered:

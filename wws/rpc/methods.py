@@ -51,6 +51,10 @@ class ConnectParams:
 class PingParams:
     target: str = field(metadata=text("A name or wws: URI, a DID, a PeerId, or a multiaddr with /p2p/"))
     count: int = field(default=4, metadata=integer("How many round trips", minimum=1, maximum=100))
+    wait_direct: bool = field(
+        default=False,
+        metadata=flag("Before the last round trip give a hole punch under way a few seconds to end"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ _TABLE: Final = (
         "Round trips to a peer, and which way they went.",
         PingParams,
         api.PingReport,
-        lambda node, params: node.ping(params.target, params.count),
+        lambda node, params: node.ping(params.target, params.count, params.wait_direct),
         errors=("peer_unreachable", "name_not_found", "owner_changed"),
     ),
     _row(

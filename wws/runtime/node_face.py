@@ -141,14 +141,15 @@ class NodeFace:
             already=already,
         )
 
-    async def ping(self, target: str, count: int) -> api.PingReport:
+    async def ping(self, target: str, count: int, wait_direct: bool = False) -> api.PingReport:
         connection = await self._connect(self._parse(target))
         peer = connection.peer_id
         replies: list[api.PingReply] = []
         for seq in range(1, count + 1):
             if seq > 1:
                 await asyncio.sleep(PING_GAP)
-            if seq == count and self._node.host.connection_to(peer, direct=True) is None:
+            relayed = self._node.host.connection_to(peer, direct=True) is None
+            if wait_direct and seq == count and relayed:
                 await self._node.nat.puncher.wait_settled(peer, PUNCH_PATIENCE)
             # Which way it goes is decided for each anew: a hole may have been punched meanwhile.
             replies.append(await self._ping_once(seq, self._node.host.connection_to(peer) or connection))
