@@ -24,6 +24,7 @@ from wws.relay.messages import (
     StopMessage,
     StopType,
 )
+from wws.relay.watch import WatchConfig
 from wws.runtime.circuit_transport import CircuitTransport
 from wws.runtime.circuits import CircuitsConfig, RelayError
 from wws.runtime.connection import Circuit, Connection, HandshakeFailed
@@ -220,6 +221,41 @@ async def test_the_relay_dies() -> None:
         assert await echoed(again, b"hello again") == b"hello again"
 
 
+async def test_the_relay_in_use_falls_silent() -> None:
+    """Nothing closes. Alice notices that nothing comes back, and whatever she does next goes another way."""
+    quick = CircuitsConfig(
+        relay_timeout=1.0, watch=WatchConfig(probe_interval=0.1, probe_timeout=0.3, stall=60)
+    )
+    async with (
+        RelayNode.run("carol") as carol,
+        RelayNode.run("dave") as dave,
+        Member.run("bob") as bob,
+        Member.run("alice", circuits=quick) as alice,
+    ):
+        await bob.reserve(carol, dave)
+        through = [
+            next(one.addresses[0] for one in bob.client.reservations if one.relay == relay.mesh.peer_id)
+            for relay in (carol, dave)
+        ]
+        connection = await alice.mesh.dial(through[0].with_peer(bob.mesh.peer_id))
+        async with connection.open_stream(ECHO) as stream:
+            await stream.write(b"hello")
+            assert await stream.read_exactly(5) == b"hello"
+            theirs = await carol.mesh.connection_with(alice.mesh.peer_id)
+            assert isinstance(theirs, SocketConnection)
+            assert theirs._transport is not None
+            theirs._transport.pause_reading()
+            await until(lambda: alice.mesh.host.connection_to(bob.mesh.peer_id) is None)
+            again = await alice.mesh.dialer.connect(bob.mesh.peer_id, through)
+            assert again.circuit is not None
+            assert again.circuit.relay == dave.mesh.peer_id
+            assert await echoed(again, b"hello") == b"hello"
+            # What was under way is not cut: the relay may only have been slow.
+            theirs._transport.resume_reading()
+            await stream.write(b"again")
+            assert await stream.read_exactly(5) == b"again"
+
+
 async def test_what_keeps_a_circuit_from_being_opened() -> None:
     async with (
         RelayNode.run("carol", CircuitConfig(max_per_destination=1)) as carol,
@@ -254,7 +290,7 @@ async def test_a_circuit_on_which_nothing_goes_is_closed() -> None:
     async with (
         RelayNode.run("carol") as carol,
         Member.run("bob") as bob,
-        Member.run("alice", circuits=CircuitsConfig(idle_timeout=0.1)) as alice,
+        Member.run("alice", circuits=CircuitsConfig(watch=WatchConfig(idle_timeout=0.1))) as alice,
     ):
         await bob.reserve(carol)
         connection = await alice.mesh.dial(bob.relayed_address)

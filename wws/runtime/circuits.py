@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.errors import ParseError, WwsError
@@ -29,6 +29,7 @@ from wws.relay.messages import (
     StopMessage,
     StopType,
 )
+from wws.relay.watch import CircuitWatch, Close, Ping, Retire, WatchConfig
 from wws.runtime.circuit_transport import CircuitTransport
 from wws.runtime.connection import Circuit, CircuitUse, Connection, HandshakeFailed
 from wws.runtime.dialer import Dialer, TimedOut
@@ -53,12 +54,7 @@ class CircuitsConfig:
     """Seconds that a relay has to answer CONNECT: it asks the other peer before."""
     stop_timeout: float = 5.0
     """Seconds that a relay has to say what a stop stream is for."""
-    idle_timeout: float = 120.0
-    """Seconds without a stream after which we close a circuit that we opened: others may need its place."""
-    retire_share: float = 0.75
-    """The part of a circuit's bytes or seconds after which new streams go over a new circuit."""
-    retire_margin: float = 30.0
-    """Seconds before the end of a long circuit at which that happens at the earliest."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
 
 
 class RelayError(WwsError):
@@ -317,57 +313,94 @@ class Circuits:
 
     async def _carry(self, stream: Stream, connection: SocketConnection, circuit: Circuit) -> None:
         """Run the connection over the stream to the end of both."""
+        watcher = _Watcher(self._host, connection, circuit, self._config.watch)
         transport = CircuitTransport(
             stream,
             connection,
             circuit,
             spawn=self._host.spawn,
             clock=self._host.clock.monotonic,
-            on_use=lambda: self._retire_if_spent(connection, circuit),
+            on_use=watcher.used,
         )
-        loop = asyncio.get_running_loop()
-        timers: dict[str, asyncio.TimerHandle] = {}
-
-        def close_if_idle() -> None:
-            now, idle_since = (
-                self._host.clock.monotonic(),
-                self._host.table.idle_since(connection.connection_id),
-            )
-            left = self._config.idle_timeout - (0.0 if idle_since is None else now - idle_since)
-            if left > 0:
-                timers["idle"] = loop.call_later(left, close_if_idle)
-            else:
-                connection.close("nothing goes over the circuit")
-
-        if circuit.limit_seconds is not None:
-            early = min(circuit.limit_seconds * (1 - self._config.retire_share), self._config.retire_margin)
-            timers["end"] = loop.call_later(circuit.limit_seconds - early, self._retire, connection)
-        if connection.outbound:
-            close_if_idle()
         try:
             transport.start()
             await transport.run()
         finally:
-            for timer in timers.values():
-                timer.cancel()
+            watcher.stop()
 
-    def _retire_if_spent(self, connection: SocketConnection, circuit: Circuit) -> None:
-        left, limit = circuit.bytes_left, circuit.limit_bytes
-        if left is not None and limit is not None and left < limit * (1 - self._config.retire_share):
-            self._retire(connection)
 
-    def _retire(self, connection: SocketConnection) -> None:
-        """Let a younger circuit take precedence over one that ends soon.
+class _Watcher:
+    """Drives the watch of one circuit: looks when a look is due."""
+
+    def __init__(
+        self, host: Host, connection: SocketConnection, circuit: Circuit, config: WatchConfig
+    ) -> None:
+        self._host = host
+        self._connection = connection
+        self._circuit = circuit
+        self._config = config
+        self._watch: CircuitWatch | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        connection.established().add_done_callback(self._begin)
+
+    def used(self) -> None:
+        left = self._circuit.bytes_left
+        if self._watch is not None and left is not None and left < self._watch.retire_below:
+            self._look()
+
+    def stop(self) -> None:
+        self._watch = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _begin(self, established: asyncio.Future[None]) -> None:
+        if self._connection.is_established:
+            now = self._host.clock.monotonic()
+            self._watch = CircuitWatch(
+                self._config,
+                now,
+                opened_by_us=self._connection.outbound,
+                limit_bytes=self._circuit.limit_bytes,
+                seconds_left=self._circuit.seconds_left(now),
+            )
+            self._look()
+
+    def _look(self) -> None:
+        watch, connection, now = self._watch, self._connection, self._host.clock.monotonic()
+        if watch is None or not connection.is_established:
+            return
+        commands = watch.look(
+            now,
+            heard_at=connection.machine.heard_at,
+            idle_since=self._host.table.idle_since(connection.connection_id),
+            bytes_left=self._circuit.bytes_left,
+            round_trip=connection.machine.round_trip,
+        )
+        for command in commands:
+            match command:
+                case Ping():
+                    self._host.probe(connection)
+                case Retire(reason=reason):
+                    self._retire(reason)
+                case Close(reason=reason):
+                    connection.close(reason)
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, watch.next_look() - now)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+
+    def _retire(self, reason: str) -> None:
+        """Let any other circuit take precedence over this one.
 
         The end that dialled also begins no new streams on it, and dials another when it wants one; the other
         end may know no way back.
         """
-        if connection.is_established and not connection.is_leaving:
-            self._host.table.retire(connection.connection_id)
-            if connection.outbound:
-                connection.is_leaving = True
-                if not connection.streams:
-                    connection.close("the circuit is used up")
+        connection = self._connection
+        self._host.table.retire(connection.connection_id)
+        if connection.outbound:
+            connection.is_leaving = True
+            if not connection.streams:
+                connection.close(reason)
 
 
 def _drop(stream: Stream | None) -> None:

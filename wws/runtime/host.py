@@ -298,6 +298,11 @@ class Host:
         """The protocol object for a circuit that a peer, by the relay's word `expected`, has opened to us."""
         return self._new_connection(expected, outbound=False, circuit=circuit)
 
+    def probe(self, connection: Connection) -> None:
+        """Find out whether a connection is alive: it ends by itself when the peer stays silent."""
+        connection.ping()
+        self._schedule(connection)
+
     def new_connection_id(self) -> int:
         """For a connection that is made elsewhere."""
         return next(self._ids)
@@ -394,8 +399,7 @@ class Host:
         elif (oldest := self._connections.get(self.table.of_peer(peer)[0])) not in (None, connection):
             assert oldest is not None
             # Is the peer here again because the old one is dead? Streams go over the old one until we know.
-            oldest.ping()
-            self._schedule(oldest)
+            self.probe(oldest)
         if not connection.is_limited:
             for waiter in self._direct_waiters.get(peer, ()):
                 if not waiter.done():
@@ -545,8 +549,7 @@ class Host:
                         connection.close(reason)
                 case Probe(connection=connection_id):
                     if (connection := self._connections.get(connection_id)) is not None:
-                        connection.ping()
-                        self._schedule(connection)
+                        self.probe(connection)
 
     def _schedule(self, connection: Connection, not_before: float = 0.0) -> None:
         """Note when a connection wants to be called; a later entry in the heap is void from then on."""

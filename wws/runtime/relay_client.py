@@ -196,7 +196,7 @@ class RelayClient:
                 self._requests[relay] = self._host.spawn(self._reserve(command), "reserve")
             case Probe(relay=relay):
                 if (connection := self._host.connection_to(relay, direct=True)) is not None:
-                    connection.ping()
+                    self._host.probe(connection)
             case Suspect(relay=relay):
                 self._suspect(relay)
             case Protect(relay=relay):
