@@ -50,6 +50,7 @@ def parts() -> dict[str, object]:
         "recovery": engine._loss,
         "keys": CryptoContext(),
         "sender": stream.sender,
+        "receiver": stream.receiver,
         "packet_builder": QuicPacketBuilder(
             host_cid=b"", peer_cid=b"", version=1, is_client=True, max_datagram_size=1200
         ),
@@ -83,6 +84,7 @@ def test_every_private_name_in_use_is_listed() -> None:
         (QuicConnection._initialize, ["self", "peer_cid"]),
         (QuicConnection._write_connection_limits, ["self", "builder", "space"]),
         (QuicConnection._write_stream_limits, ["self", "builder", "space", "stream"]),
+        (QuicConnection._handle_crypto_frame, ["self", "context", "frame_type", "buf"]),
         (QuicConnection._replenish_connection_ids, ["self"]),
         (QuicConnection._get_or_create_stream_for_send, ["self", "stream_id"]),
         (QuicConnection._on_connection_limit_delivery, ["self", "delivery", "limit"]),

@@ -713,6 +713,18 @@ def test_frames_that_break_a_rule_end_the_connection_only(frames: bytes) -> None
         assert link.errors["bob"].code in ("quic_violation", "quic_fault")
 
 
+def test_what_comes_ahead_of_its_turn_counts_as_waiting() -> None:
+    """One byte at the end of a window makes aioquic keep the whole of it."""
+    link = lying_link(bytes.fromhex("0e 00 800ffff0 01 78"))
+    assert link.answering().unread == 0xFFFF0 + 1
+    link.alice.reset_stream(0)
+
+
+def test_a_handshake_byte_far_ahead_is_refused() -> None:
+    link = lying_link(bytes.fromhex("06 80010000 01 78"))
+    assert "too large" in str(link.errors["bob"])
+
+
 @settings(max_examples=scale(400, least=40))
 @given(st.integers(1, 0x1E), st.binary(max_size=60))
 def test_any_frames_end_the_connection_at_most(kind: int, body: bytes) -> None:

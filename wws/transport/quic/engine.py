@@ -20,14 +20,17 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from aioquic import tls
+from aioquic.buffer import Buffer  # type: ignore[attr-defined] # public, by their documentation
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
     END_STATES,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     QuicConnection,
+    QuicConnectionError,
     QuicConnectionState,
     QuicNetworkPath,
+    QuicReceiveContext,
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType, QuicProtocolVersion
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
@@ -58,6 +61,7 @@ PRIVATE: Final = {
         "_flush_builder",
         "_get_or_create_stream_for_send",
         "_handshake_confirmed",
+        "_handle_crypto_frame",
         "_host_cids",
         "_initialize",
         "_is_client",
@@ -94,6 +98,7 @@ PRIVATE: Final = {
     "recovery": ("_cc", "_pacer", "_pto_count", "_rtt_initialized", "_rtt_smoothed"),
     "keys": ("_setup_cb", "_teardown_cb"),
     "packet_builder": ("_packet",),
+    "receiver": ("_buffer",),
     "sender": ("_buffer", "_reset_error_code", "_buffer_fin"),
 }
 """The private attributes of aioquic that this package uses, by the object that has them."""
@@ -199,6 +204,7 @@ class Engine(QuicConnection):
         """Connection ids that were given out since somebody looked."""
         self._streams = _Streams(stream_discarded)
         self._streams_allowed = config.max_inbound_streams
+        self._most_crypto = config.max_handshake_message
         self._data_step = config.connection_window // 4
 
     # What the machine asks
@@ -235,6 +241,11 @@ class Engine(QuicConnection):
     def unfinished_message(self) -> int:
         """Bytes that are kept of a TLS message whose end has not come."""
         return len(self.tls._receive_buffer)
+
+    @property
+    def out_of_order(self) -> int:
+        """Bytes that are kept for data which came ahead of its turn, gaps included."""
+        return sum([len(stream.receiver._buffer) for stream in self._streams.values()])
 
     @property
     def deadline_of_silence(self) -> float | None:
@@ -350,6 +361,19 @@ class Engine(QuicConnection):
         self.tls._request_client_certificate = not self._is_client
         # aioquic makes a key for each group that it offers. Everybody in libp2p has the first of these.
         self.tls._supported_groups = [tls.Group.X25519, tls.Group.SECP256R1]
+
+    def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        """aioquic makes room for half a megabyte when a byte comes that far ahead."""
+        start = buf.tell()
+        end = buf.pull_uint_var() + buf.pull_uint_var()
+        buf.seek(start)
+        if end - self._crypto_streams[context.epoch].receiver.starting_offset() > self._most_crypto:
+            raise QuicConnectionError(
+                error_code=QuicErrorCode.CRYPTO_BUFFER_EXCEEDED,
+                frame_type=frame_type,
+                reason_phrase="a message of the handshake is too large",
+            )
+        super()._handle_crypto_frame(context, frame_type, buf)
 
     def _replenish_connection_ids(self) -> None:
         self._remote_active_connection_id_limit = min(

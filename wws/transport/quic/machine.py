@@ -239,7 +239,8 @@ class QuicMachine:
 
     @property
     def unread(self) -> int:
-        return self._streams.unread
+        """Also what was received ahead of its turn: it takes memory, too."""
+        return self._streams.unread + (0 if self.phase is Phase.CLOSED else self._engine.out_of_order)
 
     @property
     def round_trip(self) -> float | None:
