@@ -720,6 +720,20 @@ def test_what_comes_ahead_of_its_turn_counts_as_waiting() -> None:
     link.alice.reset_stream(0)
 
 
+def test_every_other_byte_of_a_window_is_too_much() -> None:
+    link = QuicLink.established()
+    link.alice._engine.__class__ = Liar
+    for start in range(0, 12_000, 120):
+        frames = b"".join(
+            bytes([0x0E, 0]) + (0x8000_0001 + at).to_bytes(4) + b"\x01x"
+            for at in range(start, start + 120, 2)
+        )
+        link.alice._engine.frames = frames  # type: ignore[attr-defined]
+        link.run(0.1)
+    assert isinstance(link.errors["bob"], QuicViolation)
+    assert "4096 pieces" in str(link.errors["bob"])
+
+
 def test_a_handshake_byte_far_ahead_is_refused() -> None:
     link = lying_link(bytes.fromhex("06 80010000 01 78"))
     assert "too large" in str(link.errors["bob"])

@@ -32,6 +32,8 @@ class QuicConfig:
     """Bytes of one stream that may wait to be sent or acknowledged."""
     connection_buffer: int = 4 * 1024 * 1024
     """The same for all streams together."""
+    max_pieces: int = 4096
+    """Pieces with gaps between them that a stream may be in, received or acknowledged."""
     discarded_after_stop: int = 64 * 1024
     """Bytes that are dropped without a word on a stream that the peer has stopped reading; then `send`
     raises."""

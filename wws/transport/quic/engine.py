@@ -41,6 +41,7 @@ from wws.transport.quic.config import QuicConfig
 from wws.transport.quic.frugality import free_handshake, share_handlers
 from wws.transport.quic.pacing import BurstPacer
 from wws.transport.quic.path_mtu import PathMtu
+from wws.transport.quic.ranges import Ranges
 from wws.transport.tls import ALPN, Certificate, PrivateKey
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -98,8 +99,8 @@ PRIVATE: Final = {
     "recovery": ("_cc", "_pacer", "_pto_count", "_rtt_initialized", "_rtt_smoothed"),
     "keys": ("_setup_cb", "_teardown_cb"),
     "packet_builder": ("_packet",),
-    "receiver": ("_buffer",),
-    "sender": ("_buffer", "_reset_error_code", "_buffer_fin"),
+    "receiver": ("_buffer", "_ranges"),
+    "sender": ("_acked", "_pending", "_buffer", "_reset_error_code", "_buffer_fin"),
 }
 """The private attributes of aioquic that this package uses, by the object that has them."""
 
@@ -156,13 +157,21 @@ class Ending:
 
 
 class _Streams(dict[int, QuicStream]):
-    """aioquic's table of streams, which tells when one is discarded: both sides ended, all acknowledged."""
+    """aioquic's table of streams. Gives new ones better sets of ranges, and tells when one is discarded, its
+    both sides ended and all acknowledged."""
 
-    __slots__ = ("_discarded",)
+    __slots__ = ("_discarded", "_most_pieces")
 
-    def __init__(self, discarded: Callable[[int], None]) -> None:
+    def __init__(self, discarded: Callable[[int], None], most_pieces: int) -> None:
         super().__init__()
         self._discarded = discarded
+        self._most_pieces = most_pieces
+
+    def __setitem__(self, stream_id: int, stream: QuicStream) -> None:
+        stream.receiver._ranges = Ranges(self._most_pieces)
+        stream.sender._acked = Ranges(self._most_pieces)
+        stream.sender._pending = Ranges(self._most_pieces)
+        super().__setitem__(stream_id, stream)
 
     def pop(self, stream_id: int) -> QuicStream:  # type: ignore[override] # aioquic calls it in this form
         stream = super().pop(stream_id)
@@ -202,7 +211,7 @@ class Engine(QuicConnection):
             self._host_cids[0].stateless_reset_token = token_of(self.host_cid)
         self.issued = [self.host_cid]
         """Connection ids that were given out since somebody looked."""
-        self._streams = _Streams(stream_discarded)
+        self._streams = _Streams(stream_discarded, config.max_pieces)
         self._streams_allowed = config.max_inbound_streams
         self._most_crypto = config.max_handshake_message
         self._data_step = config.connection_window // 4

@@ -47,6 +47,7 @@ from wws.transport.quic.engine import (
     Ending,
     Engine,
 )
+from wws.transport.quic.ranges import TooFragmented
 from wws.transport.quic.streams import StreamTable
 from wws.transport.tls import ALPN, CertificateInvalid, peer_of_certificate
 
@@ -354,6 +355,8 @@ class QuicMachine:
     def _broken(self, error: Exception) -> RemoteProtocolError:
         """aioquic or a parser below it stumbled over what the peer sent: whatever that was, and in whatever
         state aioquic is left, the price is this connection and nothing else."""
+        if isinstance(error, TooFragmented):
+            return self._fail(QuicViolation(f"a stream came in {error}"))
         return self._fail(QuicFault(f"aioquic failed: {error!r}"))
 
     def _take_events(self, now: float) -> list[ConnectionEvent]:
