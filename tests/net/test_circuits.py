@@ -224,7 +224,8 @@ async def test_the_relay_dies() -> None:
 async def test_the_relay_in_use_falls_silent() -> None:
     """Nothing closes. Alice notices that nothing comes back, and whatever she does next goes another way."""
     quick = CircuitsConfig(
-        relay_timeout=1.0, watch=WatchConfig(probe_interval=0.1, probe_timeout=0.3, stall=60)
+        relay_timeout=1.0,
+        watch=WatchConfig(probe_interval=0.1, probe_timeout=0.3, last_chance=0.5, stall=60),
     )
     async with (
         RelayNode.run("carol") as carol,
@@ -250,10 +251,20 @@ async def test_the_relay_in_use_falls_silent() -> None:
             assert again.circuit is not None
             assert again.circuit.relay == dave.mesh.peer_id
             assert await echoed(again, b"hello") == b"hello"
-            # What was under way is not cut: the relay may only have been slow.
-            theirs._transport.resume_reading()
-            await stream.write(b"again")
-            assert await stream.read_exactly(5) == b"again"
+            # What was under way gets another chance, for the relay may only have been slow; not for ever.
+            with pytest.raises(StreamReset):
+                await stream.read()
+
+
+async def test_relays_that_we_are_connected_to_are_tried_first() -> None:
+    async with RelayNode.run("carol") as carol, Member.run("bob") as bob, Member.run("alice") as alice:
+        await bob.reserve(carol)
+        await alice.mesh.join(carol.mesh)
+        dead = carol.address.with_peer(Identity.from_label("dave").peer_id).with_port(1).circuit()
+        connection = await alice.mesh.dialer.connect(bob.mesh.peer_id, [dead, bob.relayed_address])
+        assert connection.circuit is not None
+        assert connection.circuit.relay == carol.mesh.peer_id
+        assert alice.circuits.outcomes == {("out", "done"): 1}
 
 
 async def test_what_keeps_a_circuit_from_being_opened() -> None:

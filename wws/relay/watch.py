@@ -1,13 +1,14 @@
 """Watches one circuit: does it still lead to the peer, is it nearly used up, does anybody need it?
 
     silent for `probe_interval` ──Ping──► probed ──heard──► quiet
-                                             '──silent for `patience`──Retire──► given up
-    `retire_share` of its bytes or seconds used ──Retire──► the same
+                                            '──silent──Retire──► suspected ──heard──► quiet
+                                                                     '──silent──GiveUp──► over
+    `retire_share` of its bytes or seconds used ──Retire──► goes on
     no streams for `idle_timeout`, and we opened it ──Close──► over
 
 A relay can die without a word, and so can the connection behind it: what a circuit has for a network is only
-seen from end to end. To retire a circuit is to begin nothing new on it; what is under way goes on, and ends
-by the time-outs of the connection if nothing is heard any more.
+seen from end to end. To retire a circuit is to begin nothing new on it; what is under way goes on, for as
+long as the peer needs to be late and not gone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class WatchConfig:
     """The same at the other end: longer, so that one probe tells both."""
     probe_timeout: float = 2.5
     """Seconds that the peer has to answer, by anything at all; more for one far away, up to twice as many."""
+    last_chance: float = 2.5
+    """Seconds of further silence after which what is under way ends too: a circuit is cheap to replace."""
     stall: float = 0.5
     """Seconds by which a look may be late; if it is later, we were away and not the peer."""
     idle_timeout: float = 120.0
@@ -45,6 +48,11 @@ class Retire(Command):
     """Begin nothing new on this circuit."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp(Command):
+    """End the circuit at once: nothing comes through it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class CircuitWatch:
         self._heard_at = now
         self._probed_at: float | None = None
         self._answer_by = 0.0
+        self._is_suspected = False
         self._close_at: float | None = None
         self.retire_below = -1.0 if limit_bytes is None else limit_bytes * (1 - config.retire_share)
         """Bytes left under which a look is due at once."""
@@ -116,14 +125,16 @@ class CircuitWatch:
         config = self._config
         if self._probed_at is not None:
             if self._heard_at >= self._probed_at:
-                self._probed_at = None
+                self._probed_at, self._is_suspected = None, False
             elif now < self._answer_by:
                 return []
-            elif now < self._answer_by + config.stall:
-                self._answer_by = now + config.probe_timeout  # to look whether it has come back
-                return self._retire("the peer does not answer through it")
-            else:
+            elif now >= self._answer_by + config.stall:
                 self._probed_at = None
+            elif self._is_suspected:
+                return [GiveUp()]
+            else:
+                self._answer_by, self._is_suspected = now + config.last_chance, True
+                return self._retire("the peer does not answer through it")
         if now < self._heard_at + self._interval:
             return []
         patience = min(max(config.probe_timeout, 4 * (round_trip or 0.0)), 2 * config.probe_timeout)

@@ -29,9 +29,9 @@ from wws.relay.messages import (
     StopMessage,
     StopType,
 )
-from wws.relay.watch import CircuitWatch, Close, Ping, Retire, WatchConfig
+from wws.relay.watch import CircuitWatch, Close, GiveUp, Ping, Retire, WatchConfig
 from wws.runtime.circuit_transport import CircuitTransport
-from wws.runtime.connection import Circuit, CircuitUse, Connection, HandshakeFailed
+from wws.runtime.connection import Circuit, CircuitUse, Connection, ConnectionLost, HandshakeFailed
 from wws.runtime.dialer import Dialer, TimedOut
 from wws.runtime.host import Host
 from wws.runtime.socket_connection import SocketConnection
@@ -382,6 +382,8 @@ class _Watcher:
                     self._host.probe(connection)
                 case Retire(reason=reason):
                     self._retire(reason)
+                case GiveUp():
+                    connection.abort(ConnectionLost("nothing comes through the relay any more"))
                 case Close(reason=reason):
                     connection.close(reason)
         if self._timer is not None:

@@ -287,10 +287,15 @@ class Dialer:
                         known_ports.add(target.port or 0)
                         targets[target.without_peer()] = None
         direct = _in_order([target for target in targets if not target.is_circuit])
-        circuits = [target for target in targets if target.is_circuit]
+        # Relays that we are connected to come first: they are alive, and a handshake nearer.
+        circuits = sorted((target for target in targets if target.is_circuit), key=self._is_far)
         # One circuit keeps its place among many addresses: it leads there when nothing else does.
         room = self._config.max_addresses - min(1, len(circuits))
         return [*direct[:room], *circuits][: self._config.max_addresses]
+
+    def _is_far(self, circuit: Multiaddr) -> bool:
+        relay = circuit.relay_id
+        return relay is None or self._host.connection_to(relay, direct=True) is None
 
     def _can_dial(self, target: Multiaddr) -> bool:
         if target.is_circuit:

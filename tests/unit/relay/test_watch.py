@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wws.machine import Command
-from wws.relay.watch import CircuitWatch, Close, Ping, Retire, WatchConfig
+from wws.relay.watch import CircuitWatch, Close, GiveUp, Ping, Retire, WatchConfig
 
 CONFIG = WatchConfig()
 LIMIT = 2 * 1024 * 1024
@@ -36,11 +36,18 @@ def test_silence_is_probed_and_then_believed() -> None:
     assert look(watched, 3) == []
     assert reasons(look(watched, 4.5)) == ["the peer does not answer through it"]
     assert watched.next_look() == 7
-    assert look(watched, 7) == []  # said once
-    # It comes back, and is watched on; it stays retired.
-    assert look(watched, 9, heard_at=8.5) == []
-    assert look(watched, 10.5, heard_at=8.5) == [Ping()]
-    assert look(watched, 13, heard_at=8.5) == []
+    assert look(watched, 6) == []
+    assert look(watched, 7) == [GiveUp()]
+
+
+def test_who_was_only_late_goes_on() -> None:
+    watched = watch()
+    look(watched, 2)
+    assert reasons(look(watched, 4.5)) == ["the peer does not answer through it"]
+    assert look(watched, 7, heard_at=6.5) == []
+    assert look(watched, 8.5, heard_at=6.5) == [Ping()]
+    assert look(watched, 11, heard_at=6.5) == []  # it was retired before
+    assert look(watched, 13.5, heard_at=6.5) == [GiveUp()]
 
 
 def test_who_is_heard_is_left_alone() -> None:
@@ -141,6 +148,10 @@ def test_whatever_comes(
         )
         retired += len(reasons(commands))
         assert retired <= 1
+        if GiveUp() in commands:
+            assert not heard
+            assert retired
+            break
         assert watched.next_look() > now
         if heard:
             assert Ping() not in commands
