@@ -77,7 +77,7 @@ def test_a_nat_that_filters_is_never_taken_for_an_open_one(
     with looker(Router(internet, "home", kind, HOME).host("alice"), RESTLESS) as alice:
         alice.join(servers, MIXED, 4)
         alice.wait("private", "endpoint_independent")
-        found = alice.wait("public", "", seconds=12)
+        found = alice.wait("public", "", seconds=8)
         assert found.reachability == "private"
         assert ("public", "endpoint_independent") not in alice.seen
         assert found.results["filtering", "filtered"] >= 4

@@ -111,7 +111,8 @@ class Servers:
         self._in_flight -= 1
         if reached is not None:
             state.pauses = 0
-        elif reason == UNWILLING:
+        elif reason == UNWILLING or state.server.version != way.version:
+            # What the other family lacks, be it a route or the budget for paid dials, is not missing here.
             state.unwilling[way] = now + self._config.longest_pause
         else:
             pause = min(self._config.pause * 2 ** min(state.pauses, 10), self._config.longest_pause)

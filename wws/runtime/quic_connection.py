@@ -258,9 +258,9 @@ class QuicConnection(Connection):
         asyncio.get_running_loop().call_soon(self._lost, error)
 
     def _moved(self, address: Address) -> None:
-        """The peer is somewhere else, and has shown it. Its scope is still the one that it was counted in."""
+        """The peer is somewhere else, and has shown it."""
         self._address = address
-        self.remote_ip, self.remote_port = address[0].partition("%")[0], address[1]
+        self._seen_at(address[0].partition("%")[0], address[1])
 
     def _note_ids(self) -> None:
         machine = self._quic

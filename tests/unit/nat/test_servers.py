@@ -36,6 +36,14 @@ def test_entry_points_come_first_and_of_them_those_of_the_family() -> None:
     assert set(book.choose(TCP4, 0, count=10)) == {*ALL[:5], six}
 
 
+def test_what_fails_for_the_other_family_does_not_pause_a_server() -> None:
+    book = servers(ALL[0])
+    book.asked(ALL[0].peer, 0)
+    book.answered(ALL[0].peer, TCP6, None, "rejected", 0)
+    assert book.choose(TCP6, 0, count=1) == []
+    assert book.choose(TCP4, 0, count=1) == [ALL[0]]
+
+
 def test_of_the_other_family_a_server_is_asked_one_thing_at_a_time() -> None:
     book = servers(ALL[0])
     assert book.choose(TCP6, 0, count=1) == [ALL[0]]
