@@ -24,9 +24,9 @@ class WatchConfig:
     """Seconds of silence after which the end that opened a circuit probes it."""
     accepted_interval: float = 3.0
     """The same at the other end: longer, so that one probe tells both."""
-    probe_timeout: float = 2.5
+    probe_timeout: float = 2.0
     """Seconds that the peer has to answer, by anything at all; more for one far away, up to twice as many."""
-    last_chance: float = 2.5
+    last_chance: float = 1.0
     """Seconds of further silence after which what is under way ends too: a circuit is cheap to replace."""
     stall: float = 0.5
     """Seconds by which a look may be late; if it is later, we were away and not the peer."""
