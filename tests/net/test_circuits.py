@@ -70,6 +70,7 @@ async def test_everything_works_over_a_circuit() -> None:
         assert back.is_limited
         assert await echoed(back, b"hello yourself") == b"hello yourself"
         assert connection.circuit is not None
+        assert connection.circuit.is_limited
         assert connection.circuit.bytes_left is not None
         assert carol.server.circuits == 1
         connection.close()

@@ -308,6 +308,7 @@ class Circuits:
             relay.remote_address,
             None if limit is None else limit.max_seconds,
             None if limit is None else limit.max_bytes,
+            is_limited=limit is not None,
             use=CircuitUse(since=self._host.clock.monotonic()),
         )
 

@@ -79,6 +79,8 @@ class Circuit:
     """How long the relay lets the circuit live; `None`: as long as the relay itself."""
     limit_bytes: int | None = None
     """How many bytes it lets through each way; `None`: any number."""
+    is_limited: bool = True
+    """Whether the relay has spoken of a limit at all, whatever numbers it gave."""
     use: CircuitUse = field(default_factory=CircuitUse, compare=False)
 
     @property
