@@ -27,10 +27,15 @@ type RelayConfig struct {
 
 // relayOptions let the peer dial and be dialled through relays, and punch holes.
 func relayOptions(config Config) []libp2p.Option {
-	if !config.RelayClient {
-		return []libp2p.Option{libp2p.DisableRelay()}
+	options := []libp2p.Option{}
+	if config.AutoNAT {
+		// Version 1, for others only: about itself the peer asks when it is commanded to.
+		options = append(options, libp2p.EnableNATService(), libp2p.ForceReachabilityPublic())
 	}
-	options := []libp2p.Option{libp2p.EnableRelay()}
+	if !config.RelayClient {
+		return append(options, libp2p.DisableRelay())
+	}
+	options = append(options, libp2p.EnableRelay())
 	if config.HolePunching {
 		options = append(options, libp2p.EnableHolePunching(), libp2p.ForceReachabilityPrivate())
 	}

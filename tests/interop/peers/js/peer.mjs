@@ -182,7 +182,7 @@ const key = config.seed_hex != null
   : await generateKeyPair('Ed25519')
 const node = await createLibp2p({
   ...await transportOptions(key),
-  addresses: { listen: config.listen ?? ['/ip4/127.0.0.1/tcp/0'] },
+  addresses: { listen: config.listen ?? ['/ip4/127.0.0.1/tcp/0'], announce: config.announce ?? [] },
   nodeInfo: config.agent != null ? { userAgent: config.agent } : undefined,
   connectionMonitor: { enabled: config.monitor ?? true },
   services
