@@ -389,13 +389,14 @@ async def test_a_nat_that_forgets_in_the_middle_of_an_upload() -> None:
         connection = await alice.quic.dial(bob.peer_id, Multiaddr.of("127.0.0.1", nat.port, "quic-v1"))
         there = await bob.inbound()
         first = there.remote_address
-        data = pattern(2_000_000)
+        data = pattern(8_000_000)
         upload = asyncio.create_task(ask(connection, ECHO, data))
         await until(lambda: there.machine._streams._credit > 4_300_000)
         await nat.rebind()
+        assert not upload.done()
         assert await upload == data
+        await until(lambda: there.remote_port == nat.outside[-1].get_extra_info("sockname")[1])
         assert there.remote_address != first
-        assert there.remote_port == nat.outside[-1].get_extra_info("sockname")[1]
         assert await ask(there, ECHO, b"the other way") == b"the other way"
         connection.close()
         await until(lambda: there.is_closed)

@@ -17,7 +17,7 @@ from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 
 import wws.transport.quic
 from wws.testing.quic_link import QuicLink
-from wws.transport.quic.engine import PRIVATE
+from wws.transport.quic.private_names import PRIVATE
 
 PINNED = "1.7.2"
 OBJECT = "(?:sender|receiver|tls|_loss|builder|connection|context)"
@@ -84,6 +84,12 @@ def test_every_private_name_in_use_is_listed() -> None:
         (QuicConnection._initialize, ["self", "peer_cid"]),
         (QuicConnection._write_connection_limits, ["self", "builder", "space"]),
         (QuicConnection._write_stream_limits, ["self", "builder", "space", "stream"]),
+        (QuicConnection._write_application, ["self", "builder", "network_path", "now"]),
+        (QuicConnection._write_ack_frame, ["self", "builder", "space", "now"]),
+        (QuicConnection._write_ping_frame, ["self", "builder", "uids", "comment"]),
+        (QuicConnection._write_reset_stream_frame, ["self", "builder", "stream"]),
+        (QuicConnection._write_stop_sending_frame, ["self", "builder", "stream"]),
+        (QuicStreamSender.get_frame, ["self", "max_size", "max_offset"]),
         (QuicConnection._handle_crypto_frame, ["self", "context", "frame_type", "buf"]),
         (QuicConnection._replenish_connection_ids, ["self"]),
         (QuicConnection._get_or_create_stream_for_send, ["self", "stream_id"]),
@@ -108,6 +114,7 @@ def test_our_versions_of_the_methods_are_called() -> None:
         "self._initialize(",
         "self._write_connection_limits(",
         "self._write_stream_limits(",
+        "self._write_application(",
         "self._replenish_connection_ids()",
         "self._streams.pop(stream.stream_id)",
     ):

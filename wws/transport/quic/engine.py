@@ -7,8 +7,7 @@ What is changed, and why:
 - the peer gets a slot for a new stream when our side is done with an old one, not when its frames were seen;
 - fewer connection ids are kept ready, and what only the handshake needs is dropped after it.
 
-Every private name that this package uses is listed in `PRIVATE`, and a test looks at each of them: aioquic is
-pinned, and whoever moves the pin shall hear what has changed before a peer does.
+Every private name that this needs of aioquic is listed in `wws.transport.quic.private_names`.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ from wws.transport.quic.frugality import free_handshake, share_handlers
 from wws.transport.quic.pacing import BurstPacer
 from wws.transport.quic.path_mtu import PathMtu
 from wws.transport.quic.ranges import Ranges
+from wws.transport.quic.writing import is_plain, write_plain
 from wws.transport.tls import ALPN, Certificate, PrivateKey
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -49,60 +49,6 @@ Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
 VERSION: Final = int(QuicProtocolVersion.VERSION_1)
 CONNECTION_ID_LENGTH: Final = 8
-
-PRIVATE: Final = {
-    "connection": (
-        "_QuicConnection__frame_handlers",
-        "_close_at",
-        "_close_event",
-        "_crypto_buffers",
-        "_crypto_streams",
-        "_cryptos",
-        "_cryptos_initial",
-        "_flush_builder",
-        "_get_or_create_stream_for_send",
-        "_handshake_confirmed",
-        "_handle_crypto_frame",
-        "_host_cids",
-        "_initialize",
-        "_is_client",
-        "_local_active_connection_id_limit",
-        "_local_max_data",
-        "_local_max_stream_data_uni",
-        "_local_max_streams_bidi",
-        "_local_max_streams_uni",
-        "_local_next_stream_id_bidi",
-        "_loss",
-        "_max_datagram_size",
-        "_network_paths",
-        "_packet_number",
-        "_peer_cid",
-        "_on_connection_limit_delivery",
-        "_on_max_stream_data_delivery",
-        "_remote_active_connection_id_limit",
-        "_remote_max_streams_bidi",
-        "_replenish_connection_ids",
-        "_spaces",
-        "_spin_bit",
-        "_state",
-        "_streams",
-        "_write_connection_limits",
-        "_write_stream_limits",
-    ),
-    "tls": (
-        "_receive_buffer",
-        "_request_client_certificate",
-        "_supported_groups",
-        "_peer_certificate",
-        "_peer_certificate_chain",
-    ),
-    "recovery": ("_cc", "_pacer", "_pto_count", "_rtt_initialized", "_rtt_smoothed"),
-    "keys": ("_setup_cb", "_teardown_cb"),
-    "packet_builder": ("_packet",),
-    "receiver": ("_buffer", "_ranges"),
-    "sender": ("_acked", "_pending", "_buffer", "_reset_error_code", "_buffer_fin"),
-}
-"""The private attributes of aioquic that this package uses, by the object that has them."""
 
 _LAST_WORD: Final = 200
 """Bytes of a CONNECTION_CLOSE at most, in all the packet kinds of a handshake."""
@@ -211,6 +157,8 @@ class Engine(QuicConnection):
             self._host_cids[0].stateless_reset_token = token_of(self.host_cid)
         self.issued = [self.host_cid]
         """Connection ids that were given out since somebody looked."""
+        self.raised_windows: dict[int, QuicStream] = {}
+        """Streams whose peer is to hear that it may send more."""
         self._streams = _Streams(stream_discarded, config.max_pieces)
         self._streams_allowed = config.max_inbound_streams
         self._most_crypto = config.max_handshake_message
@@ -305,6 +253,12 @@ class Engine(QuicConnection):
         if total > self._local_max_data.value:
             self._local_max_data.value = total
 
+    def allow_stream_data(self, stream: QuicStream, total: int) -> None:
+        """Let the peer send up to `total` bytes on a stream."""
+        assert stream.stream_id is not None
+        stream.max_stream_data_local = total
+        self.raised_windows[stream.stream_id] = stream
+
     def allow_streams(self, count: int) -> None:
         """Let the peer open `count` more streams."""
         self._streams_allowed += count
@@ -370,6 +324,19 @@ class Engine(QuicConnection):
         self.tls._request_client_certificate = not self._is_client
         # aioquic makes a key for each group that it offers. Everybody in libp2p has the first of these.
         self.tls._supported_groups = [tls.Group.X25519, tls.Group.SECP256R1]
+
+    def _write_application(
+        self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float
+    ) -> None:
+        if is_plain(self, network_path):
+            write_plain(self, builder, now)
+        else:
+            super()._write_application(builder, network_path, now)
+
+    def _on_max_stream_data_delivery(self, delivery: QuicDeliveryState, stream: QuicStream) -> None:
+        super()._on_max_stream_data_delivery(delivery, stream)
+        if delivery is not QuicDeliveryState.ACKED:
+            self.allow_stream_data(stream, stream.max_stream_data_local)
 
     def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         """aioquic makes room for half a megabyte when a byte comes that far ahead."""

@@ -1,7 +1,7 @@
 """Sets of numbers as ranges, in a time that does not grow with how a peer cuts its data.
 
 aioquic looks through all ranges of a stream for each frame. A peer that sends every other byte of a window
-would keep us busy for seconds with one datagram; here the place is found by bisection, and ranges are bounded.
+would keep us busy for seconds a datagram; here the place is found by bisection, and ranges are bounded.
 """
 
 from __future__ import annotations

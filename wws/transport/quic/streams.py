@@ -200,7 +200,7 @@ class StreamTable:
         window = self._config.stream_window
         allowed = stream.credited + window
         if allowed - stream.quic.max_stream_data_local >= window // 4:
-            stream.quic.max_stream_data_local = allowed
+            self._engine.allow_stream_data(stream.quic, allowed)
         self._release_if_done(stream_id, stream)
 
     # What the peer does

@@ -1,0 +1,95 @@
+"""The private attributes of aioquic that this package uses, by the object that has them.
+
+A test looks at each of them, and that none is used which is not listed here. aioquic is pinned exactly:
+whoever moves the pin shall hear what has changed before a peer does.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PRIVATE: Final = {
+    "connection": (
+        "_QuicConnection__frame_handlers",
+        "_close_at",
+        "_close_event",
+        "_crypto_buffers",
+        "_crypto_streams",
+        "_cryptos",
+        "_cryptos_initial",
+        "_datagrams_pending",
+        "_flush_builder",
+        "_get_or_create_stream_for_send",
+        "_handle_crypto_frame",
+        "_handshake_confirmed",
+        "_handshake_done_pending",
+        "_host_cids",
+        "_initialize",
+        "_is_client",
+        "_local_active_connection_id_limit",
+        "_local_max_data",
+        "_local_max_stream_data_uni",
+        "_local_max_streams_bidi",
+        "_local_max_streams_uni",
+        "_local_next_stream_id_bidi",
+        "_loss",
+        "_max_datagram_size",
+        "_network_paths",
+        "_on_connection_limit_delivery",
+        "_on_max_stream_data_delivery",
+        "_pacing_at",
+        "_packet_number",
+        "_peer_cid",
+        "_ping_pending",
+        "_probe_pending",
+        "_remote_active_connection_id_limit",
+        "_remote_max_data",
+        "_remote_max_data_used",
+        "_remote_max_streams_bidi",
+        "_replenish_connection_ids",
+        "_retire_connection_ids",
+        "_spaces",
+        "_spin_bit",
+        "_state",
+        "_streams",
+        "_streams_blocked_pending",
+        "_streams_queue",
+        "_write_ack_frame",
+        "_write_application",
+        "_write_connection_limits",
+        "_write_ping_frame",
+        "_write_reset_stream_frame",
+        "_write_stop_sending_frame",
+        "_write_stream_limits",
+    ),
+    "tls": (
+        "_peer_certificate",
+        "_peer_certificate_chain",
+        "_receive_buffer",
+        "_request_client_certificate",
+        "_supported_groups",
+    ),
+    "recovery": (
+        "_cc",
+        "_pacer",
+        "_pto_count",
+        "_rtt_initialized",
+        "_rtt_smoothed",
+    ),
+    "keys": (
+        "_setup_cb",
+        "_teardown_cb",
+    ),
+    "packet_builder": ("_packet",),
+    "receiver": (
+        "_buffer",
+        "_ranges",
+    ),
+    "sender": (
+        "_acked",
+        "_buffer",
+        "_buffer_fin",
+        "_pending",
+        "_reset_error_code",
+    ),
+}
