@@ -70,17 +70,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what tests measured (their property "summary"), also of those that passed, and under xdist."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
-    shown = [
-        text
-        for report in reports
-        if getattr(report, "when", None) == "teardown"  # the last, which has all
-        for name, text in report.user_properties
-        if name == "summary"
-    ]
-    if shown:
+    measured: dict[str, list[str]] = {}
+    for report in reports:
+        if getattr(report, "when", None) == "teardown":  # the last, which has all
+            for name, (title, text) in report.user_properties:
+                if name == "summary":
+                    measured.setdefault(title, []).append(text)
+    if measured:
         terminalreporter.section("measured")
-        for text in shown:
-            terminalreporter.write_line(f"{text}\n")
+        for title, texts in measured.items():
+            terminalreporter.write_line("\n".join([title, "", *texts, ""]))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

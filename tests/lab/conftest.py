@@ -16,9 +16,9 @@ def _prerequisites() -> None:
 
 @pytest.fixture
 def tell(record_property: Callable[[str, object], None]) -> Tell:
-    """Show a text under a title at the end of the run, also when the test passes."""
+    """Show a text under a title at the end of the run, also when it passes; titles may be used again."""
 
     def tell(title: str, text: str) -> None:
-        record_property("summary", f"{title}\n\n{text}")
+        record_property("summary", (title, text))
 
     return tell

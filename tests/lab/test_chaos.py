@@ -6,23 +6,20 @@ How long it took is printed. Asserted is only that it heals within a time that n
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
 
 from tests.lab.conftest import Tell
 from tests.lab.internet import Internet
-from tests.lab.matrix import VERDICTS, settled, table
+from tests.lab.matrix import VERDICTS, settled
 from tests.lab.nat import Kind, Router
 from tests.lab.nodes import Json, Node, Swarm
 from tests.lab.probing import eventually
 from wws.errors import WwsError
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.slow,
-    pytest.mark.timeout(240),
-]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(240)]
 
 SETTLED_WITHIN = 60.0
 HEALED_WITHIN = 75.0
@@ -30,25 +27,33 @@ POLL = 0.1
 
 
 @dataclass
-class Lab:
-    """alice is behind the router that most have, bob where only a relay helps, carol on the internet."""
+class Home:
+    """An agent behind the router that most people have, and what happens to that router."""
 
-    internet: Internet
+    router: Router
+    agent: Node
+
+
+@dataclass
+class Lab:
+    """bob is where only a relay helps, carol on the internet; alice, dave and erin are at home."""
+
     swarm: Swarm
-    home: Router
-    alice: Node
     bob: Node
     carol: Node
-    measured: list[list[str]] = field(default_factory=list)
+    homes: dict[str, Home]
+    faults: dict[str, Future[None]] = field(default_factory=dict)
+    measured: list[tuple[str, float]] = field(default_factory=list)
 
-    def settle(self) -> None:
-        """Everybody is as it was at the beginning: alice and bob with two relays each."""
-        for node, kind in ((self.alice, Kind.PORT_RESTRICTED), (self.bob, Kind.SYMMETRIC)):
+    def settle(self, *nodes: Node) -> None:
+        """Wait until these know their place, and have two relays each."""
+        for node in nodes:
+            kind = Kind.SYMMETRIC if node is self.bob else Kind.PORT_RESTRICTED
             is_so = settled(VERDICTS[kind.value], relays=2)
             self.swarm.wait(node, "verdict and two relays", is_so, SETTLED_WITHIN)
 
-    def note(self, what: str, took: float) -> None:
-        self.measured.append([what, f"{took:.1f} s"])
+    def note(self, what: str, start: float) -> None:
+        self.measured.append((what, time.monotonic() - start))
 
     def relay_node(self, peer_id: str) -> Node:
         return next(node for node in self.swarm.bootstraps if node.process and node.peer_id == peer_id)
@@ -56,28 +61,31 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
+    """What happens at the homes happens to all of them at once: each is a neighbourhood of its own."""
     with Internet() as internet, Swarm.of(internet) as swarm:
-        home = Router(internet, "alice-home", Kind.PORT_RESTRICTED, "198.18.1.2")
         away = Router(internet, "bob-home", Kind.SYMMETRIC, "198.18.2.2")
-        lab = Lab(
-            internet,
-            swarm,
-            home,
-            swarm.agent("alice", home.host("alice")),
-            swarm.agent("bob", away.host("bob")),
-            swarm.agent("carol", internet.host("carol", "198.18.3.2").namespace),
-        )
+        homes: dict[str, Home] = {}
+        for number, name in enumerate(("alice", "dave", "erin"), start=4):
+            router = Router(internet, f"{name}-home", Kind.PORT_RESTRICTED, f"198.18.{number}.2")
+            homes[name] = Home(router, swarm.agent(name, router.host(name)))
+        bob = swarm.agent("bob", away.host("bob"))
+        carol = swarm.agent("carol", internet.host("carol", "198.18.3.2").namespace)
+        lab = Lab(swarm, bob, carol, homes)
         swarm.wait_joined()
+        lab.settle(bob, *(home.agent for home in homes.values()))
+        faults = {"alice": another_address, "dave": no_udp, "erin": another_mapping}
+        with ThreadPoolExecutor(len(faults)) as threads:
+            for name, fault in faults.items():
+                lab.faults[name] = threads.submit(fault, lab, homes[name])
         yield lab
 
 
 @pytest.fixture(autouse=True)
 def _shown(lab: Lab, tell: Tell) -> Iterator[None]:
-    lab.settle()
     yield
-    if lab.measured:
-        tell("Recovered after", table(lab.measured))
-        lab.measured.clear()
+    for what, took in lab.measured:
+        tell("Recovered after", f"{what:<60} {took:5.1f} s")
+    lab.measured.clear()
 
 
 def answer(source: Node, target: str) -> Json | None:
@@ -89,12 +97,76 @@ def answer(source: Node, target: str) -> Json | None:
     return replies[0] if replies[0]["rtt_ms"] is not None else None
 
 
-def heals(what: Callable[[], bool]) -> float:
-    return eventually(what, HEALED_WITHIN, poll=POLL)
+def heals(what: Callable[[], bool]) -> None:
+    eventually(what, HEALED_WITHIN, poll=POLL)
+
+
+def directly(lab: Lab, target: Node, transport: str) -> Callable[[], bool]:
+    """Whether carol has an answer from a peer over a direct connection of this transport."""
+
+    def is_so() -> bool:
+        reply = answer(lab.carol, target.name)
+        ways = lab.carol.paths_to(target.peer_id)
+        used = any(way["path"] == "direct" and way["transport"] == transport for way in ways)
+        return reply is not None and reply["path"] == "direct" and used
+
+    return is_so
+
+
+# What happens at home
+
+
+def another_address(lab: Lab, home: Home) -> None:
+    alice = home.agent
+    heals(lambda: answer(lab.bob, alice.name) is not None)
+    start = time.monotonic()
+    home.router.renumber("198.18.11.2")
+    heals(lambda: answer(lab.bob, alice.name) is not None)
+    lab.note("alice's address changes: bob reaches her", start)
+    heals(lambda: answer(lab.carol, alice.name) is not None)
+    lab.note("alice's address changes: carol reaches her", start)
+    heals(lambda: "198.18.11.2" in str(alice.status()["external"]))
+    lab.note("alice's address changes: she knows", start)
+    lab.settle(alice)
+
+
+def no_udp(lab: Lab, home: Home) -> None:
+    dave = home.agent
+    heals(directly(lab, dave, "quic-v1"))
+    start = time.monotonic()
+    home.router.change(forget=False, udp=False)
+    heals(lambda: answer(lab.carol, dave.name) is not None)
+    lab.note("UDP stops at dave's home: carol reaches him", start)
+    heals(directly(lab, dave, "tcp"))
+    lab.note("UDP stops at dave's home: directly, by TCP", start)
+
+
+def another_mapping(lab: Lab, home: Home) -> None:
+    erin = home.agent
+    heals(lambda: answer(lab.carol, erin.name) is not None)
+    port = erin.port
+    outside = port + 10_000 if port < 50_000 else port - 10_000
+    start = time.monotonic()
+    home.router.change(outer_ports={port: outside})
+    heals(lambda: answer(lab.carol, erin.name) is not None)
+    lab.note("erin's mapping changes: carol reaches her", start)
+    heals(lambda: f"/{outside}" in str(erin.status()["external"]))
+    lab.note("erin's mapping changes: she knows", start)
+
+
+@pytest.mark.parametrize("name", ["alice", "dave", "erin"])
+def test_a_change_at_home_heals(lab: Lab, name: str) -> None:
+    try:
+        lab.faults[name].result()
+    except TimeoutError as error:
+        raise lab.homes[name].agent.fail(str(error)) from error
+
+
+# What happens to relays
 
 
 def relayed(lab: Lab) -> Json:
-    """bob reaches alice, through a relay."""
+    """The reply when bob reaches alice through a relay."""
     found: list[Json] = []
 
     def is_so() -> bool:
@@ -121,6 +193,8 @@ def brought_back(lab: Lab, node: Node) -> Iterator[None]:
 
 @pytest.mark.parametrize("how", ["killed", "cut off"])
 def test_the_relay_in_use_dies(lab: Lab, how: str) -> None:
+    alice = lab.homes["alice"].agent
+    lab.settle(alice, lab.bob)
     used = lab.relay_node(relayed(lab)["relay"])
     used_id = used.peer_id
     uplink = lab.swarm.uplinks[used.name]
@@ -134,82 +208,28 @@ def test_the_relay_in_use_dies(lab: Lab, how: str) -> None:
         try:
 
             def replaced() -> bool:
-                relays = {relay["peer_id"] for relay in lab.alice.status()["relays"]}
+                relays = {relay["peer_id"] for relay in alice.status()["relays"]}
                 return len(relays) >= 2 and used_id not in relays
 
             heals(replaced)
-            lab.note(f"the relay in use is {how}: alice has two others", time.monotonic() - start)
+            lab.note(f"the relay in use is {how}: alice has two others", start)
 
             def again() -> bool:
                 reply = answer(lab.bob, "alice")
                 return reply is not None and reply["relay"] != used_id
 
             heals(again)
-            lab.note(f"the relay in use is {how}: bob reaches alice", time.monotonic() - start)
+            lab.note(f"the relay in use is {how}: bob reaches alice", start)
         finally:
             uplink.mend(spec)
 
 
 def test_a_bootstrap_node_restarts(lab: Lab) -> None:
+    lab.settle(lab.homes["alice"].agent, lab.bob)
     node = lab.relay_node(relayed(lab)["relay"])
     start = time.monotonic()
     with brought_back(lab, node):
         node.stop()
         lab.swarm.start(node)
         heals(lambda: answer(lab.bob, "alice") is not None)
-        lab.note("the relay in use restarts: bob reaches alice", time.monotonic() - start)
-
-
-def test_the_provider_gives_another_address(lab: Lab) -> None:
-    relayed(lab)
-    start = time.monotonic()
-    lab.home.renumber("198.18.11.2")
-    try:
-        heals(lambda: answer(lab.bob, "alice") is not None)
-        lab.note("alice's address changes: bob reaches alice", time.monotonic() - start)
-        heals(lambda: answer(lab.carol, "alice") is not None)
-        lab.note("alice's address changes: carol reaches alice", time.monotonic() - start)
-        lab.settle()
-        heals(lambda: "198.18.11.2" in str(lab.alice.status()["external"]))
-        lab.note("alice's address changes: alice knows", time.monotonic() - start)
-    finally:
-        lab.home.renumber("198.18.1.2")
-        heals(lambda: answer(lab.bob, "alice") is not None)
-
-
-def test_udp_stops(lab: Lab) -> None:
-    heals(lambda: (answer(lab.carol, "alice") or {}).get("path") == "direct")
-    start = time.monotonic()
-    lab.home.change(forget=False, udp=False)
-    try:
-        heals(lambda: answer(lab.carol, "alice") is not None)
-        lab.note("UDP stops at alice's home: carol reaches alice", time.monotonic() - start)
-
-        def by_tcp() -> bool:
-            ways = lab.carol.paths_to(lab.alice.peer_id)
-            return any(way["path"] == "direct" and way["transport"] == "tcp" for way in ways)
-
-        def direct_again() -> bool:
-            return answer(lab.carol, "alice") is not None and by_tcp()
-
-        heals(direct_again)
-        lab.note("UDP stops at alice's home: directly, by TCP", time.monotonic() - start)
-    finally:
-        lab.home.change(udp=True)
-        heals(lambda: answer(lab.carol, "alice") is not None)
-
-
-def test_the_mapping_changes(lab: Lab) -> None:
-    heals(lambda: answer(lab.carol, "alice") is not None)
-    port = lab.alice.port
-    outside = port + 10_000 if port < 50_000 else port - 10_000
-    start = time.monotonic()
-    lab.home.change(outer_ports={port: outside})
-    try:
-        heals(lambda: answer(lab.carol, "alice") is not None)
-        lab.note("alice's mapping changes: carol reaches alice", time.monotonic() - start)
-        heals(lambda: f"/{outside}" in str(lab.alice.status()["external"]))
-        lab.note("alice's mapping changes: alice knows", time.monotonic() - start)
-    finally:
-        lab.home.change(outer_ports={})
-        heals(lambda: answer(lab.carol, "alice") is not None)
+        lab.note("the relay in use restarts: bob reaches alice", start)
