@@ -30,6 +30,7 @@ from wws.runtime import own_addresses, reachability
 from wws.runtime.autonat_client import AutonatClientConfig
 from wws.runtime.autonat_server import AutonatServer, AutonatServerConfig
 from wws.runtime.clock import SystemClock
+from wws.runtime.dialer import DialFailed
 from wws.runtime.host import Host, HostConfig, StreamHandler
 from wws.runtime.identify_service import IdentifyConfig
 from wws.runtime.reachability import ReachabilityDriver, ReachabilityDriverConfig
@@ -482,3 +483,16 @@ async def test_peers_at_our_public_address_are_told_private_ones_outside_the_rec
         expected = (near,) if told else ()
         assert bob.identify.neighbour_addresses(node.peer_id) == expected
         assert bob.host.peers.addresses(node.peer_id) == tuple(a.with_peer(node.peer_id) for a in expected)
+
+
+async def test_a_neighbour_is_dialled_below_the_scope_of_the_mesh_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with servers(2) as (bob, carol), alice() as node:
+        monkeypatch.setattr(Host, "scope", Scope.PUBLIC)
+        node.identify._neighbours[bob.peer_id] = (bob.address.without_peer(),)
+        connection = await node.dialer.connect(bob.peer_id, [bob.address])
+        assert connection.peer_id == bob.peer_id
+        with pytest.raises(DialFailed) as failure:
+            await node.dialer.connect(carol.peer_id, [carol.address])
+        assert [attempt.code for attempt in failure.value.attempts] == ["scope"]

@@ -97,6 +97,8 @@ class Dialer:
         self._config = config
         self.dial_circuit: DialCircuit | None = None
         """Opens circuits; set by whoever uses relays."""
+        self.neighbour_addresses: Callable[[PeerId], Sequence[Multiaddr]] = lambda _: ()
+        """Where a peer is inside our own network, below the scope of the mesh; set by whoever knows."""
         self._under_way: dict[tuple[PeerId, bool], asyncio.Task[Connection]] = {}
         self._room = asyncio.Semaphore(config.max_concurrent)
         self.succeeded = 0
@@ -262,6 +264,7 @@ class Dialer:
         targets: dict[Multiaddr, None] = {}
         ports: dict[str, set[int]] = {}
         wanted: list[Multiaddr] = []
+        near = {address.without_peer() for address in self.neighbour_addresses(peer)}
         for address in addresses:
             if address.peer_id not in (None, peer):
                 attempts.append(Attempt(address, "other_peer", f"the address is one of {address.peer_id}"))
@@ -273,7 +276,7 @@ class Dialer:
             for target in resolved:
                 if not self._can_dial(target):
                     attempts.append(Attempt(target, "transport_unavailable", "this node does not speak it"))
-                elif not any_scope and not reaches(target, self._host.scope):
+                elif not (any_scope or target.without_peer() in near or reaches(target, self._host.scope)):
                     attempts.append(Attempt(target, "scope", "reaches less far than this mesh"))
                 elif target.port == 0:
                     attempts.append(Attempt(target, "no_port", "has no port"))

@@ -27,7 +27,7 @@ from wws.runtime.nat_probe import probe_target
 class NatSurveyConfig:
     observers: int = 3
     """Parties that are to speak of each way: as many as it takes to tell every kind of NAT."""
-    after: float = 2.0
+    after: float = 1.0
     """Seconds from the first server to the first survey: by then most are connected."""
     again: float = 3600.0
     """Seconds between two surveys of one way."""

@@ -65,7 +65,7 @@ class ReachabilityDriverConfig:
     client: AutonatClientConfig = field(default_factory=AutonatClientConfig)
     gather: float = 0.1
     """Seconds from something new to thinking about it: peers come in numbers, one thought does for all."""
-    look: float = 3.0
+    look: float = 2.0
     """Seconds between two looks at the addresses of this machine."""
     probe_timeout: float = 10.0
     """Seconds to open a probe."""
@@ -125,6 +125,7 @@ class ReachabilityDriver:
         self.on_change: list[Callable[[], None]] = []
         """Called when any of the properties says something new."""
         identify.public_ips = self.public_ips
+        dialer.neighbour_addresses = identify.neighbour_addresses
         host.listeners.peer_identified.append(self._peer_identified)
         host.listeners.connection_closed.append(self._connection_closed)
 
