@@ -86,7 +86,10 @@ class Node:
         self.dialer = Dialer(self.host, self.resolver.expand, dialer_config(config))
         self.identify = IdentifyService(
             self.host,
-            IdentifyConfig(agent_suffix=" bootstrap" if self.is_bootstrap else ""),
+            IdentifyConfig(
+                agent_suffix=" bootstrap" if self.is_bootstrap else "",
+                tell_private=not config.network.relay_only,
+            ),
             lambda: self.addresses,
         )
         self.identify.set_network(network.protocol_id)
