@@ -182,7 +182,7 @@ class QuicConnection(Connection):
             self._handle(events)
         self._check_ended()
         self.flush()
-        return None if self._gone else self._wakeup
+        return self._wakeup
 
     # Life
 

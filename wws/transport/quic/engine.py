@@ -149,7 +149,8 @@ class Engine(QuicConnection):
         self._local_max_stream_data_uni = 0
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = config.max_inbound_streams
-        self._loss._pacer = BurstPacer(max_datagram_size=config.datagram_size)
+        self.pacer = BurstPacer(max_datagram_size=config.datagram_size)
+        self._loss._pacer = self.pacer
         self._keys_until = _PACKETS_OF_A_KEY
         self._path_mtu = PathMtu(config.datagram_size, config.largest_datagram)
         self._token_of = token_of
@@ -293,7 +294,7 @@ class Engine(QuicConnection):
 
     def _use_datagram_size(self, size: int) -> None:
         self._max_datagram_size = size
-        self._loss._pacer._max_datagram_size = size
+        self.pacer.use_datagram_size(size)
         self._loss._cc._max_datagram_size = size  # type: ignore[attr-defined] # each of them has it
 
     def _probe_size(self, size: int, path: QuicNetworkPath, now: float) -> list[tuple[bytes, Address]]:

@@ -28,6 +28,10 @@ class BurstPacer(QuicPacketPacer):
         self._bytes = self._burst
         self._at = 0.0
 
+    def use_datagram_size(self, size: int) -> None:
+        """The path carries larger datagrams, or no longer does."""
+        self._max_datagram_size = size
+
     def next_send_time(self, now: float) -> float | None:  # type: ignore[override] # theirs returns None as well
         """When the next burst may leave; `None`: now."""
         rate = self._rate

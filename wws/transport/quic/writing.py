@@ -46,7 +46,7 @@ def write_plain(connection: Engine, builder: QuicPacketBuilder, now: float) -> N
     the pacer's word, ends it."""
     keys = connection._cryptos[tls.Epoch.ONE_RTT]
     space = connection._spaces[tls.Epoch.ONE_RTT]
-    pacer = connection._loss._pacer
+    pacer = connection.pacer
     waiting = _streams_with_work(connection)
     is_first = True
     while True:
@@ -152,6 +152,7 @@ def _write_data(connection: Engine, builder: QuicPacketBuilder, stream: QuicStre
         handler=sender.on_data_delivery,
         handler_args=(frame.offset, frame.offset + length, frame.fin),
     )
+    assert stream.stream_id is not None
     buffer.push_uint_var(stream.stream_id)
     if frame.offset:
         buffer.push_uint_var(frame.offset)
