@@ -52,7 +52,7 @@ from wws.names.kinds import NameRecords
 from wws.names.lease_state import LeaseState
 from wws.names.record import NameRecord, name_key, work_context
 from wws.names.rules import MAX_ADDRESSES, MAX_LEASE, next_seq
-from wws.names.schedule import Backoff, Upkeep, UpkeepConfig
+from wws.names.schedule import Backoff, Moved, Upkeep, UpkeepConfig
 
 
 class State(enum.Enum):
@@ -347,7 +347,11 @@ class Lease:
             return self._give_back(now, unix_now)
         if self._retry is State.LOOKING or lease is None or unix_now >= lease.dead_at:
             return self._start(now, unix_now)
-        if record is None or self._has_moved(record) or self._upkeep.is_due(now, unix_now, moved=False):
+        if (
+            record is None
+            or self._has_moved(record) is not Moved.NOT
+            or self._upkeep.is_due(now, unix_now, moved=Moved.NOT)
+        ):
             return self._publish(lease, now, unix_now)
         if self._retry is State.CONFIRMING:
             return self._look_up(State.CONFIRMING)
@@ -419,8 +423,8 @@ class Lease:
     def _held(self, record: NameRecord) -> NameHeld:
         return NameHeld(record.expires_at, self._kind.is_witnessed(record))
 
-    def _has_moved(self, record: NameRecord) -> bool:
-        return record.addresses != self._addresses
+    def _has_moved(self, record: NameRecord) -> Moved:
+        return Moved.since(record.addresses, self._addresses)
 
     def _own(self, addresses: tuple[Multiaddr, ...]) -> tuple[Multiaddr, ...]:
         ours = dict.fromkeys(address.with_peer(self._identity.peer_id) for address in addresses)

@@ -33,7 +33,7 @@ from wws.names.events import (
 )
 from wws.names.peer_record import PeerRecord, peer_key, validate_peer
 from wws.names.rules import MAX_ADDRESSES, next_seq
-from wws.names.schedule import Backoff, Upkeep, UpkeepConfig
+from wws.names.schedule import Backoff, Moved, Upkeep, UpkeepConfig
 
 
 class State(enum.Enum):
@@ -160,7 +160,9 @@ class PeerRecordKeeper:
         if self.state is State.WAITING and now < self._wakeup:
             return []
         moved = self._has_moved()
-        if self._upkeep.is_due(now, unix_now, moved=moved) or (moved and self.state is State.WAITING):
+        if self._upkeep.is_due(now, unix_now, moved=moved) or (
+            moved is not Moved.NOT and self.state is State.WAITING
+        ):
             return self._publish(now, unix_now)
         if self.state is State.WAITING:
             return self._store(record)
@@ -177,8 +179,8 @@ class PeerRecordKeeper:
             self._wakeup = self._upkeep.wakeup(now, unix_now, moved=self._has_moved())
         return []
 
-    def _has_moved(self) -> bool:
-        return self._record is not None and self._record.addresses != self._addresses
+    def _has_moved(self) -> Moved:
+        return Moved.NOT if self._record is None else Moved.since(self._record.addresses, self._addresses)
 
     def _read(self, value: bytes | None, unix_now: int) -> PeerRecord | None:
         if value is None:

@@ -7,9 +7,12 @@ jitter, so that a swarm that was started together does not act in step for ever.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from enum import Enum
 from random import Random
 
+from wws.addresses.multiaddr import Multiaddr
 from wws.names.rules import CLOCK_TOLERANCE, MAX_LEASE
 
 
@@ -33,8 +36,27 @@ class UpkeepConfig:
     """Seconds to wait at most."""
     addresses_interval: float = 10.0
     """Seconds between two records that differ only in addresses, at least."""
+    lost_interval: float = 2.0
+    """The same when none of the addresses published is right any more: nobody reaches us meanwhile."""
     clock_check: float = 60.0
     """Seconds after which the wall clock is looked at again, at most."""
+
+
+class Moved(Enum):
+    """What has become of the addresses in a record."""
+
+    NOT = "not"
+    PARTLY = "partly"
+    """They are others now, and some of the old ones may still do."""
+    AWAY = "away"
+    """None of the old ones is right any more, and there are new ones."""
+
+    @classmethod
+    def since(cls, published: Collection[Multiaddr], own: Collection[Multiaddr]) -> Moved:
+        """From the addresses of a record to ours, in their order."""
+        if tuple(published) == tuple(own):
+            return cls.NOT
+        return cls.AWAY if own and not set(published) & set(own) else cls.PARTLY
 
 
 class Upkeep:
@@ -59,25 +81,26 @@ class Upkeep:
         """The record was seen in the DHT, and is to be looked at again."""
         self._check_at = now + self._jittered(again_after)
 
-    def is_due(self, now: float, unix_now: int, *, moved: bool) -> bool:
+    def is_due(self, now: float, unix_now: int, *, moved: Moved) -> bool:
         """Whether to sign anew: a third of the life is over, the clock was set back, or we have moved."""
         if unix_now >= self._renew_at or unix_now < self._issued_at - CLOCK_TOLERANCE:
             return True
-        return moved and now >= self._moving_at()
+        return moved is not Moved.NOT and now >= self._moving_at(moved)
 
     def is_check_due(self, now: float) -> bool:
         """Whether to look again."""
         return now >= self._check_at
 
-    def wakeup(self, now: float, unix_now: int, *, moved: bool) -> float:
+    def wakeup(self, now: float, unix_now: int, *, moved: Moved) -> float:
         """The next time at which something may be due."""
         times = [now + self.config.clock_check, self._check_at, now + max(0, self._renew_at - unix_now)]
-        if moved:
-            times.append(max(now, self._moving_at()))
+        if moved is not Moved.NOT:
+            times.append(max(now, self._moving_at(moved)))
         return min(times)
 
-    def _moving_at(self) -> float:
-        return self._signed_at + self.config.addresses_interval
+    def _moving_at(self, moved: Moved) -> float:
+        away = moved is Moved.AWAY
+        return self._signed_at + (self.config.lost_interval if away else self.config.addresses_interval)
 
     def _jittered(self, value: float) -> float:
         return jittered(self._rng, value, self.config.jitter)

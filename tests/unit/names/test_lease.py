@@ -209,11 +209,11 @@ def test_a_clock_that_was_set_back() -> None:
 def test_new_addresses_are_published_but_not_at_any_rate() -> None:
     lease, _ = claimed()
     assert lease.handle(AddressesChanged((ADDRESS, ADDRESS)), 1, NOW + 1) == []
-    assert lease.handle(AddressesChanged((NEW_ADDRESS,)), 2, NOW + 2) == []
+    assert lease.handle(AddressesChanged((ADDRESS, NEW_ADDRESS)), 2, NOW + 2) == []
     assert lease.next_wakeup() == 10
     assert lease.handle(TimerFired(), 9, NOW + 9) == []
     moved = stored(lease.handle(TimerFired(), 10, NOW + 10))
-    assert moved.addresses == (NEW_ADDRESS.with_peer(person("alice").peer_id),)
+    assert moved.addresses == tuple(one.with_peer(person("alice").peer_id) for one in (ADDRESS, NEW_ADDRESS))
     lease.handle(AddressesChanged((ADDRESS,)), 11, NOW + 11)
     lease.handle(Stored(8), 12, NOW + 12)
     lease.handle(LookedUp(moved.value), 13, NOW + 13)
@@ -221,6 +221,19 @@ def test_new_addresses_are_published_but_not_at_any_rate() -> None:
     assert stored(lease.handle(TimerFired(), 20, NOW + 20)).addresses == (
         ADDRESS.with_peer(person("alice").peer_id),
     )
+
+
+def test_who_is_at_none_of_the_old_addresses_says_so_soon() -> None:
+    lease, _ = claimed()
+    assert lease.handle(AddressesChanged((NEW_ADDRESS,)), 1, NOW + 1) == []
+    assert lease.next_wakeup() == 2
+    moved = stored(lease.handle(TimerFired(), 2, NOW + 2))
+    assert moved.addresses == (NEW_ADDRESS.with_peer(person("alice").peer_id),)
+    # Who has no address at all is in no hurry to say that.
+    lease.handle(Stored(8), 3, NOW + 3)
+    lease.handle(LookedUp(moved.value), 3, NOW + 3)
+    lease.handle(AddressesChanged(()), 4, NOW + 4)
+    assert lease.next_wakeup() == 12
 
 
 def test_many_addresses_are_cut_to_what_a_record_holds() -> None:

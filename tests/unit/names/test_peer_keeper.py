@@ -70,9 +70,18 @@ def test_publishes_and_renews_at_a_third_of_its_life() -> None:
 
 def test_new_addresses() -> None:
     machine, _ = published()
-    assert machine.handle(AddressesChanged((NEW_ADDRESS,)), 3, NOW + 3) == []
+    both = (ADDRESS, NEW_ADDRESS)
+    assert machine.handle(AddressesChanged(both), 3, NOW + 3) == []
     assert machine.next_wakeup() == 10
     record = stored(machine.handle(TimerFired(), 10, NOW + 10))
+    assert record.addresses == tuple(one.with_peer(person("alice").peer_id) for one in both)
+
+
+def test_who_is_at_none_of_the_old_addresses_says_so_soon() -> None:
+    machine, _ = published()
+    assert machine.handle(AddressesChanged((NEW_ADDRESS,)), 3, NOW + 3) == []
+    assert machine.next_wakeup() == 3
+    record = stored(machine.handle(TimerFired(), 3, NOW + 3))
     assert record.addresses == (NEW_ADDRESS.with_peer(person("alice").peer_id),)
 
 
