@@ -3,6 +3,9 @@
 Every byte that is carried counts once, in whichever direction; it comes in once and goes out once, so the
 host's traffic is about twice the budget. The day is that of UTC. The count survives a restart through
 `to_json` and `restore`; a clock that goes back keeps the count, for that is the cheaper mistake.
+
+One party, the /24 or /56 that asks for circuits, gets no more than its share of the day: else a single
+household could spend in an hour what all others are served with. Shares are counted anew after a restart.
 """
 
 from __future__ import annotations
@@ -20,10 +23,16 @@ ALERTS = (80, 100)
 class DailyBudget:
     """Bytes carried today, against a limit; a limit of 0 is none."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, share: float = 1.0, max_parties: int = 8192) -> None:
+        """:param share: the part of the limit that one party may use.
+        :param max_parties: whose use is remembered; who has used nothing for longest is forgotten first.
+        """
         self.limit = limit
+        self.share = share
+        self.max_parties = max_parties
         self._day = 0
         self._used = 0
+        self._used_by: dict[str, int] = {}  # in the order of last use
 
     def used(self, unix_now: int) -> int:
         """Bytes carried today."""
@@ -34,6 +43,12 @@ class DailyBudget:
         """Whether nothing more may be carried today."""
         return 0 < self.limit <= self.used(unix_now)
 
+    def is_share_spent(self, party: str | None, unix_now: int) -> bool:
+        """Whether nothing more may be carried for a party today; `None` is nobody in particular."""
+        self._turn(unix_now)
+        used = 0 if party is None else self._used_by.get(party, 0)
+        return self.limit > 0 and used > 0 and used >= self.limit * self.share
+
     def percent(self, unix_now: int) -> int:
         """How much of the budget is used; 0 without one."""
         return self.used(unix_now) * 100 // self.limit if self.limit else 0
@@ -43,10 +58,14 @@ class DailyBudget:
         """Seconds until the next day begins."""
         return DAY - unix_now % DAY
 
-    def spend(self, count: int, unix_now: int) -> int:
-        """Count bytes. The highest of `ALERTS` that has been reached with them, or 0."""
+    def spend(self, count: int, unix_now: int, party: str | None = None) -> int:
+        """Count bytes carried for a party. The highest of `ALERTS` that has been reached with them, or 0."""
         before = self.used(unix_now)
         self._used += count
+        if party is not None:
+            self._used_by[party] = self._used_by.pop(party, 0) + count
+            if len(self._used_by) > self.max_parties:
+                del self._used_by[next(iter(self._used_by))]
         if not self.limit:
             return 0
         return max((of for of in ALERTS if before * 100 < of * self.limit <= self._used * 100), default=0)
@@ -66,6 +85,7 @@ class DailyBudget:
         day = unix_now // DAY
         if day > self._day:
             self._used = 0
+            self._used_by.clear()
         self._day = day
 
 

@@ -28,6 +28,8 @@ class CircuitConfig:
     """Circuits that lead to one peer."""
     max_per_prefix: int = 128
     """Circuits that peers of one public IPv4 /24 or IPv6 /56 have asked for."""
+    max_per_destination_prefix: int = 16
+    """Circuits to one peer that peers of one such prefix have asked for: others are to reach it too."""
     max_bytes: int = 2 * 1024 * 1024
     """Bytes of one circuit in each direction, as the specification counts them; 0: no bound."""
     max_duration: float = 600.0
@@ -108,6 +110,7 @@ class CircuitTable:
         self._per_source: Places[PeerId] = Places()
         self._per_destination: Places[PeerId] = Places()
         self._per_prefix: Places[str] = Places()
+        self._per_pair: Places[tuple[str, PeerId]] = Places()
         self.reconfigure(config)
 
     def reconfigure(self, config: CircuitConfig) -> None:
@@ -146,6 +149,8 @@ class CircuitTable:
             return "circuits_destination"
         if self._per_prefix.held(prefix) >= self._config.max_per_prefix:
             return "circuits_prefix"
+        if self._per_pair.held(_pair(prefix, destination)) >= self._config.max_per_destination_prefix:
+            return "circuits_destination_prefix"
         return None
 
     def add(self, source: PeerId, destination: PeerId, prefix: str | None) -> Circuit:
@@ -156,6 +161,7 @@ class CircuitTable:
         self._per_source.take(source)
         self._per_destination.take(destination)
         self._per_prefix.take(prefix)
+        self._per_pair.take(_pair(prefix, destination))
         return circuit
 
     def remove(self, circuit: Circuit) -> None:
@@ -164,6 +170,7 @@ class CircuitTable:
         self._per_source.give_back(circuit.source)
         self._per_destination.give_back(circuit.destination)
         self._per_prefix.give_back(circuit.prefix)
+        self._per_pair.give_back(_pair(circuit.prefix, circuit.destination))
 
     def overdue(self, now: float) -> list[Circuit]:
         """The open circuits whose time is over."""
@@ -181,6 +188,10 @@ class CircuitTable:
             if circuit.state is CircuitState.OPEN and circuit.deadline is not None
         ]
         return min(deadlines, default=None)
+
+
+def _pair(prefix: str | None, destination: PeerId) -> tuple[str, PeerId] | None:
+    return None if prefix is None else (prefix, destination)
 
 
 def _limit(max_bytes: int, max_duration: float) -> Limit | None:

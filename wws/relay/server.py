@@ -39,6 +39,8 @@ class RelayConfig:
     bytes_per_day: int = 32 * 1024**3
     """Bytes carried in a day of UTC, all circuits and both directions together; 0: no bound. The default is
     about 1 TiB a month, what small rented hosts may send before it costs more."""
+    bytes_share: float = 0.25
+    """The part of it that the circuits of one public IPv4 /24 or IPv6 /56 may use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,7 @@ _PASSED_ON = frozenset({Status.PERMISSION_DENIED, Status.RESOURCE_LIMIT_EXCEEDED
 """What a destination may say that its caller is told word for word."""
 _ENDED_WHILE_OPENING = {
     "daily_budget": Status.RESOURCE_LIMIT_EXCEEDED,
+    "daily_budget_prefix": Status.RESOURCE_LIMIT_EXCEEDED,
     "switched_off": Status.CONNECTION_FAILED,
 }
 
@@ -200,7 +203,7 @@ class RelayMachine:
     def __init__(self, config: RelayConfig) -> None:
         self.reservations = ReservationTable(config.reservations)
         self.circuits = CircuitTable(config.circuits)
-        self.budget = DailyBudget(config.bytes_per_day)
+        self.budget = DailyBudget(config.bytes_per_day, config.bytes_share, config.circuits.max_tracked)
         self.is_on = False
         self._config = config
 
@@ -213,7 +216,7 @@ class RelayMachine:
         self._config = config
         self.reservations.reconfigure(config.reservations)
         self.circuits.reconfigure(config.circuits)
-        self.budget.limit = config.bytes_per_day
+        self.budget.limit, self.budget.share = config.bytes_per_day, config.bytes_share
 
     def next_wakeup(self) -> float | None:
         """When `TimerFired` is wanted."""
@@ -277,7 +280,7 @@ class RelayMachine:
             return Refuse(Status.PERMISSION_DENIED, "connect_to_self")
         if not self.reservations.holds(destination, now):
             return Refuse(Status.NO_RESERVATION, "no_reservation")
-        reason = "daily_budget" if self.budget.is_spent(unix_now) else None
+        reason = self._over_budget(asker.prefix, unix_now)
         reason = reason or self.circuits.why_not(asker.peer, destination, asker.prefix)
         if reason is not None:
             return Refuse(Status.RESOURCE_LIMIT_EXCEEDED, reason)
@@ -303,11 +306,20 @@ class RelayMachine:
             return [End(circuit.circuit_id, circuit.reason)]
         if not circuit.carry(event.count, to_destination=event.to_destination):
             return [self._end(circuit, "circuit_bytes")]
-        level = self.budget.spend(event.count, unix_now)
+        level = self.budget.spend(event.count, unix_now, circuit.prefix)
         commands: list[Command] = [Alert(level)] if level else []
-        if self.budget.is_spent(unix_now):
-            commands += self._end_all("daily_budget")
+        reason = self._over_budget(circuit.prefix, unix_now)
+        if reason == "daily_budget":
+            commands += self._end_all(reason)
+        elif reason is not None:
+            commands += self._end_all(reason, of=circuit.prefix)
         return commands
+
+    def _over_budget(self, prefix: str | None, unix_now: int) -> str | None:
+        """Which budget of the day keeps us from carrying more for a prefix, or `None`."""
+        if self.budget.is_spent(unix_now):
+            return "daily_budget"
+        return "daily_budget_prefix" if self.budget.is_share_spent(prefix, unix_now) else None
 
     def _switch(self, on: bool) -> list[Command]:
         self.is_on = on
@@ -319,8 +331,13 @@ class RelayMachine:
             commands.append(LetGo(peer))
         return commands + self._end_all("switched_off")
 
-    def _end_all(self, reason: str) -> list[Command]:
-        running = [circuit for circuit in self.circuits if circuit.state is not CircuitState.ENDING]
+    def _end_all(self, reason: str, *, of: str | None = None) -> list[Command]:
+        """End all circuits, or those of one prefix."""
+        running = [
+            circuit
+            for circuit in self.circuits
+            if circuit.state is not CircuitState.ENDING and of in (None, circuit.prefix)
+        ]
         return [self._end(circuit, reason) for circuit in running]
 
     def _end(self, circuit: Circuit, reason: str) -> Command:

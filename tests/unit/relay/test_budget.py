@@ -96,3 +96,24 @@ def test_a_day_is_spent_exactly_when_its_bytes_reach_the_limit(steps: list[tuple
         assert budget.used(moment) == used
         assert budget.is_spent(moment) == (used >= 1000) == (100 in told)
         assert told == sorted(set(told))
+
+
+def test_a_party_uses_up_its_share_and_gets_it_anew_each_day() -> None:
+    budget = DailyBudget(1000, share=0.25)
+    budget.spend(249, NOON, "alice's")
+    budget.spend(500, NOON)  # nobody in particular: no share of anybody
+    assert not budget.is_share_spent("alice's", NOON)
+    assert not budget.is_share_spent(None, NOON)
+    budget.spend(1, NOON, "alice's")
+    assert budget.is_share_spent("alice's", NOON)
+    assert not budget.is_share_spent("bob's", NOON)
+    assert not budget.is_spent(NOON)
+    assert not budget.is_share_spent("alice's", NOON + DAY)
+    assert not DailyBudget(0, share=0.25).is_share_spent("alice's", NOON)
+
+
+def test_parties_are_remembered_in_bounded_number() -> None:
+    budget = DailyBudget(1000, share=0.1, max_parties=3)
+    for party in ("1", "2", "3", "1", "4"):
+        budget.spend(100, NOON, party)
+    assert [budget.is_share_spent(party, NOON) for party in "1234"] == [True, False, True, True]

@@ -236,7 +236,10 @@ def test_where_prefixes_are_exempt_they_are_not_counted() -> None:
 
 
 def test_a_flood_of_connects_from_one_peer_and_from_one_prefix() -> None:
-    bench = Bench(RelayConfig(circuits=CircuitConfig(max_per_source=10_000, max_per_destination=10_000)))
+    circuits = CircuitConfig(
+        max_per_source=10_000, max_per_destination=10_000, max_per_destination_prefix=10_000
+    )
+    bench = Bench(RelayConfig(circuits=circuits))
     bench.reserve(BOB)
     flood = Refuse(Status.RESOURCE_LIMIT_EXCEEDED, "connect_rate")
     answers = [bench.connect(ALICE, BOB) for _ in range(1000)]
@@ -261,7 +264,7 @@ def test_a_thousand_reconnects_leave_as_many_slots_as_live_peers() -> None:
 
 
 def test_the_budget_of_the_day() -> None:
-    config = RelayConfig(circuits=CircuitConfig(max_bytes=0), bytes_per_day=1000)
+    config = RelayConfig(circuits=CircuitConfig(max_bytes=0), bytes_per_day=1000, bytes_share=1.0)
     bench = Bench(config)
     bench.reserve(BOB)
     first, second, third = bench.open(), bench.open(CAROL), bench.opening(stranger(1))
@@ -280,6 +283,42 @@ def test_the_budget_of_the_day() -> None:
     bench.reserve(BOB)
     assert isinstance(bench.connect(ALICE, BOB), OpenStop)
     assert bench.machine.budget.used(UNIX + int(bench.now)) == 0
+
+
+def test_one_prefix_gets_its_share_of_the_day_and_no_more() -> None:
+    bench = Bench(RelayConfig(circuits=CircuitConfig(max_bytes=0), bytes_per_day=1000))
+    bench.reserve(BOB)
+    first, second = bench.open(ALICE), bench.open(stranger(1))  # of one prefix
+    elsewhere = bench.connect(CAROL, BOB, "198.51.100.7")
+    assert isinstance(elsewhere, OpenStop)
+    bench.say(Accepted(elsewhere.circuit))
+    third = bench.opening(stranger(2))
+    assert bench.carry(first, 200) == []
+    assert bench.carry(second, 49) == []
+    spent = [End(circuit, "daily_budget_prefix") for circuit in (first, second, third)]
+    assert bench.carry(second, 1, to_destination=False) == spent
+    over = Refuse(Status.RESOURCE_LIMIT_EXCEEDED, "daily_budget_prefix")
+    assert bench.say(Accepted(third)) == [over]
+    assert bench.connect(stranger(3), BOB) == over  # a new identity is no new party
+    assert bench.carry(elsewhere.circuit, 249) == []
+    assert isinstance(bench.connect(stranger(4), BOB, "192.0.2.1"), OpenStop)
+    bench.now = DAY - UNIX % DAY
+    bench.reserve(BOB)
+    assert isinstance(bench.connect(ALICE, BOB), OpenStop)
+
+
+def test_one_prefix_does_not_take_all_circuits_to_a_peer() -> None:
+    bench = Bench(max_per_destination_prefix=3)
+    bench.reserve(BOB)
+    bench.reserve(CAROL)
+    circuits = [bench.open(stranger(number)) for number in range(3)]
+    over = Refuse(Status.RESOURCE_LIMIT_EXCEEDED, "circuits_destination_prefix")
+    assert bench.connect(ALICE, BOB) == over
+    assert isinstance(bench.connect(ALICE, CAROL), OpenStop)
+    assert isinstance(bench.connect(ALICE, BOB, "198.51.100.7"), OpenStop)
+    bench.say(Relayed(circuits[0], 2 * MIB + 1, True))
+    bench.say(CircuitEnded(circuits[0]))
+    assert isinstance(bench.connect(ALICE, BOB), OpenStop)
 
 
 def test_switching_off_ends_everything(bench: Bench) -> None:
