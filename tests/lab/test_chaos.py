@@ -159,7 +159,9 @@ def test_a_change_at_home_heals(lab: Lab, name: str) -> None:
     try:
         lab.faults[name].result()
     except TimeoutError as error:
-        raise lab.homes[name].agent.fail(str(error)) from error
+        agent = lab.homes[name].agent
+        shown = {"external": agent.status()["external"], "peers": agent.call("swarm.peers")["peers"]}
+        raise agent.fail(f"{error}: {shown}") from error
 
 
 # What happens to relays
