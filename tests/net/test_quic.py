@@ -402,6 +402,18 @@ async def test_a_nat_that_forgets_in_the_middle_of_an_upload() -> None:
         await until(lambda: there.is_closed)
 
 
+async def test_ids_that_are_given_up_lead_nowhere_any_more() -> None:
+    async with node("alice") as alice, node("bob") as bob:
+        connection = await alice.dial(bob)
+        there = await bob.inbound()
+        for _ in range(30):
+            connection.machine._engine.change_connection_id()
+            assert await ask(connection, ECHO, b"still you") == b"still you"
+        limit = QuicConfig().active_connection_ids
+        await until(lambda: bob.quic.known_ids <= limit + 1)  # and the one that the client chose at first
+        assert there.connection_ids >= {one.cid for one in there.machine._engine._host_cids}
+
+
 # Floods
 
 

@@ -28,6 +28,7 @@ class QuicDemultiplexer(Protocol):
     linger: float
 
     def lead(self, connection_ids: list[bytes], connection: QuicConnection) -> None: ...
+    def forget(self, connection_ids: list[bytes], connection: QuicConnection) -> None: ...
     def watch_reset(self, old: bytes | None, new: bytes | None, connection: QuicConnection) -> None: ...
     def wait_writable(self, sock: UdpSocket, connection: QuicConnection) -> None: ...
     def finished(self, connection: QuicConnection, last_word: bytes) -> None: ...
@@ -267,6 +268,9 @@ class QuicConnection(Connection):
         if machine.issued:
             self._demultiplexer.lead(machine.issued, self)
             machine.issued.clear()
+        if machine.retired:
+            self._demultiplexer.forget(machine.retired, self)
+            machine.retired.clear()
         if machine.peer_reset_token != self._reset_token:
             self._demultiplexer.watch_reset(self._reset_token, machine.peer_reset_token, self)
             self._reset_token = machine.peer_reset_token

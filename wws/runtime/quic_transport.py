@@ -177,6 +177,12 @@ class QuicTransport:
             self._by_id[connection_id] = connection
             connection.connection_ids.add(connection_id)
 
+    def forget(self, connection_ids: list[bytes], connection: QuicConnection) -> None:
+        for connection_id in connection_ids:
+            if connection_id in connection.connection_ids:
+                connection.connection_ids.discard(connection_id)
+                self._by_id.pop(connection_id, None)
+
     def watch_reset(self, old: bytes | None, new: bytes | None, connection: QuicConnection) -> None:
         if old is not None and self._by_reset_token.get(old) is connection:
             del self._by_reset_token[old]

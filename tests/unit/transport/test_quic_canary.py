@@ -116,6 +116,7 @@ def test_our_versions_of_the_methods_are_called() -> None:
         "self._write_stream_limits(",
         "self._write_application(",
         "self._replenish_connection_ids()",
+        "self._probe_preferred_address()",
         "self._streams.pop(stream.stream_id)",
     ):
         assert call in source, advice(f"nobody calls {call} any more")

@@ -10,6 +10,7 @@ from aioquic import tls
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import QuicPreferredAddress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -468,6 +469,31 @@ def test_a_close_is_heard_with_all_that_was_said_before() -> None:
     assert bob.ending is not None
     assert (bob.ending.code, bob.ending.reason, bob.ending.by_peer) == (0, "leaving", True)
     assert "bob" not in link.errors
+
+
+def test_a_reason_is_shortened_and_cannot_speak_to_terminals() -> None:
+    link = QuicLink.established()
+    link.alice.close("\x1b[2J" + "x" * 500)
+    link.run(1.0)
+    ending = link.answering().ending
+    assert ending is not None
+    assert ending.reason == "[2J" + "x" * 116
+
+
+def test_a_server_cannot_send_us_to_another_address() -> None:
+    link = QuicLink.between()
+    link.run_until(lambda: link.both is not None)
+    engine = link.alice._engine
+    engine._remote_preferred_address = QuicPreferredAddress(
+        ipv4_address=("198.51.100.9", 99),
+        ipv6_address=None,
+        connection_id=b"8 bytes!",
+        stateless_reset_token=bytes(16),
+    )
+    link.alice.ping(link.now)
+    assert {target for _, target in link.alice.datagrams_to_send(link.now)} == {BOB_AT}
+    link.run(1.0)
+    assert len(engine._network_paths) == 1
 
 
 def test_everything_after_the_end_is_refused_or_nothing() -> None:

@@ -52,6 +52,8 @@ CONNECTION_ID_LENGTH: Final = 8
 
 _LAST_WORD: Final = 200
 """Bytes of a CONNECTION_CLOSE at most, in all the packet kinds of a handshake."""
+_LONGEST_REASON: Final = 120
+"""Characters of a peer's reason for closing that are repeated to people."""
 _PACKETS_OF_A_KEY: Final = 1 << 22
 """Packets after which new keys are taken; AES-GCM allows twice as many (RFC 9001, section 6.6)."""
 _VERIFY_NOTHING: Final = 0
@@ -175,7 +177,7 @@ class Engine(QuicConnection):
             return None
         return Ending(
             event.error_code,
-            event.reason_phrase,
+            "".join(filter(str.isprintable, event.reason_phrase[:_LONGEST_REASON])),
             by_peer=self._state is QuicConnectionState.DRAINING,
             was_idle=self._state is QuicConnectionState.TERMINATED and event.reason_phrase == "Idle timeout",
         )
@@ -351,6 +353,11 @@ class Engine(QuicConnection):
                 reason_phrase="a message of the handshake is too large",
             )
         super()._handle_crypto_frame(context, frame_type, buf)
+
+    def _probe_preferred_address(self) -> None:
+        """A server may name another address of its own, and a client then writes there. Nobody in libp2p
+        does, and whoever we dial must not send us into our own network."""
+        self._remote_preferred_address = None
 
     def _replenish_connection_ids(self) -> None:
         self._remote_active_connection_id_limit = min(
