@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from typing import Any, TypeVar
 
 from tests.interop.ours import until
@@ -61,6 +62,7 @@ class OurLabNode:
 
     def __init__(self, inside: Inside, label: str, ip: str, transports: Sequence[Transport]) -> None:
         self._inside = inside
+        self._closed = False
         inside.call(self._start(label, ip, transports))
 
     async def _start(self, label: str, ip: str, transports: Sequence[Transport]) -> None:
@@ -149,7 +151,9 @@ class OurLabNode:
         return host
 
     def close(self) -> None:
-        self._inside.call(self._close())
+        if not self._closed:
+            self._closed = True
+            self._inside.call(self._close())
 
     async def _close(self) -> None:
         if self.autonat_server is not None:
@@ -191,6 +195,11 @@ class Lab:
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self.internet = self._stack.enter_context(Internet())
+        self._addresses = count(1)
+
+    def address(self) -> str:
+        """A public one that nobody has yet."""
+        return f"5.100.{next(self._addresses)}.1"
 
     def host(self, *addresses: str) -> Namespace:
         """A machine with public addresses."""
