@@ -63,10 +63,12 @@ def party_of(peer: PeerId, ip: str) -> Party:
 class ObservedConfig:
     agreement: int = 2
     """Parties that have to name an address before it is believed."""
-    linger: float = 120.0
-    """Seconds that a word is remembered after its connection has closed."""
+    linger: float = 4000.0
+    """Seconds that a word is remembered after its connection has closed: what a NAT made of us once is a good
+    guess at what it will make of us again. Longer than from one survey to the next."""
     max_observers: int = 256
-    """Words remembered in total; over it the oldest of those who dialled us goes first."""
+    """Words remembered in total; over it the oldest of those who dialled us goes first, and of these the
+    oldest whose connection has closed."""
     max_per_party: int = 8
     """Words remembered of one party; over it its oldest goes."""
 
@@ -243,8 +245,11 @@ class ObservedAddresses:
         if len(of_party) >= self._config.max_per_party:
             del self._words[of_party[0]]
         if len(self._words) >= self._config.max_observers:
-            inbound = (key for key, word in self._words.items() if not word.observation.outbound)
-            del self._words[next(inbound, next(iter(self._words)))]
+            del self._words[min(self._words, key=lambda key: self._worth(self._words[key]))]
+
+    @staticmethod
+    def _worth(word: _Word) -> tuple[bool, bool]:
+        return word.observation.outbound, word.ended_at is None
 
 
 def weight_of(observations: Iterable[Observation]) -> int:

@@ -17,7 +17,7 @@ from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
 from wws.nat.observed import ObservedAddresses, Way
 from wws.nat.reachability_events import Server
-from wws.runtime.connection import ConnectionLost
+from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
 from wws.runtime.nat_probe import probe_target
@@ -107,20 +107,23 @@ class NatSurvey:
 
     async def _dial(self, peer: PeerId, target: Multiaddr) -> None:
         if target.transport == "quic-v1":
-            if self._host.quic is None:
-                return
-            connection = await self._host.quic.dial(peer, target)
-            await connection.wait_identified()
-            connection.close("survey")
+            if self._host.quic is not None:
+                await self._hear(await self._host.quic.dial(peer, target))
             return
         tcp = self._host.new_outbound(peer)
         try:
             # From another port than our listener's it would say nothing, hence no fall-back.
             await self._dialer.connect_tcp(tcp, target.host, target.port or 0, fall_back=False)
             await tcp.established()
-            await tcp.wait_identified()
+            await self._hear(tcp)
         finally:
-            if tcp.is_established:
-                tcp.close("survey")
-            else:
+            if not tcp.is_established:
                 tcp.abort(ConnectionLost("the survey is over"))
+
+    async def _hear(self, connection: Connection) -> None:
+        try:
+            await connection.wait_identified()
+            # At once: a mapping that nobody keeps open is no address to announce, not even for a moment.
+            self._observed.closed(connection.connection_id, self._host.clock.monotonic())
+        finally:
+            connection.close("survey")

@@ -265,7 +265,10 @@ class ReachabilityDriver:
         self._observed.expire(now)
         for way in self._observed.ways():
             self._kinds.seen(way, kind_of(self._observed.mappings(way), self._interfaces), now)
-        self._public_ips = self._observed.public_ips()
+        public_ips = self._observed.public_ips()
+        if public_ips and self._public_ips - public_ips:
+            self._survey.begin_anew()  # what was seen of the other ways holds no more either
+        self._public_ips = public_ips
         self._seen = shown_addresses(self._observed, scope)
         if scope != self._scope:
             self._scope = scope

@@ -164,9 +164,10 @@ def test_words_are_forgotten_a_while_after_their_connection() -> None:
     assert observed.next_wakeup() is None
     observed.closed(1, 10.0)
     observed.closed(1, 50.0)  # a second time changes nothing
-    assert observed.next_wakeup() == 130.0
-    assert not observed.expire(129.9)
-    assert observed.expire(130.0)
+    lapses = 10.0 + ObservedConfig().linger
+    assert observed.next_wakeup() == lapses
+    assert not observed.expire(lapses - 0.1)
+    assert observed.expire(lapses)
     assert addresses(observed) == []
     assert len(observed) == 1
 
@@ -214,6 +215,15 @@ def test_one_observer_more_than_fits_pushes_out_the_oldest_that_dialled_us() -> 
     for number in (2, 3, 4):
         observed.saw(word(number), LISTENING, Scope.PUBLIC, 2.0)
     assert [o.observer for o in observed.mappings(TCP4)] == [PEERS[2], PEERS[3], PEERS[4]]
+
+
+def test_of_those_who_dialled_us_who_has_left_goes_first() -> None:
+    observed = ObservedAddresses(ObservedConfig(max_observers=3))
+    for number in (10, 11, 12):
+        observed.saw(word(number, LIE, outbound=False), LISTENING, Scope.PUBLIC, 1.0)
+    observed.closed(11, 2.0)
+    observed.saw(word(13, LIE, outbound=False), LISTENING, Scope.PUBLIC, 3.0)
+    assert {o.observer for o in observed.mappings(TCP4)} == {PEERS[10], PEERS[12], PEERS[13]}
 
 
 def test_a_party_is_a_prefix_or_below_public_scope_a_peer() -> None:
