@@ -13,13 +13,16 @@ from tests.interop.peer import ECHO
 from tests.net.circuit_node import RelayNode
 from tests.net.mesh_node import MeshNode, node
 from wws.addresses.multiaddr import Multiaddr
+from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.nat.dcutr import PROTOCOL, HolePunch, NatKind, Type
+from wws.nat.punch_events import Punch
 from wws.nat.punching import HolePunchConfig, Role, State
 from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.connection import Connection
 from wws.runtime.hole_punching import HolePuncher, HolePuncherConfig
-from wws.runtime.quic_transport import QuicTransport
+from wws.runtime.punch_dials import PunchDials, PunchDialsConfig
+from wws.runtime.quic_transport import QuicTransport, QuicTransportConfig
 from wws.runtime.relay_client import RelayClient, RelayClientConfig
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.multistream import ProtocolNotSupported
@@ -303,6 +306,21 @@ async def test_hostile_addresses_are_not_dialled() -> None:
             await until(lambda: side.machine.state is State.PUNCHING)
             assert not side.dials._tasks
         assert alice.mesh.host.refusals[PROTOCOL, "target_refused"] == 3
+
+
+async def test_who_turns_us_down_at_once_is_dialled_less_and_less() -> None:
+    """A peer may name a QUIC server that has nothing to do with it."""
+    async with node("alice", server=False) as alice, node("victim", server=False) as victim:
+        for one in (alice, victim):
+            one.host.quic = QuicTransport(one.host, one.host.identity, QuicTransportConfig())
+            await one.host.listen(Multiaddr.parse("/ip4/127.0.0.1/udp/0/quic-v1"))
+        config = PunchDialsConfig(retry_gap=0.02, max_retry_gap=60.0)
+        dials = PunchDials(alice.host, alice.dialer, Identity.from_label("bob").peer_id, config)
+        until_then = alice.host.clock.monotonic() + 1.0
+        dials.punch(Punch(tuple(victim.host.listen_addresses[1:]), (), True, until_then))
+        while dials._tasks:
+            await asyncio.wait(dials._tasks)
+        assert 1 < victim.host.handshakes["in", "failed"] <= 10
 
 
 async def test_both_take_the_initiative_and_one_goes_on() -> None:

@@ -131,6 +131,8 @@ class TargetLimits:
     """Ports at one IP and transport."""
     max_private: int = 4
     """Addresses of our own network that a peer behind the same public address may name besides."""
+    first_private_port: int = 1024
+    """Ports below it are not dialled there: that is where routers, printers and the like answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ def choose_targets(addresses: Iterable[Multiaddr], here: Here, limits: TargetLim
             ports[place] += 1
             ips.add(address.host)
             punched[address] = None
-        elif same_network and is_private(address) and len(private) < limits.max_private:
+        elif same_network and _is_neighbour(address, limits) and len(private) < limits.max_private:
             private[address] = None
         else:
             refused += 1
@@ -192,6 +194,10 @@ def _is_dialable(address: Multiaddr, here: Here) -> bool:
         and address not in here.private
         and address not in here.listening
     )
+
+
+def _is_neighbour(address: Multiaddr, limits: TargetLimits) -> bool:
+    return is_private(address) and (address.port or 0) >= limits.first_private_port
 
 
 def is_private(address: Multiaddr) -> bool:

@@ -1,7 +1,7 @@
 """How often and how much we punch at the word of others: bounds in total, by peer and by target.
 
 Who talks to us over a circuit chooses where we send packets. What it can make of that must stay small: few
-punches at a time, few attempts a minute, few datagrams to one IP whoever names it.
+punches at a time, few attempts a minute, few dials and datagrams to one IP whoever names it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
 from wws.mesh.admission import Bucket
+from wws.nat.dcutr import Targets
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -41,6 +42,11 @@ class PunchBudgetConfig:
     """Datagrams at the word of one peer."""
     datagrams_per_minute_ip: float = 600.0
     """Datagrams to one IP, whoever named it."""
+    targets_per_minute_ip: float = 120.0
+    """Addresses at one IP that are dialled, whoever named them: each gets some packets in one punch."""
+    private_per_minute: float = 24.0
+    """Addresses of our own network that are dialled, for all peers together. That a peer is behind our public
+    address is its own word only: it shall not search our network through us."""
     max_tracked: int = 1024
     """Peers, and IPs, whose rate is remembered; the longest unused are forgotten first."""
 
@@ -58,6 +64,8 @@ class PunchBudget:
             config.datagrams_per_minute_peer, config.max_tracked
         )
         self._ip_datagrams: _Buckets[str] = _Buckets(config.datagrams_per_minute_ip, config.max_tracked)
+        self._ip_targets: _Buckets[str] = _Buckets(config.targets_per_minute_ip, config.max_tracked)
+        self._private = _bucket(config.private_per_minute, now)
 
     @property
     def under_way(self) -> int:
@@ -82,6 +90,13 @@ class PunchBudget:
         if not self._attempts.take(now):
             return PunchRefusal.RATE
         return None
+
+    def take_targets(self, targets: Targets, now: float) -> Targets:
+        """Count what is about to be dialled; what may not be is left out, and counts as refused."""
+        punched = tuple(one for one in targets.punched if self._ip_targets.take(one.host, now))
+        private = tuple(one for one in targets.private if self._private.take(now))
+        left_out = len(targets.punched) - len(punched) + len(targets.private) - len(private)
+        return Targets(punched, private, targets.refused + left_out)
 
     def take_datagram(self, peer: PeerId, target: Multiaddr, now: float) -> bool:
         """Count one datagram to a target that a peer named; `False` when it may not be sent."""

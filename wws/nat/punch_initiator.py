@@ -17,7 +17,7 @@ import random
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
-from wws.nat.dcutr import Here, HolePunch, Targets, Type, UnexpectedMessage, choose_targets
+from wws.nat.dcutr import Here, HolePunch, Targets, Type, UnexpectedMessage
 from wws.nat.punch_budget import PunchBudget
 from wws.nat.punch_events import (
     AddressesChanged,
@@ -145,7 +145,7 @@ class Initiator(HolePunching):
             wait = self._config.busy_pause * self._rng.uniform(1, 2)
             rest = self._rest(Result.BUSY, "too many hole punches are under way", now, wait)
             return [CountRefusal(refusal.value), *rest]
-        self._targets = choose_targets(self._addresses, here, self._config.limits)
+        self._choose(self._addresses, now, here)
         dialable = (*self._targets.punched, *self._targets.private)
         if not dialable:
             return self._next_attempt(now, here)
@@ -173,7 +173,7 @@ class Initiator(HolePunching):
             self._peer_nat = message.nat
             # From now on the peer is told our private addresses too: it has just told us where it is.
             self._same_network = here.shares_network(message.addresses)
-            self._targets = choose_targets(message.addresses, here, self._config.limits)
+            self._choose(message.addresses, now, here)
             self._move(State.SYNCING, now + (now - self._sent_at) / 2)
             return [*self._refused(), SendSync(self._exchange)]
         refusal: list[Command] = [CountRefusal(UnexpectedMessage.code)]

@@ -10,7 +10,7 @@ import random
 
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
-from wws.nat.dcutr import Here, HolePunch, Type, UnexpectedMessage, choose_targets
+from wws.nat.dcutr import Here, HolePunch, Type, UnexpectedMessage
 from wws.nat.punch_budget import PunchBudget
 from wws.nat.punch_events import (
     CircuitClosed,
@@ -146,7 +146,7 @@ class Receiver(HolePunching):
             return [*stop, CountRefusal(refusal.value), *over]
         self._attempt += 1
         self._peer_nat = message.nat
-        self._targets = choose_targets(message.addresses, here, self._config.limits)
+        self._choose(message.addresses, now, here)
         same_network = here.shares_network(message.addresses)
         self._move(State.ANSWERED, now + self._config.sync_timeout)
         answer = SendConnect(self._exchange, here.connect(same_network=same_network))

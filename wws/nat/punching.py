@@ -9,6 +9,7 @@ datagrams of random bytes, 10 to 200 ms apart.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
@@ -16,7 +17,7 @@ from typing import ClassVar
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
 from wws.machine import Command
-from wws.nat.dcutr import Here, NatKind, TargetLimits, Targets
+from wws.nat.dcutr import Here, NatKind, TargetLimits, Targets, choose_targets
 from wws.nat.punch_budget import PunchBudget
 from wws.nat.punch_events import CloseExchange, CountRefusal, Result, Stop
 
@@ -153,6 +154,10 @@ class HolePunching:
         if self.state in (State.CONNECTING, State.OPENED, State.ANSWERED):
             commands.append(CloseExchange(self._exchange))
         return commands
+
+    def _choose(self, addresses: Iterable[Multiaddr], now: float, here: Here) -> None:
+        """Take what a peer names for our targets, as far as we send packets there."""
+        self._targets = self._budget.take_targets(choose_targets(addresses, here, self._config.limits), now)
 
     def _refused(self) -> list[Command]:
         return [CountRefusal("target_refused")] * self._targets.refused

@@ -25,7 +25,9 @@ class PunchDialsConfig:
     server_patience: float = 2.5
     """Seconds for that word, after which this side dials anew."""
     retry_gap: float = 0.1
-    """Seconds between two QUIC dials to one target."""
+    """Seconds between the first two QUIC dials to one target; each further gap is half as long again."""
+    max_retry_gap: float = 1.0
+    """The longest gap: who turns us down at once may be somebody who never asked for our packets."""
     grace: float = 0.2
     """Seconds that the other dials get to end by themselves once one is through."""
 
@@ -102,11 +104,13 @@ class PunchDials:
     async def _punch_quic(self, target: Multiaddr, *, until: float) -> None:
         quic = self._host.quic
         assert quic is not None, "without QUIC there are no such targets"
+        gap = self._config.retry_gap
         while self._host.clock.monotonic() < until:
             try:
                 await quic.dial(self._peer, target)
             except WwsError:
-                await asyncio.sleep(self._config.retry_gap)
+                await asyncio.sleep(gap)
+                gap = min(gap * 1.5, self._config.max_retry_gap)
             else:
                 return
 

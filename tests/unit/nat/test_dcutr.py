@@ -212,6 +212,11 @@ def test_private_addresses_of_anybody_else_are_not() -> None:
     assert choose_targets(named, HERE, LIMITS).private == ()
 
 
+def test_private_addresses_at_the_ports_of_other_services_are_not_dialled() -> None:
+    named = (*addresses("/ip4/192.168.1.1/tcp/443", "/ip4/192.168.1.7/tcp/1023"), *HERE.observed[:1])
+    assert choose_targets(named, HERE, LIMITS).private == ()
+
+
 def test_at_most_four_private_addresses() -> None:
     near = [f"/ip4/192.168.1.{host}/tcp/9000" for host in range(10, 16)]
     targets = choose_targets(addresses("/ip4/203.0.113.5/tcp/7", *near), HERE, LIMITS)

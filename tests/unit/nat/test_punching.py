@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.keys import Identity
 from wws.machine import Command, Event
-from wws.nat.dcutr import Here, HolePunch, Type
+from wws.nat.dcutr import Here, HolePunch, Targets, Type
 from wws.nat.punch_budget import PunchBudget, PunchBudgetConfig
 from wws.nat.punch_events import (
     AddressesChanged,
@@ -629,6 +629,28 @@ def test_datagrams_to_one_ip_are_bounded_whoever_names_it() -> None:
     assert bounds.take_datagram(BOB, replace(A_UDP, port=7), 0.0)
     assert not bounds.take_datagram(BOB, A_UDP, 0.0)
     assert bounds.take_datagram(BOB, B_UDP, 0.0)
+
+
+def test_dials_to_one_ip_are_bounded_whoever_names_it() -> None:
+    bounds = budget(targets_per_minute_ip=3)
+    twice = Targets((A_TCP, A_UDP), refused=1)
+    assert bounds.take_targets(twice, 0.0) == twice
+    assert bounds.take_targets(twice, 0.0) == Targets((A_TCP,), refused=2)
+    assert bounds.take_targets(Targets((B_TCP, A_UDP)), 0.0) == Targets((B_TCP,), refused=1)
+    assert bounds.take_targets(twice, 60.0) == twice
+
+
+def test_our_own_network_is_not_searched_for_a_crowd_that_says_it_is_in_it() -> None:
+    bounds, dialled = budget(), 0
+    said = AT_BOB.observed  # who pretends to be behind our own public address
+    for number in range(100):
+        mallory = Initiator(Identity.generate().peer_id, CONFIG, bounds, random.Random(1), 0.0)
+        lan = Multiaddr.parse(f"/ip4/192.168.1.{number + 100}/tcp/8080")
+        for command in mallory.handle(Identified((*said, lan), speaks=True), 0.0, AT_BOB):
+            dialled += isinstance(command, DialDirect) and lan in command.targets
+        mallory.handle(CircuitClosed(), 0.0, AT_BOB)
+    assert dialled == 24
+    assert bounds.under_way == 0
 
 
 def test_datagrams_over_the_bound_are_counted_not_sent() -> None:
