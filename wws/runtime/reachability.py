@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Network, ip_address
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.scope import Scope, unwrap
+from wws.addresses.scope import unwrap
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
 from wws.nat.autonat_v2 import DIAL_REQUEST_PROTOCOL
@@ -110,7 +110,8 @@ class ReachabilityDriver:
         self._candidates: tuple[Candidate, ...] = ()
         self._known: dict[PeerId, Server] = {}
         self._servers: tuple[Server, ...] = ()
-        self._scope: Scope | None = None
+        self._judged_by: tuple[object, ...] = ()
+        """What decides, besides what it says itself, whether a peer is a server for us."""
         self._probes: dict[int, _RunningProbe] = {}
         self._ask_again_at = host.clock.monotonic() + config.ask_again
         self._asked_again_at = float("-inf")
@@ -166,6 +167,11 @@ class ReachabilityDriver:
     def refused_observations(self) -> Counter[str]:
         """Words of observers that were not believed, by reason."""
         return self._observed.refusals
+
+    @property
+    def surveys(self) -> Counter[str]:
+        """Dials that only asked where we are seen, by outcome."""
+        return self._survey.dials
 
     @property
     def dialled_back(self) -> Counter[str]:
@@ -270,12 +276,11 @@ class ReachabilityDriver:
             self._survey.begin_anew()  # what was seen of the other ways holds no more either
         self._public_ips = public_ips
         self._seen = shown_addresses(self._observed, scope)
-        if scope != self._scope:
-            self._scope = scope
+        judged_by = (scope, public_ips, frozenset(self._host.entry_points), self._identify.network)
+        if judged_by != self._judged_by:
+            self._judged_by = judged_by
             for connection in self._host.connections():
                 self._look_at_server(connection.peer_id)
-        for peer in self._host.entry_points | self._known.keys():
-            self._look_at_server(peer)
         candidates = find_candidates(
             scope,
             configured=self._config.announce,
