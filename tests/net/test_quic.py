@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -148,6 +149,17 @@ async def test_two_hosts_connect_and_talk(address: Multiaddr, listens: bool) -> 
         connection.ping()
         await until(lambda: connection.machine.round_trip is not None)
     assert alice.held() == bob.held() == (0, 0, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127/8 is one address elsewhere")
+async def test_answers_come_from_the_address_that_was_dialled() -> None:
+    """A client takes nothing from another address, and the kernel would answer from 127.0.0.1."""
+    everywhere = Multiaddr.parse("/ip4/0.0.0.0/udp/0/quic-v1")
+    async with node("alice") as alice, node("bob", listen=everywhere) as bob:
+        target = Multiaddr.of("127.0.0.2", bob.address.port or 0, "quic-v1")
+        connection = await alice.quic.dial(bob.peer_id, target)
+        assert await ask(connection, ECHO, pattern(300_000)) == pattern(300_000)
+        assert (await bob.inbound()).local_address == target
 
 
 async def test_large_answers_both_ways_at_once() -> None:

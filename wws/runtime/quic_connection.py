@@ -100,7 +100,8 @@ class QuicConnection(Connection):
         """The address of our end: for a socket on every interface, the one that leads to the peer."""
         host = self.sock.host
         if host in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
-            host = _source_towards(self.sock.family, self._address) or host
+            seen = self.sock.reached_at(self._address)
+            host = seen or _source_towards(self.sock.family, self._address) or host
         return Multiaddr.of(host.partition("%")[0], self.sock.port, "quic-v1")
 
     @property

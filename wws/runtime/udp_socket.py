@@ -4,6 +4,9 @@ Linux joins datagrams of one sender for us when it can (UDP_GRO) and cuts one la
 (UDP_SEGMENT): a system call then moves up to 64 of them, where each costs as much as all of aioquic's work on
 three. Where the kernel does not know these, every datagram is a call. A datagram that cannot be sent is lost,
 as datagrams are; one that finds the socket's buffer full waits.
+
+A socket on every interface answers from the address that it was reached at: a client of QUIC takes nothing
+from another, and a machine with temporary IPv6 addresses would choose one of those (RFC 6724, rule 7).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Final, TypeAlias
 from wws.transport.quic.engine import Address
 
 Datagrams: TypeAlias = Sequence[tuple[bytes, Address]]
+_Control: TypeAlias = tuple[int, int, bytes]
 
 _IS_LINUX: Final = sys.platform == "linux"
 _UDP_SEGMENT: Final = 103
@@ -30,7 +34,12 @@ _PMTUDISC_PROBE: Final = 3
 """Never cut a datagram up on the way, and let us send one that may be too large: how else to find out."""
 _SEGMENTS: Final = 64
 _LARGEST: Final = 65_000
-_CONTROL: Final = socket.CMSG_SPACE(4)
+_IP_PKTINFO: Final = 8
+_IPV6_RECVPKTINFO: Final = 49
+_IPV6_PKTINFO: Final = 50
+_CONTROL: Final = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
+_MAX_REMEMBERED: Final = 65_536
+"""Peers of which the address that they reached us at is remembered; the first to come is the first to go."""
 _READS: Final = 32
 """Reads in a turn of the event loop: a flood must not keep everybody else waiting."""
 _BUFFER: Final = 4 * 1024 * 1024
@@ -76,6 +85,8 @@ class UdpSocket:
         except OSError:
             self._sock.close()
             raise
+        self._reached_at: dict[Address, _Control] = {}
+        self._sources: dict[bytes, _Control] = {}
         name = self._sock.getsockname()
         self.host: str = name[0]
         self.port: int = name[1]
@@ -116,12 +127,16 @@ class UdpSocket:
     def _set_options(self) -> None:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self._set(socket.SOL_SOCKET, option, _BUFFER)
-        self._joins = self._cuts = False
+        self._joins = self._cuts = self._sees_target = False
         if _IS_LINUX:
             if self.family == socket.AF_INET6:
                 self._set(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
             else:
                 self._set(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+            if self._sock.getsockname()[0] == "::":
+                self._sees_target = self._set(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+            elif self._sock.getsockname()[0] == "0.0.0.0":  # noqa: S104 - compared with
+                self._sees_target = self._set(socket.IPPROTO_IP, _IP_PKTINFO, 1)
             self._joins = self._set(socket.IPPROTO_UDP, _UDP_GRO, 1)
             self._cuts = self._set(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
 
@@ -136,7 +151,7 @@ class UdpSocket:
         received: list[tuple[bytes, Address]] = []
         for _ in range(_READS):
             try:
-                if self._joins:
+                if self._joins or self._sees_target:
                     data, control, _, address = self._sock.recvmsg(65_536, _CONTROL)
                 else:
                     data, address = self._sock.recvfrom(65_536)
@@ -145,6 +160,8 @@ class UdpSocket:
                 break
             except OSError:
                 continue  # an ICMP error about some datagram that we sent
+            if self._sees_target:
+                self._remember_target(control, address)
             if control and (size := _segment_size(control)) < len(data):
                 received += [(data[at : at + size], address) for at in range(0, len(data), size)]
             else:
@@ -171,18 +188,24 @@ class UdpSocket:
     def _write(self, datagrams: Datagrams, index: int, end: int) -> bool:
         """Send a run; `False`: the socket is full and nothing of it was sent."""
         data, address = datagrams[index]
+        source = self._reached_at.get(address) if self._sees_target else None
         try:
-            if end - index == 1:
+            if end - index == 1 and source is None:
                 self._sock.sendto(data, address)
             else:
+                control = [] if source is None else [source]
+                if end - index > 1:
+                    control.append((socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("H", len(data))))
                 segments = [datagrams[at][0] for at in range(index, end)]
-                size = struct.pack("H", len(data))
-                self._sock.sendmsg(segments, [(socket.IPPROTO_UDP, _UDP_SEGMENT, size)], 0, address)
+                self._sock.sendmsg(segments, control, 0, address)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 return False
+            if source is not None and error.errno != errno.EMSGSIZE:
+                del self._reached_at[address]  # the machine may have lost that address
+                return self._write(datagrams, index, end)
             if end - index > 1:  # not by this device, or larger than it takes: one by one, then
                 if error.errno in (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP):
                     self._cuts = False
@@ -192,6 +215,33 @@ class UdpSocket:
             if self.refused is not None and error.errno != errno.EMSGSIZE:
                 self.refused(address, error)
         return True
+
+    def _remember_target(self, control: list[_Control], address: Address) -> None:
+        """Note which address of ours a peer has reached, as the control message that answers from there."""
+        for level, kind, value in control:
+            if level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(value) >= 12:
+                info = bytes(4) + value[4:8] + bytes(4)  # by any interface, from the address it came to
+            elif level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO and len(value) >= 20:
+                is_link_local = value[0] == 0xFE and value[1] & 0xC0 == 0x80
+                info = value[:20] if is_link_local else value[:16] + bytes(4)
+            else:
+                continue
+            known = self._reached_at.get(address)
+            if known is not None and known[2] == info:
+                return
+            if len(self._reached_at) >= _MAX_REMEMBERED:
+                del self._reached_at[next(iter(self._reached_at))]
+            # The few addresses of this machine are shared by thousands of peers.
+            self._reached_at[address] = self._sources.setdefault(info, (level, kind, info))
+
+    def reached_at(self, address: Address) -> str | None:
+        """The address of this machine that a peer has reached, as far as the kernel tells."""
+        known = self._reached_at.get(address)
+        if known is None:
+            return None
+        if known[0] == socket.IPPROTO_IP:
+            return socket.inet_ntop(socket.AF_INET, known[2][4:8])
+        return socket.inet_ntop(socket.AF_INET6, known[2][:16])
 
     def _wait(self, datagrams: Datagrams) -> None:
         if not self.is_full:
