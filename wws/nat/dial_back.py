@@ -171,7 +171,7 @@ class DialBackRequest:
         if self._address is not None and self._address.host == self._requester.ip:
             return self._dial()
         try:
-            self._budget.admit_paid(now)
+            self._budget.admit_paid(self._requester, now)
         except DialBackRefused as refusal:
             return self._refuse(refusal)
         self._owed = self._rng.randint(self._config.min_cost, self._config.max_cost)

@@ -122,6 +122,9 @@ class DialBackConfig:
     paid_per_minute: int = 30
     """Requests in any 60 seconds for another IP than the requester is seen at, for all together: what third
     parties can see of us."""
+    paid_per_minute_prefix: int = 10
+    """The same for one prefix, or for one peer where limits by prefix do not apply: a request counts before
+    it is paid for, so using them up costs nothing."""
     min_cost: int = 30_000
     """Least bytes to ask for before dialling a third party; the specification says 30k to 100k."""
     max_cost: int = 100_000
@@ -172,7 +175,7 @@ class Budget:
         self._recent: deque[tuple[float, Requester]] = deque()
         self._recent_peer: Counter[PeerId] = Counter()
         self._recent_prefix: Counter[str] = Counter()
-        self._paid: deque[float] = deque()
+        self._paid: deque[tuple[float, PeerId | str]] = deque()
         self._open_peer: Counter[PeerId] = Counter()
         self._open_prefix: Counter[str] = Counter()
         self._open = 0
@@ -212,13 +215,16 @@ class Budget:
             self._recent_prefix[prefix] += 1
             self._open_prefix[prefix] += 1
 
-    def admit_paid(self, now: float) -> None:
+    def admit_paid(self, requester: Requester, now: float) -> None:
         """Count a request for another IP than the requester's. Raises `DialBackRefused`."""
-        while self._paid and self._paid[0] <= now - _WINDOW:
+        while self._paid and self._paid[0][0] <= now - _WINDOW:
             self._paid.popleft()
+        party = requester.prefix or requester.peer
+        if sum(who == party for _, who in self._paid) >= self._config.paid_per_minute_prefix:
+            raise DialBackRefused(Reason.PAID_RATE)
         if len(self._paid) >= self._config.paid_per_minute:
             raise DialBackRefused(Reason.PAID_RATE)
-        self._paid.append(now)
+        self._paid.append((now, party))
 
     def release(self, requester: Requester) -> None:
         """Give the slot back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -153,17 +154,32 @@ def test_a_refusal_names_the_reason_of_the_first_address(
 def test_paid_dials_are_bounded_for_all_together() -> None:
     budget = Budget(CONFIG)
 
-    def ask(now: float) -> Command:
-        bob = DialBackRequest(REQUESTER, budget, CONFIG, random.Random(1))
+    def ask(now: float, prefix: str) -> Command:
+        bob = DialBackRequest(replace(REQUESTER, prefix=prefix), budget, CONFIG, random.Random(1))
         (command,) = bob.handle(asked(ELSEWHERE), now)
         return command
 
     refusal = Answer(DialResponse(ResponseStatus.E_REQUEST_REJECTED), Reason.PAID_RATE)
     for index in range(CONFIG.paid_per_minute):
-        assert isinstance(ask(index / 10), AskForData)
-    assert ask(59.9) == refusal
-    assert isinstance(ask(60), AskForData)
-    assert ask(60) == refusal
+        assert isinstance(ask(index / 10, f"prefix {index % 3}"), AskForData)
+    assert ask(59.9, "another") == refusal
+    assert isinstance(ask(60, "another"), AskForData)
+    assert ask(60, "another") == refusal
+
+
+@pytest.mark.parametrize("prefix", ["203.0.113.0/24", None])
+def test_one_party_cannot_use_up_the_paid_dials_without_paying(prefix: str | None) -> None:
+    budget = Budget(CONFIG)
+    mallory = replace(REQUESTER, prefix=prefix)
+    answers = [
+        DialBackRequest(mallory, budget, CONFIG, random.Random(1)).handle(asked(ELSEWHERE), 0)[0]
+        for _ in range(CONFIG.paid_per_minute)
+    ]
+    refusal = Answer(DialResponse(ResponseStatus.E_REQUEST_REJECTED), Reason.PAID_RATE)
+    assert answers.count(refusal) == CONFIG.paid_per_minute - CONFIG.paid_per_minute_prefix
+    honest = replace(REQUESTER, peer=Identity.from_label("honest").peer_id, prefix=prefix and "192.0.2.0/24")
+    (answer,) = DialBackRequest(honest, budget, CONFIG, random.Random(1)).handle(asked(ELSEWHERE), 0)
+    assert isinstance(answer, AskForData)
 
 
 EVENTS: tuple[Event, ...] = (
