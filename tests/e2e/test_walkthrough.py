@@ -44,3 +44,14 @@ def test_every_link_leads_somewhere() -> None:
     for document in (*DOCUMENTS, *(REPOSITORY / "docs" / "adr").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_test_that_is_named_exists() -> None:
+    """`tests/…/test_x.py::test_y`, and behind it `::test_z` of the same file."""
+    for document in DOCUMENTS:
+        file = REPOSITORY
+        for path, name in re.findall(r"`(tests/[\w/]+(?:\.py)?)?(?:::(\w+))?`", document.read_text()):
+            file = REPOSITORY / path if path else file
+            assert file.exists(), f"{document.name}: {path}"
+            if name:
+                assert re.search(rf"def {name}\(", file.read_text()), f"{document.name}: {file.name}::{name}"
