@@ -48,7 +48,7 @@ class QuicConnection(Connection):
         "_timer_at",
         "_wakeup",
         "connection_ids",
-        "first_ip",
+        "first_address",
         "is_proven",
         "own_socket",
         "sock",
@@ -72,7 +72,7 @@ class QuicConnection(Connection):
         """Whether the socket was opened for this connection and closes with it."""
         self.is_proven = outbound
         """Whether the peer has shown that its first address is its own."""
-        self.first_ip = address[0]
+        self.first_address = address
         """Where its first datagram came from or went to."""
         self.connection_ids: set[bytes] = set()
         """What leads to this connection."""

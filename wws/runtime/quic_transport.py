@@ -116,6 +116,7 @@ class QuicTransport:
             except OSError as error:
                 raise Unroutable(f"no way there from this machine: {error.strerror or error}") from None
         address = _normal(target.host, target.port or 0)
+        sock.dialled.add(address)
         connection = self._connection(None, sock, address, expected=expected, own_socket=own_socket)
         timeout = self.config.connection.handshake_timeout
         try:
@@ -199,6 +200,8 @@ class QuicTransport:
         self._connections.discard(connection)
         if (waiting := self._waiting.get(connection.sock)) is not None:
             waiting.discard(connection)
+        if connection.outbound:
+            connection.sock.dialled.discard(connection.first_address)
         if connection.own_socket:
             self._waiting.pop(connection.sock, None)
             connection.sock.close()
@@ -325,7 +328,7 @@ class QuicTransport:
         if connection in self._half_open:
             self._half_open.discard(connection)
             if not connection.is_proven:
-                there = connection.first_ip
+                there = connection.first_address[0]
                 self._half_open_there[there] -= 1
                 if not self._half_open_there[there]:
                     del self._half_open_there[there]

@@ -85,6 +85,8 @@ class UdpSocket:
         except OSError:
             self._sock.close()
             raise
+        self.dialled: set[Address] = set()
+        """Peers that we have reached, not they us: there the kernel chooses, also another way later."""
         self._reached_at: dict[Address, _Control] = {}
         self._sources: dict[bytes, _Control] = {}
         name = self._sock.getsockname()
@@ -160,7 +162,7 @@ class UdpSocket:
                 break
             except OSError:
                 continue  # an ICMP error about some datagram that we sent
-            if self._sees_target:
+            if self._sees_target and address not in self.dialled:
                 self._remember_target(control, address)
             if control and (size := _segment_size(control)) < len(data):
                 received += [(data[at : at + size], address) for at in range(0, len(data), size)]
