@@ -237,7 +237,8 @@ class Reachability:
         if not helpers:
             return self._give_up(filtering, "no_helper", now)
         commands: list[Command] = []
-        for server in (*helpers, filtering.through):
+        own = [filtering.through] if self._servers.is_free(filtering.through.peer, way, now) else []
+        for server in (*helpers, *own):
             commands.append(self._ask(server, way, event.address, event.probe, now))
             filtering.asked(next(reversed(self._questions)), server)
         return commands

@@ -40,6 +40,9 @@ class Server:
     """Whether it is an entry point: asked first."""
     probe_ways: frozenset[Way] = frozenset()
     """How a fresh socket of ours could reach it."""
+    keeps_apart: bool = False
+    """Whether it dials each question from a host of its own, as ours do. go answers one question over the
+    connection that it has opened for another; so of such a server only one is asked at a time."""
 
     @property
     def party(self) -> Party:

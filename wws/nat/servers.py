@@ -94,6 +94,11 @@ class Servers:
             by_party.setdefault(server.party, server)
         return list(by_party.values())[:room]
 
+    def is_free(self, peer: PeerId, way: Way, now: float) -> bool:
+        """Whether this server can be asked now."""
+        state = self._states.get(peer)
+        return state is not None and self._free_at(state, way, now) <= now
+
     def asked(self, peer: PeerId, now: float) -> None:
         """A request is on its way to a server."""
         state = self._states[peer]
@@ -138,7 +143,8 @@ class Servers:
         return min(self._config.in_flight - self._in_flight, self._config.per_minute - len(self._asked_at))
 
     def _free_at(self, state: _State, way: Way, now: float) -> float:
-        if state.in_flight >= self._config.in_flight_per_server:
+        most = self._config.in_flight_per_server if state.server.keeps_apart else 1
+        if state.in_flight >= most:
             return float("inf")  # an answer or a time-out will come
         _forget(state.asked_at, now)
         times = [state.paused_until, state.unwilling.get(way, 0.0)]

@@ -333,7 +333,8 @@ class ReachabilityDriver:
             return None
         known = self._host.peers.addresses(peer)
         ways = frozenset(way for way in self._ways() if probe_target(connection, known, way) is not None)
-        return Server(peer, ip, unwrap(ip).version, is_entry_point, ways)
+        is_ours = (said.agent_version or "").startswith("wws/")
+        return Server(peer, ip, unwrap(ip).version, is_entry_point, ways, keeps_apart=is_ours)
 
     def _ways(self) -> list[Way]:
         """How our own sockets could be reached."""

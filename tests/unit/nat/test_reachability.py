@@ -6,7 +6,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -41,7 +41,14 @@ CONFIG = ReachabilityConfig()
 TCP4, QUIC4 = Way("tcp", 4), Way("quic-v1", 4)
 WAYS = frozenset({TCP4, QUIC4, Way("tcp", 6)})
 SERVERS = tuple(
-    Server(Identity.from_label(f"server {number}").peer_id, f"20.0.{number}.1", 4, number < 3, WAYS)
+    Server(
+        Identity.from_label(f"server {number}").peer_id,
+        f"20.0.{number}.1",
+        4,
+        number < 3,
+        WAYS,
+        keeps_apart=True,
+    )
     for number in range(8)
 )
 PUBLIC = Multiaddr.parse("/ip4/203.0.113.7/tcp/9000")
@@ -407,6 +414,15 @@ def test_a_refusal_or_silence_is_no_evidence_and_another_is_asked() -> None:
         assert world.verdicts() == {PUBLIC: "public"}
         assert world.machine.results["ask", "dial_refused" if kind == "refusing" else "timeout"] >= 2
         assert world.machine.results["ask", "reached"] >= 2
+
+
+def test_strangers_who_mix_questions_up_lead_to_the_same_verdicts() -> None:
+    strangers = [replace(server, keeps_apart=False) for server in SERVERS[:3]]
+    for opens, expected in ((True, "public"), (False, "private")):
+        world = World(opens=opens, forwarded=frozenset({PUBLIC}))
+        world.start([candidate(PUBLIC), *behind_nat(MAPPED, MAPPED_QUIC)], strangers)
+        world.run(60)
+        assert world.verdicts() == {PUBLIC: "public", MAPPED: expected, MAPPED_QUIC: expected}
 
 
 def test_questions_are_bounded_a_minute_whatever_the_servers_do() -> None:

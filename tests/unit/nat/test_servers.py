@@ -17,7 +17,9 @@ from wws.nat.servers import UNWILLING, Servers
 CONFIG = ServersConfig()
 TCP4, TCP6 = Way("tcp", 4), Way("tcp", 6)
 ALL = [
-    Server(Identity.from_label(f"server {number}").peer_id, f"20.0.{number}.1", 4, number < 3)
+    Server(
+        Identity.from_label(f"server {number}").peer_id, f"20.0.{number}.1", 4, number < 3, keeps_apart=True
+    )
     for number in range(10)
 ]
 
@@ -113,6 +115,17 @@ def test_one_question_more_than_fits(config: ServersConfig, fits: int) -> None:
     assert bool(book.choose(TCP4, 1, count=1)) is not by_minute
     assert book.next_free(TCP4, 1) == (60 if by_minute else None)
     assert book.choose(TCP4, 60, count=1) == [ALL[0]]
+
+
+def test_who_does_not_keep_questions_apart_is_asked_one_at_a_time() -> None:
+    stranger = replace(ALL[0], keeps_apart=False)
+    book = servers(stranger)
+    book.asked(stranger.peer, 0)
+    assert book.choose(TCP4, 0, count=1) == []
+    assert not book.is_free(stranger.peer, TCP4, 0)
+    assert not book.is_free(ALL[1].peer, TCP4, 0)  # not connected at all
+    book.answered(stranger.peer, TCP4, True, "", 0)
+    assert book.is_free(stranger.peer, TCP4, 0)
 
 
 def test_no_more_servers_are_considered_than_the_bound_entry_points_first() -> None:
