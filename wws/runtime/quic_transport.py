@@ -24,7 +24,7 @@ from typing import Protocol
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope, scope_of_ip
-from wws.errors import ParseError, WwsError
+from wws.errors import ParseError
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.runtime.clock import Clock
@@ -81,6 +81,7 @@ class QuicTransport:
         self._by_id: dict[bytes, QuicConnection] = {}
         self._by_reset_token: dict[bytes, QuicConnection] = {}
         self._connections: set[QuicConnection] = set()
+        self._dialling: set[QuicConnection] = set()
         self._half_open: set[QuicConnection] = set()
         self._half_open_there: Counter[str] = Counter()
         self._turned_away: dict[str, float] = {}
@@ -123,10 +124,12 @@ class QuicTransport:
             established = connection.established()
             if self._host.connection_made(connection):
                 self._connections.add(connection)
+                self._dialling.add(connection)
                 connection.machine.connect(address, self._host.monotonic())
                 connection.flush()
             async with asyncio.timeout(timeout):
                 await established
+            self._dialling.discard(connection)
         except (TimeoutError, QuicHandshakeTimeout):
             connection.abort(TimedOut())
             raise TimedOut(f"no answer within {timeout:g} s") from None
@@ -200,6 +203,7 @@ class QuicTransport:
         self._connections.discard(connection)
         if (waiting := self._waiting.get(connection.sock)) is not None:
             waiting.discard(connection)
+        self._dialling.discard(connection)
         if connection.outbound:
             connection.sock.dialled.discard(connection.first_address)
         if connection.own_socket:
@@ -338,10 +342,9 @@ class QuicTransport:
             connection.flush()
 
     def _refused(self, address: Address, error: OSError) -> None:
-        for connection in [one for one in self._connections if not one.was_established and one.outbound]:
-            if connection.machine.remote_address == address:
-                reason: WwsError = Unroutable(f"no way there from this machine: {error.strerror or error}")
-                connection.unreachable(reason)
+        """This machine has no way to `address`: whoever is being dialled there cannot be reached."""
+        for connection in [one for one in self._dialling if one.first_address == address]:
+            connection.unreachable(Unroutable(f"no way there from this machine: {error.strerror or error}"))
 
 
 def _family(host: str) -> socket.AddressFamily:
