@@ -18,6 +18,7 @@ from tests.lab.punching import Inside
 from tests.net.mesh_node import MeshNode
 from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.identity.keys import Identity
+from wws.nat.dial_back_rules import DialBackConfig
 from wws.runtime.autonat_server import AutonatServer, AutonatServerConfig
 from wws.runtime.clock import SystemClock
 from wws.runtime.host import Host, HostConfig
@@ -50,7 +51,9 @@ class LabServer:
     async def _start(self, addresses: Sequence[str], dial_timeout: float) -> tuple[Multiaddr, ...]:
         self.mesh = MeshNode(self.label)
         host = self.mesh.host
-        self.autonat = AutonatServer(host, _make_dial_host, AutonatServerConfig(dial_timeout=dial_timeout))
+        rules = DialBackConfig(max_wait=0.1)
+        config = AutonatServerConfig(rules=rules, dial_timeout=dial_timeout)
+        self.autonat = AutonatServer(host, _make_dial_host, config)
         host.quic = QuicTransport(host, host.identity)
         await host.start()
         for ip in addresses:
