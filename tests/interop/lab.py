@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 BOTH: tuple[Transport, ...] = ("tcp", "quic-v1")
 PORT = 9000
+PUNCH = HolePunchConfig()
 QUICK = ReachabilityDriverConfig(
     look=0.5,
     machine=ReachabilityConfig(
@@ -60,12 +61,21 @@ def listening(ip: str, transports: Sequence[Transport] = BOTH, port: int = PORT)
 class OurLabNode:
     """Our node on a machine of the lab: everything that has to do with NATs, in an ad hoc network."""
 
-    def __init__(self, inside: Inside, label: str, ip: str, transports: Sequence[Transport]) -> None:
+    def __init__(
+        self,
+        inside: Inside,
+        label: str,
+        ip: str,
+        transports: Sequence[Transport],
+        punch: HolePunchConfig,
+    ) -> None:
         self._inside = inside
         self._closed = False
-        inside.call(self._start(label, ip, transports))
+        inside.call(self._start(label, ip, transports, punch))
 
-    async def _start(self, label: str, ip: str, transports: Sequence[Transport]) -> None:
+    async def _start(
+        self, label: str, ip: str, transports: Sequence[Transport], punch: HolePunchConfig
+    ) -> None:
         rng = random.Random(label)
         self.mesh = MeshNode(label, network=None)
         self.host = host = self.mesh.host
@@ -80,7 +90,7 @@ class OurLabNode:
             host, self.mesh.dialer, CircuitsConfig(), accepts_from=self.client.holds_reservation_at
         )
         self.puncher = HolePuncher(
-            host, self.mesh.dialer, self.reachability, HolePuncherConfig(punch=HolePunchConfig()), rng
+            host, self.mesh.dialer, self.reachability, HolePuncherConfig(punch=punch), rng
         )
         self.autonat_server: AutonatServer | None = None
         self.relay_server: RelayServer | None = None
@@ -215,9 +225,10 @@ class Lab:
         machine: Namespace,
         ip: str = "0.0.0.0",
         transports: Sequence[Transport] = BOTH,
+        punch: HolePunchConfig = PUNCH,
     ) -> OurLabNode:
         """Our node. With an address of its own it serves others, else it is taken to be behind a NAT."""
-        node = OurLabNode(self._stack.enter_context(Inside(machine)), label, ip, transports)
+        node = OurLabNode(self._stack.enter_context(Inside(machine)), label, ip, transports, punch)
         self._stack.callback(node.close)
         return node
 

@@ -81,11 +81,11 @@ class OurRelay:
 
 
 def foreign_member(
-    implementation: Implementation,
+    implementation: Implementation, **config: object
 ) -> contextlib.AbstractAsyncContextManager[ForeignPeer]:
     """A foreign peer that uses relays, and makes no direct connection of what goes through one."""
     return ForeignPeer.start(
-        implementation, listen=list(LOOPBACK), quic=True, relay_client=True, dht_protocol=None
+        implementation, listen=list(LOOPBACK), quic=True, relay_client=True, dht_protocol=None, **config
     )
 
 

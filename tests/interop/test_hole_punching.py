@@ -4,13 +4,13 @@ go punches as we do, in both roles, over TCP and QUIC. js talks about it and the
 it listens at: it gets through to who is open to its IP, and through two NATs that look at ports never.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import pytest
 
 from tests.interop.conftest import over_transports
-from tests.interop.lab import PORT, ForeignLabPeer, Lab, OurLabNode, listening
+from tests.interop.lab import PORT, Lab, listening
 from tests.interop.ours import until_true
 from tests.interop.peer import ForeignPeer, Implementation
 from tests.lab.namespaces import Namespace
@@ -19,6 +19,7 @@ from tests.prerequisites import require
 from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.identity.peer_id import PeerId
 from wws.nat.dcutr import PROTOCOL
+from wws.nat.punching import HolePunchConfig
 
 pytestmark = [
     pytest.mark.interop,
@@ -33,6 +34,9 @@ Role = Literal["initiator", "receiver"]
 OUR_RELAY, GO_RELAY = "5.9.0.1", "5.8.0.1"
 INSIDE = "192.168.1.11"
 """Of the first machine behind any router of the lab."""
+
+DEFAULT = HolePunchConfig()
+HURRIED = HolePunchConfig(attempts=1, punch_timeout=2.0, reversal_timeout=0.5)
 
 each_role = pytest.mark.parametrize("role", ["initiator", "receiver"])
 """What the foreign peer is: the initiator has accepted the circuit, the receiver has dialled it."""
@@ -72,14 +76,19 @@ class Pair:
         self._relay = relay
         self._transport = transport
 
-    def alice_at(self, machine: Namespace, ip: str = "0.0.0.0") -> OurLabNode:
-        self.alice = self._lab.ours(f"alice {id(self)}", machine, ip, [self._transport])
+    def alice_at(self, machine: Namespace, ip: str = "0.0.0.0", punch: HolePunchConfig = DEFAULT) -> None:
+        self.alice = self._lab.ours(f"alice {id(self)}", machine, ip, [self._transport], punch)
         self.alice.dial(self._relay)
-        return self.alice
 
     def bob_at(
-        self, implementation: Implementation, machine: Namespace, ip: str, announce: str | None = None
-    ) -> ForeignLabPeer:
+        self,
+        implementation: Implementation,
+        machine: Namespace,
+        ip: str,
+        *,
+        announce: str | None = None,
+        static_relays: Sequence[str] = (),
+    ) -> None:
         announced = {"announce": listening(announce, [self._transport])} if announce else {}
         self.bob = self._lab.foreign(
             implementation,
@@ -87,11 +96,11 @@ class Pair:
             listen=listening(ip, [self._transport]),
             relay_client=True,
             hole_punching=True,
+            static_relays=list(static_relays),
             **announced,
         )
         self.bob.do(lambda peer: peer.dial(self._relay))
         self.bob.do(lambda peer: until_true(lambda: _speaks(peer)))
-        return self.bob
 
     def connect(self, role: Role) -> None:
         """Through the relay; bob takes the initiative when the circuit came to him."""
@@ -112,10 +121,11 @@ class Pair:
         direct = alice.host.connection_to(peer, direct=True)
         return None if direct is None else direct.transport
 
-    def expect_direct(self) -> None:
+    def expect_direct(self, *, alone: bool = True) -> None:
         assert self.settle() == self._transport, self.why_not
         self.talk()
-        self.wait_direct_alone()
+        if alone:
+            self.wait_direct_alone()
 
     @property
     def why_not(self) -> str | None:
@@ -198,22 +208,48 @@ def test_js_behind_a_nat_dials_us_who_are_public(
 def test_we_behind_a_nat_dial_js_who_is_public(
     lab: Lab, relays: Relays, role: Role, transport: Transport
 ) -> None:
+    """js goes on dialling us for five seconds, and keeps the circuit for so long."""
     with Pair(lab, relays.address_of("ours", transport), transport) as pair:
         public = lab.address()
         pair.bob_at("js", lab.host(public), public, announce=public)
         pair.alice_at(lab.home(lab.address()))
         pair.connect(role)
-        pair.expect_direct()
+        pair.expect_direct(alone=role == "receiver")
 
 
+@over_transports
 @each_role
-def test_js_does_not_punch_two_nats_that_look_at_ports(lab: Lab, relays: Relays, role: Role) -> None:
+def test_js_does_not_punch_two_nats_that_look_at_ports(
+    lab: Lab, relays: Relays, role: Role, transport: Transport
+) -> None:
     """It dials from a port of its own, which neither NAT has let anything out to. The circuit stays."""
-    with Pair(lab, relays.address_of("ours", "tcp"), "tcp") as pair:
+    with Pair(lab, relays.address_of("ours", transport), transport) as pair:
         home = lab.address()
         pair.bob_at("js", lab.home(home), INSIDE, announce=home)
-        pair.alice_at(lab.home(lab.address()))
+        pair.alice_at(lab.home(lab.address()), punch=HURRIED)
         pair.connect(role)
         assert pair.settle() is None
-        assert pair.why_not is not None
+        ours = "receiver" if role == "initiator" else "initiator"
+        assert pair.alice.puncher.outcomes == {(ours, "", "failed"): 1}
+        assert "nothing came through" in (pair.why_not or "")
         pair.talk()
+
+
+@over_transports
+def test_go_keeps_a_slot_by_itself_and_is_reached(lab: Lab, relays: Relays, transport: Transport) -> None:
+    """As most nodes of go behind a NAT are configured. We know no more of it than what it says."""
+    relay = relays.address_of("ours", transport)
+    with Pair(lab, relay, transport) as pair:
+        pair.bob_at("go", lab.home(lab.address()), INSIDE, static_relays=[relay])
+        pair.alice_at(lab.home(lab.address()))
+        through: list[str] = []
+
+        async def is_relayed(peer: ForeignPeer) -> bool:
+            addresses = (await peer.call("info"))["addresses"]
+            through[:] = [one for one in addresses if "/p2p-circuit" in one]
+            return bool(through)
+
+        pair.bob.do(lambda peer: until_true(lambda: is_relayed(peer)))
+        assert f"/{transport}/" in through[0]
+        pair.alice.call(pair.alice.mesh.dial(Multiaddr.parse(through[0])))
+        pair.expect_direct()

@@ -13,11 +13,13 @@ import pytest
 
 from tests.e2e.programs import Programs
 from tests.interop.ours import until, until_true
-from tests.interop.peer import IMPLEMENTATIONS, ForeignPeer, Implementation
+from tests.interop.peer import IMPLEMENTATIONS, ForeignPeer, ForeignPeerError, Implementation
+from tests.interop.relaying import foreign_member, foreign_relay
 from wws import __version__
 from wws.discovery.network import network_protocol_id
 from wws.mesh.identify import NETWORK_PREFIX
 from wws.names.record import NameRecord, name_key
+from wws.nat import autonat_v1, autonat_v2
 from wws.runtime.homes import Home, Ready
 from wws.testing.names import peer_record
 
@@ -97,6 +99,58 @@ async def test_a_bootstrap_node_serves_foreign_peers(programs: Programs, built: 
         assert await bob.put(record.key, record.value) == [bootstrap.peer_id]
         assert await dave.get(record.key) == record.value
         assert await dave.routing_table() == {bootstrap.peer_id}
+
+
+async def test_a_bootstrap_node_relays_for_foreign_peers_and_dials_them_back(
+    programs: Programs, built: None
+) -> None:
+    network = ("--network", "example.org", "--allow-unsigned", "--rpc", "")
+    async with (
+        running(programs, "wws-bootstrap", "bootstrap", *network) as bootstrap,
+        foreign_member("js") as bob,
+        foreign_member("go", autonat=True) as dave,
+    ):
+        address = f"{bootstrap.listen[0]}/p2p/{bootstrap.peer_id}"
+        assert (await dave.dial((await bob.reserve(address))[0])).limited
+        assert await dave.half_close(bob.peer_id, b"abc") == b"cba"
+        await dave.hang_up(bob.peer_id)
+        assert (await bob.dial((await dave.reserve(address))[0])).limited
+        assert await bob.half_close(dave.peer_id, b"abc") == b"cba"
+        said = await dave.identified(bootstrap.peer_id)
+        assert {autonat_v1.PROTOCOL, autonat_v2.DIAL_REQUEST_PROTOCOL} <= said.protocols
+        here = dave.address_of("tcp").partition("/p2p/")[0]
+        assert (await dave.call("autonat_v2", addr=here))["reachability"] == "Public"
+
+
+async def test_an_agent_is_reached_through_a_foreign_relay(programs: Programs, built: None) -> None:
+    """It wants a relay because its user does not want to be seen, and the foreign one is all there is."""
+    async with (
+        foreign_relay("go") as relay,
+        running(
+            programs,
+            "wws-connector",
+            "alice",
+            "--name",
+            "alice",
+            "--bootstrap",
+            relay.address,
+            "--relay-only",
+        ) as alice,
+        foreign_member("js") as bob,
+    ):
+        through = f"{relay.address}/p2p-circuit/p2p/{alice.peer_id}"
+        await until_true(partial(_reaches, bob, through))
+        said = await bob.identified(alice.peer_id)
+        assert said.addresses
+        assert all("/p2p-circuit" in one for one in said.addresses)
+        assert len(await bob.ping_stream(alice.peer_id, 3)) == 3
+
+
+async def _reaches(peer: ForeignPeer, address: str) -> bool:
+    try:
+        return (await peer.dial(address)).limited
+    except ForeignPeerError:
+        return False
 
 
 async def _knows(peer: ForeignPeer, other: str) -> bool:
