@@ -1,8 +1,9 @@
 """How many bytes a relay carries in a day, for those who pay for its traffic.
 
 Every byte that is carried counts once, in whichever direction; it comes in once and goes out once, so the
-host's traffic is about twice the budget. The day is that of UTC. The count survives a restart through
-`to_json` and `restore`; a clock that goes back keeps the count, for that is the cheaper mistake.
+host's traffic is about twice the budget. A small piece counts for more, as there is much around it. The day
+is that of UTC. The count survives a restart through `to_json` and `restore`; a clock that goes back keeps the
+count, for that is the cheaper mistake.
 
 One party, the /24 or /56 that asks for circuits, gets no more than its share of the day: else a single
 household could spend in an hour what all others are served with. Shares are counted anew after a restart.

@@ -41,6 +41,8 @@ class RelayConfig:
     about 1 TiB a month, what small rented hosts may send before it costs more."""
     bytes_share: float = 0.25
     """The part of it that the circuits of one public IPv4 /24 or IPv6 /56 may use."""
+    min_piece: int = 64
+    """Bytes that a piece counts there at least: so much is around each, and single bytes cost most of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +308,8 @@ class RelayMachine:
             return [End(circuit.circuit_id, circuit.reason)]
         if not circuit.carry(event.count, to_destination=event.to_destination):
             return [self._end(circuit, "circuit_bytes")]
-        level = self.budget.spend(event.count, unix_now, circuit.prefix)
+        cost = max(event.count, self._config.min_piece)
+        level = self.budget.spend(cost, unix_now, circuit.prefix)
         commands: list[Command] = [Alert(level)] if level else []
         reason = self._over_budget(circuit.prefix, unix_now)
         if reason == "daily_budget":

@@ -62,6 +62,7 @@ class Bench:
         config = config or RelayConfig(
             reservations=ReservationConfig(per_second=1000, burst=10_000),
             circuits=CircuitConfig(**{"per_second": 1000, "burst": 10_000, **circuits}),  # type: ignore[arg-type]
+            min_piece=1,
         )
         self.machine = RelayMachine(config)
         self.now = 0.0
@@ -264,7 +265,9 @@ def test_a_thousand_reconnects_leave_as_many_slots_as_live_peers() -> None:
 
 
 def test_the_budget_of_the_day() -> None:
-    config = RelayConfig(circuits=CircuitConfig(max_bytes=0), bytes_per_day=1000, bytes_share=1.0)
+    config = RelayConfig(
+        circuits=CircuitConfig(max_bytes=0), bytes_per_day=1000, bytes_share=1.0, min_piece=1
+    )
     bench = Bench(config)
     bench.reserve(BOB)
     first, second, third = bench.open(), bench.open(CAROL), bench.opening(stranger(1))
@@ -286,7 +289,7 @@ def test_the_budget_of_the_day() -> None:
 
 
 def test_one_prefix_gets_its_share_of_the_day_and_no_more() -> None:
-    bench = Bench(RelayConfig(circuits=CircuitConfig(max_bytes=0), bytes_per_day=1000))
+    bench = Bench(RelayConfig(circuits=CircuitConfig(max_bytes=0), bytes_per_day=1000, min_piece=1))
     bench.reserve(BOB)
     first, second = bench.open(ALICE), bench.open(stranger(1))  # of one prefix
     elsewhere = bench.connect(CAROL, BOB, "198.51.100.7")
@@ -305,6 +308,18 @@ def test_one_prefix_gets_its_share_of_the_day_and_no_more() -> None:
     bench.now = DAY - UNIX % DAY
     bench.reserve(BOB)
     assert isinstance(bench.connect(ALICE, BOB), OpenStop)
+
+
+def test_single_bytes_cost_what_is_around_them() -> None:
+    bench = Bench(RelayConfig())
+    bench.reserve(BOB)
+    circuit = bench.open()
+    for _ in range(100):
+        bench.carry(circuit, 1)
+    assert bench.machine.budget.used(UNIX) == 100 * 64
+    assert bench.machine.circuits[circuit].to_destination == 100  # its own limit is as promised
+    bench.carry(circuit, 65)
+    assert bench.machine.budget.used(UNIX) == 100 * 64 + 65
 
 
 def test_one_prefix_does_not_take_all_circuits_to_a_peer() -> None:
