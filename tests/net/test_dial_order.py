@@ -58,8 +58,7 @@ async def test_a_host_that_does_not_listen_dials_from_a_fresh_port() -> None:
 
 
 def test_a_port_that_we_share_with_our_dials_is_refused_to_others() -> None:
-    with listening_socket("127.0.0.1", 0) as ours:
-        ours.listen()
+    with listening_socket("127.0.0.1", 0) as ours:  # from its making on: two nodes may start at once
         port = ours.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
             listening_socket("127.0.0.1", port)

@@ -2,7 +2,7 @@
 
 The address at which others see such a dial is the outer address of our listener (for TCP hole punching, and
 for knowing that address at all). Linux lets several sockets of one user share a port when all say so; we say
-so only after the listener is bound, so that a port that somebody else holds is still refused to it.
+so only once the listener listens, so that a port that somebody else holds is still refused to it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound TCP socket, ready to listen. Raises `OSError`."""
+    """A TCP socket that listens. Raises `OSError`."""
     sock = _tcp_socket(host)
     try:
         sock.bind((host, port))
+        sock.listen()  # before sharing, or two nodes that start at the same moment would both get the port
         _share_port(sock)
     except OSError:
         sock.close()
