@@ -16,6 +16,14 @@ class QuicConfig:
     """Bytes of a TLS message of the peer; those of others have up to 2,000."""
     idle_timeout: float = 30.0
     """Seconds without a word from the peer after which the connection is lost."""
+    unanswered_timeout: float = 8.0
+    """Seconds for which something that was sent, and sent again, may stay without a word from the peer: then
+    it is asked a last time, and the connection is lost without waiting for `idle_timeout`."""
+    unanswered_probes: int = 3
+    """How often at least it was sent again by then: a pause of ours is no silence of the peer."""
+    last_chance: float = 2.0
+    """Seconds to answer that last question. What is sent again comes ever more rarely: a path that works once
+    more may not have seen anything yet."""
     keep_alive_interval: float = 15.0
     """Seconds of silence after which who dialled pings, so that NATs keep their mapping."""
     keep_alive_lag: float = 5.0

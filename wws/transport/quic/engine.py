@@ -217,6 +217,11 @@ class Engine(QuicConnection):
         return self._loss._rtt_smoothed if self._loss._rtt_initialized else None
 
     @property
+    def unanswered_probes(self) -> int:
+        """How often what is not acknowledged was sent again since the peer last acknowledged anything."""
+        return self._loss._pto_count
+
+    @property
     def peer_allows_stream(self) -> bool:
         """Whether the peer lets us open one more stream now."""
         return self._local_next_stream_id_bidi // 4 < self._remote_max_streams_bidi

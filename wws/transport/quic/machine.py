@@ -89,11 +89,13 @@ class QuicMachine:
         "_freed",
         "_is_leaving",
         "_is_proven",
+        "_last_chance_until",
         "_last_heard",
         "_last_ping",
         "_next_token",
         "_ping",
         "_streams",
+        "_unanswered_since",
         "_unix_offset",
         "ending",
         "is_initiator",
@@ -151,6 +153,8 @@ class QuicMachine:
         self._last_ping = now
         self._next_token = 1
         self._ping: tuple[int, float] | None = None
+        self._unanswered_since: float | None = None
+        self._last_chance_until: float | None = None
 
     # Datagrams
 
@@ -177,6 +181,7 @@ class QuicMachine:
             self._check_handshake()
         if engine.deadline_of_silence != silence:
             self._last_heard = now
+            self._unanswered_since = self._last_chance_until = None
         if self._is_proven:
             engine.trust_path()
             self._is_proven = False
@@ -314,6 +319,8 @@ class QuicMachine:
             return None
         timer = self._engine.get_timer()
         own = self._deadline if self.phase is Phase.SECURING else self._keep_alive_at()
+        if (doubtful_at := self._doubtful_at()) is not None:
+            own = min(own, doubtful_at)
         return own if timer is None else min(own, timer)
 
     def handle_timer(self, now: float) -> list[ConnectionEvent]:
@@ -326,6 +333,8 @@ class QuicMachine:
             self._engine.look_at_timers(now)
         except Exception as error:
             raise self._broken(error) from error
+        if self.phase is Phase.ESTABLISHED:
+            self._look_for_life(now)
         if self.phase is Phase.ESTABLISHED and now >= self._keep_alive_at():
             self._last_ping = now
             self._engine.send_ping(0)
@@ -336,6 +345,29 @@ class QuicMachine:
     def _keep_alive_at(self) -> float:
         lag = 0.0 if self.is_initiator else self._config.keep_alive_lag
         return max(self._last_heard, self._last_ping) + self._config.keep_alive_interval + lag
+
+    def _look_for_life(self, now: float) -> None:
+        if not self._engine.unanswered_probes:
+            self._unanswered_since = self._last_chance_until = None
+        elif self._unanswered_since is None:
+            self._unanswered_since = now
+        doubtful_at = self._doubtful_at()
+        if doubtful_at is None or now < doubtful_at:
+            return
+        if self._last_chance_until is not None:
+            seconds = now - (self._unanswered_since or now)
+            raise self._fail(QuicIdleTimeout(f"what was sent has had no answer for {seconds:.0f} s"))
+        self._last_chance_until = now + self._config.last_chance
+        self._last_ping = now
+        self._engine.send_ping(0)
+
+    def _doubtful_at(self) -> float | None:
+        """When to ask a peer that does not answer a last time, or to give it up; `None` while all is well."""
+        if self._last_chance_until is not None:
+            return self._last_chance_until
+        if self._unanswered_since is None or self._engine.unanswered_probes < self._config.unanswered_probes:
+            return None
+        return self._unanswered_since + self._config.unanswered_timeout
 
     def _check_established(self) -> None:
         if self.phase is not Phase.ESTABLISHED:
