@@ -46,6 +46,7 @@ class QuicConnection(Connection):
         "_reset_token",
         "_timer",
         "_timer_at",
+        "_told",
         "_wakeup",
         "connection_ids",
         "first_address",
@@ -85,6 +86,7 @@ class QuicConnection(Connection):
         self._wakeup = 0.0
         self._closes_at: float | None = None
         self._gone = False
+        self._told = False
         self._seen_at(address[0].partition("%")[0], address[1])
 
     @property
@@ -117,8 +119,11 @@ class QuicConnection(Connection):
 
     def datagrams_received(self, datagrams: list[tuple[bytes, Address]]) -> None:
         """What a turn of the event loop brought for this connection."""
-        if self._gone:
-            return
+        if not self._gone:
+            self._take(datagrams)
+            self._tell()
+
+    def _take(self, datagrams: list[tuple[bytes, Address]]) -> None:
         try:
             events = self._quic.receive_datagrams(datagrams, self._host.monotonic())
         except RemoteProtocolError as error:
@@ -143,6 +148,7 @@ class QuicConnection(Connection):
         if not self._gone:
             self._quic.abort()
             self._fail(ConnectionLost("the peer has lost the connection's state"))
+            self._tell()
 
     def unreachable(self, error: WwsError) -> None:
         """This machine has no way to the peer. Only news while there is no connection: later ways change."""
@@ -246,7 +252,7 @@ class QuicConnection(Connection):
         self._fail(self._error, datagrams[-1][0] if datagrams else b"")
 
     def _fail(self, error: WwsError, last_word: bytes = b"") -> None:
-        """It is over: nothing leads here any more. `_lost` follows in a turn of its own, as with sockets."""
+        """It is over: nothing leads here any more. `_lost` follows."""
         if self._gone:
             return
         self._gone = True
@@ -257,7 +263,15 @@ class QuicConnection(Connection):
             self._timer = None
         self._demultiplexer.watch_reset(self._reset_token, None, self)
         self._demultiplexer.finished(self, last_word)
-        asyncio.get_running_loop().call_soon(self._lost, error)
+        asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        """Tell whoever has a stream, and the host, that this is over. At once where nobody of them called: a
+        writer is to hear that its stream was reset, not that there is no connection to write to."""
+        if self._gone and not self._told:
+            self._told = True
+            assert self._error is not None
+            self._lost(self._error)
 
     def _moved(self, address: Address) -> None:
         """The peer is somewhere else, and has shown it."""
@@ -305,6 +319,7 @@ class QuicConnection(Connection):
             self._start_timer(now)
         else:
             self.handle_timer(now)  # which flushes, and that starts the timer again
+            self._tell()
 
 
 def _source_towards(family: socket.AddressFamily, address: Address) -> str | None:
