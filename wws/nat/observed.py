@@ -222,15 +222,25 @@ class ObservedAddresses:
         return external.weight >= self._config.agreement
 
     def public_ips(self) -> frozenset[str]:
-        """Our IPs of public scope that enough parties agree on, whatever ports they see."""
+        """Our IPs of public scope that enough parties agree on, whatever ports they see: the greater part of
+        all that speak of its family.
+
+        Who shows such an IP is taken for a neighbour, and no more for a server that sees us from outside. So
+        a few liars must not be able to name the IPs of others, those of all servers for instance.
+        """
         by_ip: dict[str, list[Observation]] = {}
+        by_version: dict[int, list[Observation]] = {}
         for way in self.ways():
             for word in self._current([word for word in self._words.values() if word.way == way]):
                 by_ip.setdefault(word.observation.seen.host, []).append(word.observation)
+                by_version.setdefault(way.version, []).append(word.observation)
+        parties = {version: weight_of(said) for version, said in by_version.items()}
         return frozenset(
             ip
             for ip, said in by_ip.items()
-            if scope_of_ip(ip) is Scope.PUBLIC and weight_of(said) >= self._config.agreement
+            if scope_of_ip(ip) is Scope.PUBLIC
+            and (weight := weight_of(said)) >= self._config.agreement
+            and 2 * weight > parties[unwrap(ip).version]
         )
 
     def _current(self, words: Sequence[_Word]) -> list[_Word]:

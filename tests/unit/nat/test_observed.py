@@ -131,6 +131,22 @@ def test_a_liar_and_ten_in_one_prefix_change_nothing() -> None:
     assert {o.seen for o in observed.mappings(TCP4)} == {OURS, LIE}
 
 
+def test_two_parties_do_not_turn_the_servers_into_our_neighbours() -> None:
+    """Whoever is at our own public address is asked no more whether we can be reached."""
+    servers = [f"20.0.{number}.1" for number in (1, 2, 3)]
+    lies = [
+        word(10 + number, Multiaddr.of(ip, 9000), ip=f"20.0.{liar}.{number}", outbound=False, local=LOCAL)
+        for liar in (8, 9)
+        for number, ip in enumerate(servers, 3 * (liar - 8))
+    ]
+    observed = heard(*[word(number) for number in (1, 2, 3)], *lies)
+    assert {external.address.host for external in observed.external(None)} == {OURS.host, *servers}
+    assert observed.public_ips() == {OURS.host}
+    # As many as honest ones there are keep us from knowing, and from nothing else.
+    observed.saw(word(30, Multiaddr.of(servers[0], 9000), ip="20.0.30.1"), LISTENING, Scope.PUBLIC, 9.0)
+    assert observed.public_ips() == frozenset()
+
+
 def test_one_key_in_many_prefixes_is_one_observer() -> None:
     observed = heard(*[
         word(1, LIE, ip=f"20.{number}.0.1", outbound=outbound)
