@@ -6,9 +6,10 @@ import socket
 import pytest
 
 from tests.net.mesh_node import node
+from wws.addresses.dial_order import in_dial_order
 from wws.addresses.multiaddr import Multiaddr
 from wws.errors import WwsError
-from wws.runtime.dialer import DialerConfig, TimedOut, _in_order
+from wws.runtime.dialer import DialerConfig, TimedOut
 from wws.runtime.host import Host
 from wws.runtime.sockets import dialling_socket, listening_socket
 
@@ -38,7 +39,7 @@ def addresses(*texts: str) -> list[Multiaddr]:
     ],
 )
 def test_the_order_of_a_race(given: list[Multiaddr], tried: list[Multiaddr]) -> None:
-    assert _in_order(given) == tried
+    assert list(in_dial_order(given)) == tried
 
 
 async def test_a_dial_leaves_from_the_port_that_we_listen_at() -> None:

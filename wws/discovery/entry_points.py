@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
+from wws.addresses.dial_order import in_dial_order
 from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.addresses.scope import AddressRefused, Scope, prefix_of, scope_of
 from wws.discovery.bundle import Bundle
@@ -189,14 +190,14 @@ class EntryPoints:
     def lan(self, unix_now: int) -> list[Candidate]:
         """The mDNS peers that are no entry points, those heard last first."""
         return [
-            Candidate(peer, _alternate(addresses)[: self._config.max_addresses], Source.MDNS)
+            Candidate(peer, in_dial_order(addresses)[: self._config.max_addresses], Source.MDNS)
             for peer, addresses in reversed(self._lan.items())
             if self.source_of(peer, unix_now) in (None, Source.EXPIRED_BUNDLE)
         ]
 
     def lan_addresses(self, peer_id: PeerId) -> tuple[Multiaddr, ...]:
         """Where mDNS found a peer."""
-        return _alternate(self._lan.get(peer_id, ()))
+        return in_dial_order(self._lan.get(peer_id, ()))
 
     def local_is_one(self, unix_now: int) -> bool:
         """Whether this node is an entry point itself."""
@@ -244,7 +245,7 @@ class EntryPoints:
         addresses = dict.fromkeys(
             chain(self._dialable(trusted), self._dialable((*self._lan.get(peer_id, ()), *hinted)))
         )
-        return Candidate(peer_id, _alternate(tuple(addresses))[: self._config.max_addresses], source)
+        return Candidate(peer_id, in_dial_order(tuple(addresses))[: self._config.max_addresses], source)
 
     def _dialable(self, addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
         return [
@@ -287,11 +288,3 @@ def _diverse(candidates: list[Candidate]) -> list[Candidate]:
 
 def _round_robin(groups: list[list[Candidate]]) -> list[Candidate]:
     return [candidate for row in zip_longest(*groups) for candidate in row if candidate is not None]
-
-
-def _alternate(addresses: tuple[Multiaddr, ...]) -> tuple[Multiaddr, ...]:
-    """The same addresses, families taking turns (RFC 8305): one broken family costs one attempt, not all."""
-    families: dict[str, list[Multiaddr]] = {}
-    for address in addresses:
-        families.setdefault(address.host_kind if address.is_ip else "name", []).append(address)
-    return tuple(a for row in zip_longest(*families.values()) for a in row if a is not None)

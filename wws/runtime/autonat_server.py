@@ -67,8 +67,8 @@ class AutonatServerConfig:
     """Seconds to wait for a request, and for the peer to take an answer."""
     data_timeout: float = 30.0
     """Seconds for all dial data."""
-    dial_timeout: float = 10.0
-    """Seconds for a dial, with its handshake."""
+    dial_timeout: float = 5.0
+    """Seconds for a dial, with its handshake: who asks waits this long for a no."""
     call_timeout: float = 5.0
     """Seconds to hand the nonce over."""
 

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from wws.addresses.dial_order import in_dial_order
 from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.scope import Scope, scope_of
 from wws.errors import RemoteProtocolError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.mesh.reach import reaches
@@ -289,7 +289,7 @@ class Dialer:
                     else:
                         known_ports.add(target.port or 0)
                         targets[target.without_peer()] = None
-        direct = _in_order([target for target in targets if not target.is_circuit])
+        direct = in_dial_order([target for target in targets if not target.is_circuit])
         # Relays that we are connected to come first: they are alive, and a handshake nearer.
         circuits = sorted((target for target in targets if target.is_circuit), key=self._is_far)
         # One circuit keeps its place among many addresses: it leads there when nothing else does.
@@ -416,26 +416,3 @@ def _refused(error: OSError) -> WwsError:
     if error.errno in (errno.ECONNRESET, errno.EPIPE):
         return HandshakeFailed("the peer reset the connection")
     return RemoteProtocolError(f"cannot connect: {error.strerror or error}")
-
-
-def _in_order(targets: list[Multiaddr]) -> list[Multiaddr]:
-    """IPv6 and IPv4 in turn, beginning with the family that came first; of each the hosts in their order, and
-    of one host QUIC first in public scope, TCP first below it."""
-    if not targets:
-        return []
-    hosts = list(dict.fromkeys(target.host for target in targets))
-
-    def place(target: Multiaddr) -> tuple[int, bool]:
-        wants_quic = scope_of(target) is Scope.PUBLIC
-        return hosts.index(target.host), (target.transport == "quic-v1") is not wants_quic
-
-    ordered = sorted(targets, key=place)
-    first = [target for target in ordered if target.host_kind == targets[0].host_kind]
-    second = [target for target in ordered if target.host_kind != targets[0].host_kind]
-    mixed: list[Multiaddr] = []
-    while first or second:
-        if first:
-            mixed.append(first.pop(0))
-        if second:
-            mixed.append(second.pop(0))
-    return mixed
