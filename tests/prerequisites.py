@@ -45,9 +45,11 @@ def _version_of(binary: str, tool: str) -> tuple[int, ...] | None:
 
 
 def missing(requirement: str) -> str | None:
-    """Why `requirement` is not met here, or None. Forms: "root", "knotd", "node>=22"."""
+    """Why `requirement` is not met here, or None. Forms: "root", "knotd", "node>=22", "/dev/net/tun"."""
     if requirement == "root":
         return None if os.geteuid() == 0 else "not root"
+    if requirement.startswith("/"):
+        return None if os.path.exists(requirement) else f"there is no {requirement}"
     parsed = _REQUIREMENT.fullmatch(requirement)
     if parsed is None:
         raise ValueError(f"not a requirement: {requirement!r}")

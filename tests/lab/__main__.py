@@ -30,7 +30,11 @@ def main() -> int:
     parser.add_argument("agents", nargs="*", metavar="NAME=KIND", help=f"KIND: {', '.join(_kinds())}")
     parser.add_argument("--matrix", action="store_true", help="measure all pairs of kinds and end")
     options = parser.parse_args()
-    gaps = [gap for need in ("root", "nft", "conntrack", "ip", "setpriv") if (gap := missing(need))]
+    gaps = [
+        gap
+        for need in ("root", "/dev/net/tun", "nft", "conntrack", "ip", "setpriv")
+        if (gap := missing(need))
+    ]
     if gaps:
         print(f"the lab cannot run: {'; '.join(gaps)}", file=sys.stderr)
         return 1

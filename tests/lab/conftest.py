@@ -11,7 +11,7 @@ Tell = Callable[[str, str], None]
 
 @pytest.fixture(scope="package", autouse=True)
 def _prerequisites() -> None:
-    require("root", "nft", "conntrack", "ip", "setpriv", "ping")
+    require("root", "/dev/net/tun", "/proc/sys/net/ipv6", "nft", "conntrack", "ip", "setpriv", "ping")
 
 
 @pytest.fixture

@@ -30,7 +30,6 @@ from tests.lab.probing import (
     udp_punch,
 )
 from tests.lab.slow_links import LinkSpec
-from tests.prerequisites import require
 
 pytestmark = [pytest.mark.root]
 
@@ -65,7 +64,6 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    require("root", "nft", "conntrack", "ip", "setpriv")
     with Internet() as internet:
         observers = tuple(
             Observer(internet.host(region.name, region.address, link=FAST).namespace, region.address)
@@ -197,7 +195,6 @@ def test_links_are_slow_and_lose(lab: Lab) -> None:
 
 
 def test_nothing_is_left_of_a_lab_that_was_killed() -> None:
-    require("root", "nft", "conntrack", "ip", "setpriv")
     script = """
 import os, pathlib, sys
 from tests.lab.internet import Internet
