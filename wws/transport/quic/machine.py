@@ -182,6 +182,8 @@ class QuicMachine:
         if engine.deadline_of_silence != silence:
             self._last_heard = now
             self._unanswered_since = self._last_chance_until = None
+        if self.phase is Phase.ESTABLISHED and not self._streams:
+            engine.acknowledge_now(now)  # a keep-alive: nothing will go with it, and a timer costs more
         if self._is_proven:
             engine.trust_path()
             self._is_proven = False
