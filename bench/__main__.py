@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from bench import connections, join, quic, simulated
+from bench import connections, join, nat, quic, simulated
 
-SECTIONS = ("connections", "quic", "join", "dht")
+SECTIONS = ("connections", "quic", "nat", "join", "dht")
 
 
 def main() -> int:
@@ -42,6 +42,12 @@ def main() -> int:
         steps = [100] if options.quick else [100, 1000, 2000]
         results["quic"] = asyncio.run(quic.run(steps, 50 if options.quick else 200, 3, 32))
         print(quic.table(results["quic"]), flush=True)
+    if "nat" in wanted:
+        try:
+            results["nat"] = nat.run(1 if options.quick else 5)
+            print(nat.table(results["nat"]), flush=True)
+        except RuntimeError as error:
+            print(f"left out: nat ({error})", file=sys.stderr, flush=True)
     if "join" in wanted:
         results["join"] = asyncio.run(join.run(5 if options.quick else 30))
         print(join.table(results["join"]), flush=True)
