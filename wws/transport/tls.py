@@ -100,8 +100,7 @@ def peer_of_chain(chain: Sequence[bytes], unix_now: float) -> PeerId:
     """Whom a chain of certificates in DER proves to be at the other end. Raises `CertificateInvalid`."""
     if len(chain) != 1:
         raise CertificateInvalid(f"the peer sent {len(chain)} certificates, not one")
-    if len(chain[0]) > MAX_CERTIFICATE:
-        raise CertificateInvalid(f"the peer's certificate has {len(chain[0])} bytes")
+    _check_size(chain[0])
     try:
         certificate = x509.load_der_x509_certificate(chain[0])
     except _MALFORMED as error:
@@ -138,7 +137,13 @@ def parse_signed_key(data: bytes) -> tuple[bytes, bytes]:
     return public_key, signature
 
 
+def _check_size(der: bytes) -> None:
+    if len(der) > MAX_CERTIFICATE:
+        raise CertificateInvalid(f"the peer's certificate has {len(der)} bytes")
+
+
 def _judge(certificate: Certificate, unix_now: float) -> PeerId:
+    _check_size(certificate.public_bytes(Encoding.DER))
     not_before = certificate.not_valid_before_utc.timestamp()
     not_after = certificate.not_valid_after_utc.timestamp()
     if not not_before - CLOCK_TOLERANCE <= unix_now <= not_after + CLOCK_TOLERANCE:

@@ -24,6 +24,7 @@ from wws.transport.tls import (
     encode_signed_key,
     make_certificate,
     parse_signed_key,
+    peer_of_certificate,
     peer_of_chain,
 )
 
@@ -140,6 +141,12 @@ OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
 def test_what_is_refused(chain: list[bytes], word: str) -> None:
     with pytest.raises(CertificateInvalid, match=word):
         peer_of_chain(chain, NOW)
+
+
+def test_a_large_certificate_is_not_looked_at_however_it_comes() -> None:
+    large = build(extension=lambda public: signed_key(ALICE, public) + bytes(MAX_CERTIFICATE))
+    with pytest.raises(CertificateInvalid, match="bytes"):
+        peer_of_certificate(x509.load_der_x509_certificate(large), NOW)
 
 
 def test_another_key_cannot_be_claimed() -> None:
