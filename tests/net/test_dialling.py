@@ -12,6 +12,7 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
 from wws.errors import WwsError
 from wws.identity.keys import Identity
+from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.dialer import Dialer, DialerConfig, DialFailed
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(30), pytest.mark.usefixtures("leaves_nothing")]
@@ -72,6 +73,25 @@ async def test_a_peer_is_not_dialled_at_every_port_of_a_victim() -> None:
             await alice.dialer.connect(NOBODY, [Multiaddr.of("127.0.0.1", port) for port in ports])
         assert sorted(visits) == sorted(ports[:2])
         assert [attempt.code for attempt in failed.value.attempts].count("too_many") == 4
+
+
+async def test_relays_that_are_all_said_to_be_at_one_place_are_not_all_dialled_there() -> None:
+    visits = 0
+
+    async def visited(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal visits
+        visits += 1
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(visited, "127.0.0.1", 0) as victim, node("alice") as alice:
+        Circuits(alice.host, alice.dialer, CircuitsConfig(relay_timeout=0.5))
+        place = Multiaddr.of("127.0.0.1", victim.sockets[0].getsockname()[1])
+        relays = [Identity.from_label(f"relay {number}").peer_id for number in range(8)]
+        with pytest.raises(DialFailed) as failed:
+            await alice.dialer.connect(NOBODY, [place.with_peer(relay).circuit() for relay in relays])
+        assert visits == 2
+        assert [attempt.code for attempt in failed.value.attempts].count("too_many") == 6
 
 
 async def test_names_looked_up_in_one_dial_are_bounded() -> None:

@@ -262,7 +262,7 @@ class Dialer:
     ) -> list[Multiaddr]:
         """The IP addresses to try, in order; what is left out goes to `attempts` with the reason."""
         targets: dict[Multiaddr, None] = {}
-        ports: dict[str, set[int]] = {}
+        places: dict[str, set[tuple[int | None, PeerId | None]]] = {}
         wanted: list[Multiaddr] = []
         near = {address.without_peer() for address in self.neighbour_addresses(peer)}
         for address in addresses:
@@ -283,11 +283,12 @@ class Dialer:
                 elif target.without_peer() in map(Multiaddr.without_peer, self._host.listen_addresses):
                     attempts.append(Attempt(target, "self", "that is ourselves"))
                 elif target.without_peer() not in targets:
-                    known_ports = ports.setdefault(target.host, set())
-                    if target.port not in known_ports and len(known_ports) >= self._config.max_ports:
+                    # Each relay is dialled for itself, also where others are said to be.
+                    known, place = places.setdefault(target.host, set()), (target.port, target.relay_id)
+                    if place not in known and len(known) >= self._config.max_ports:
                         attempts.append(Attempt(target, "too_many", "more ports of one IP than are tried"))
                     else:
-                        known_ports.add(target.port or 0)
+                        known.add(place)
                         targets[target.without_peer()] = None
         direct = in_dial_order([target for target in targets if not target.is_circuit])
         # Relays that we are connected to come first: they are alive, and a handshake nearer.
