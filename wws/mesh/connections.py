@@ -8,7 +8,7 @@ The table knows every established connection. It decides, and the driver closes:
   mean that the peer has restarted and the old one is dead: so the old one is probed before the new one goes.
 - *Circuits.* A direct connection supersedes those through relays: new streams go over it, and a circuit is
   closed once it carries none.
-- *A bound per peer*, at once.
+- *A bound per peer*, at once, on direct connections and on circuits: these cannot keep those away.
 - *Trimming.* Above `high_water` connections the least useful go, down to `low_water`: never protected peers
   (entry points, relays, close neighbours of the DHT), never young ones, and those with open streams last.
 
@@ -30,7 +30,7 @@ from wws.machine import Command
 @dataclass(frozen=True, slots=True)
 class ConnectionTableConfig:
     max_per_peer: int = 4
-    """Connections of one peer at any time; the newest over it is closed at once."""
+    """Direct connections of one peer at any time, and as many circuits; the newest over it goes at once."""
     high_water: int = 256
     """Trimming begins above this many connections."""
     low_water: int = 224
@@ -147,7 +147,7 @@ class ConnectionTable:
         known.entries.append(entry)
         known.sort()
         commands: list[Command] = []
-        if len(known.entries) > self._config.max_per_peer:
+        if sum(one.is_circuit == is_circuit for one in known.entries) > self._config.max_per_peer:
             commands.append(Close(connection, "connections_per_peer"))
         elif len(known.entries) > 1:
             self._duplicates.add(peer)

@@ -120,6 +120,18 @@ def test_connections_of_one_peer_are_bounded_at_once() -> None:
     assert table.opened(3, LOW, 0, outbound=False) == [Close(3, "connections_per_peer")]
 
 
+def test_circuits_do_not_keep_a_direct_connection_away() -> None:
+    """A relay that names tiny limits makes both ends open one circuit after the other."""
+    table = ConnectionTable(HIGH, ConnectionTableConfig(max_per_peer=2))
+    for circuit in (1, 2):
+        table.opened(circuit, LOW, 0, outbound=True, is_circuit=True)
+        table.streams_changed(circuit, 1, 0)
+    assert table.opened(3, LOW, 0, outbound=True, is_circuit=True) == [Close(3, "connections_per_peer")]
+    table.closed(3)
+    assert table.opened(4, LOW, 0, outbound=True) == []
+    assert table.of_peer(LOW)[0] == 4
+
+
 def test_trimming_takes_the_least_useful_and_spares_the_protected() -> None:
     config = ConnectionTableConfig(high_water=4, low_water=3, grace=10)
     table = ConnectionTable(HIGH, config)
