@@ -1,7 +1,8 @@
 """What SIGHUP changes in a running node, and what waits for its next start (contract section 1).
 
-Networks and limits are taken over at once; identity, listeners and local servers stay as they are, and the
-names of those that differ are given back so that the log can say so.
+Networks and the limits that peers meet are taken over at once; identity, listeners, local servers and the
+bounds of our own work stay as they are, and the names of those that differ are given back so that the log can
+say so.
 """
 
 from __future__ import annotations
@@ -24,9 +25,40 @@ RELOADED = frozenset(
         "network.max_peers",
         "rpc.http_hosts",
         "log.level",
+        *(
+            f"limits.{name}"
+            for name in (
+                "accepts_per_s",
+                "accepts_per_s_per_prefix",
+                "connections_per_prefix",
+                "connections_per_peer",
+                "prefix_exempt",
+                "handshakes",
+                "phase_timeout",
+                "streams_per_connection",
+                "stream_window",
+                "connection_window",
+                "send_buffer",
+                "keepalive_interval",
+                "keepalive_timeout",
+                "circuits",
+                "relay_reservations",
+                "relay_reservations_per_ip",
+                "relay_reservations_per_prefix",
+                "relay_circuits",
+                "relay_circuits_per_peer",
+                "relay_circuits_per_prefix",
+                "relay_circuit_bytes",
+                "relay_circuit_duration",
+                "relay_bytes_per_day",
+                "dial_backs_per_minute",
+                "dial_backs_per_minute_per_peer",
+                "dial_backs_per_minute_per_prefix",
+            )
+        ),
     }
 )
-"""Settings outside `[limits]` that a running node takes over; in `[limits]` it takes over all."""
+"""Settings that a running node takes over; those of a connection hold for new connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +77,11 @@ def reload_config(running: NodeConfig, fresh: NodeConfig) -> Reload:
     network = {
         name.partition(".")[2]: value_of(fresh, name) for name in changed if name.startswith("network.")
     }
+    limits = {name.partition(".")[2]: value_of(fresh, name) for name in changed if name.startswith("limits.")}
     config = replace(
         running,
         network=replace(running.network, **network),  # type: ignore[arg-type]
-        limits=fresh.limits,
+        limits=replace(running.limits, **limits),  # type: ignore[arg-type]
         rpc=replace(running.rpc, http_hosts=fresh.rpc.http_hosts),
         log=replace(running.log, level=fresh.log.level),
         sources={**running.sources, **{name: fresh.sources[name] for name in changed}},
@@ -58,4 +91,4 @@ def reload_config(running: NodeConfig, fresh: NodeConfig) -> Reload:
 
 
 def _is_reloaded(setting: str) -> bool:
-    return setting in RELOADED or setting.startswith("limits.")
+    return setting in RELOADED

@@ -24,17 +24,17 @@ def test_networks_and_limits_are_taken_over_and_listeners_wait(file: Path):
     fresh = load(
         file,
         '[network]\nmax_peers = 9\nlisten = ["/ip4/127.0.0.1/tcp/1"]\nbootstrap_peers = ["/a"]\n'
-        '[limits]\ndials = 3\n[log]\nlevel = "debug"\nformat = "json"\n[rpc]\nhttp_hosts = ["a"]\ntcp = ""\n',
+        '[limits]\ndials = 3\nrelay_bytes_per_day = 5\n[log]\nlevel = "debug"\nformat = "json"\n[rpc]\nhttp_hosts = ["a"]\ntcp = ""\n',
     )
     reload = reload_config(running, fresh)
     assert set(reload.changed) == {
         "network.max_peers",
         "network.bootstrap_peers",
-        "limits.dials",
+        "limits.relay_bytes_per_day",
         "log.level",
         "rpc.http_hosts",
     }
-    assert set(reload.needs_restart) == {"network.listen", "log.format", "rpc.tcp"}
+    assert set(reload.needs_restart) == {"network.listen", "log.format", "rpc.tcp", "limits.dials"}
     for setting in all_settings():
         expected = fresh if setting in reload.changed else running
         assert value_of(reload.config, setting) == value_of(expected, setting)
