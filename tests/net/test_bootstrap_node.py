@@ -176,7 +176,7 @@ def test_the_service_manager_is_told(tmp_path: Path, start: Start):
 
 def test_sighup_reads_limits_again_and_survives_a_mistake(tmp_path: Path, start: Start):
     settings = tmp_path / "config.toml"
-    settings.write_text("[limits]\ndials = 3\n")
+    settings.write_text("[limits]\nrelay_circuits = 3\n")
     process = start(*LOOPBACK, "--http", "", "--config", str(settings), "--log-format", "json")
     lines(process, 1)
     assert process.stderr is not None
@@ -190,7 +190,9 @@ def test_sighup_reads_limits_again_and_survives_a_mistake(tmp_path: Path, start:
                 return event
         raise AssertionError("the node has ended")
 
-    assert reload_with("[limits]\ndials = 4\n[rpc]\ntcp = ''\n")["changed"] == ["limits.dials"]
+    taken = reload_with("[limits]\nrelay_circuits = 4\ndials = 4\n[rpc]\ntcp = ''\n")
+    assert taken["changed"] == ["limits.relay_circuits"]
+    assert taken["needs_restart"] == ["rpc.tcp", "limits.dials"]
     assert "did you mean dials?" in str(reload_with("[limits]\ndialss = 5\n")["error"])
     process.send_signal(signal.SIGTERM)
     assert ended(process)[0] == 0
