@@ -192,7 +192,7 @@ def test_sighup_reads_limits_again_and_survives_a_mistake(tmp_path: Path, start:
 
     taken = reload_with("[limits]\nrelay_circuits = 4\ndials = 4\n[rpc]\ntcp = ''\n")
     assert taken["changed"] == ["limits.relay_circuits"]
-    assert taken["needs_restart"] == ["rpc.tcp", "limits.dials"]
+    assert taken["needs_restart"] == ["limits.dials"]
     assert "did you mean dials?" in str(reload_with("[limits]\ndialss = 5\n")["error"])
     process.send_signal(signal.SIGTERM)
     assert ended(process)[0] == 0
