@@ -19,6 +19,7 @@ from wws.codec import protobuf
 from wws.errors import ParseError, WwsError
 from wws.identity.keys import Identity
 from wws.mesh.admission import AdmissionConfig
+from wws.mesh.connections import ConnectionTableConfig
 from wws.relay.circuit_table import CircuitConfig
 from wws.relay.messages import (
     HOP_PROTOCOL,
@@ -230,6 +231,16 @@ async def test_a_slot_that_runs_out_is_freed() -> None:
         await reserve(await bob.join(one))
         await until(lambda: server.reservations == 0)
         assert not is_kept(one, bob)
+
+
+async def test_slots_do_not_keep_every_connection_from_being_trimmed() -> None:
+    host = HostConfig(table=ConnectionTableConfig(high_water=4, low_water=3))
+    async with relay(host=host) as (one, server), contextlib.AsyncExitStack() as stack:
+        holders = [await stack.enter_async_context(node(f"holder {number}")) for number in range(4)]
+        for holder in holders:
+            assert (await reserve(await holder.join(one))).status is Status.OK
+        assert server.reservations == 4
+        assert [is_kept(one, holder) for holder in holders] == [True, True, False, False]
 
 
 # Circuits

@@ -111,7 +111,7 @@ class RelayServer:
         """Bytes carried since the start, by direction: `to_destination`, `to_source`."""
         self.ended: Counter[str] = Counter()
         """Circuits that were open and have ended, by reason: `done`, `reset`, `circuit_bytes`,
-        `circuit_time`, `daily_budget`, `switched_off`."""
+        `circuit_time`, `daily_budget`, `daily_budget_prefix`, `switched_off`."""
         self.served: Counter[str] = Counter()
         """Requests that were granted since the start: `reservation`, `circuit`."""
         host.listeners.connection_closed.append(self._connection_closed)
@@ -217,7 +217,9 @@ class RelayServer:
         match self._feed(ReserveAsked(asker)):
             case [Grant(expires_at=expires_at, limit=limit)]:
                 self.served["reservation"] += 1
-                self._host.table.protect(peer, _PROTECTED)
+                # Only as many as leave others room: slots must not be a way to fill all connections for good.
+                if self.reservations <= self._host.config.table.high_water // 2:
+                    self._host.table.protect(peer, _PROTECTED)
                 self._reserved_over[peer] = connection
                 voucher = make_voucher(self._host.identity, peer, expires_at)
                 reservation = Reservation(expires_at, self._addresses(connection), voucher)
