@@ -16,6 +16,8 @@ from wws.identity.peer_id import PeerId
 
 MAX_ADDRESSES = 8
 """Private addresses that are told, or believed, of one peer."""
+FIRST_PORT = 1024
+"""Ports below it are not believed: that is where routers, printers and the like answer in our network."""
 
 
 def private_addresses(addresses: Iterable[Multiaddr]) -> tuple[Multiaddr, ...]:
@@ -34,7 +36,9 @@ def same_lan_addresses(
     """
     if not any(ip in public_ips for ip in seen_ips):
         return ()
-    return private_addresses(address for address in said if address.peer_id in (None, peer))
+    return private_addresses(
+        address for address in said if address.peer_id in (None, peer) and (address.port or 0) >= FIRST_PORT
+    )
 
 
 def _is_private(address: Multiaddr) -> bool:

@@ -22,6 +22,7 @@ from wws.codec import protobuf
 from wws.errors import ParseError, RemoteProtocolError, TooLarge
 from wws.identity.peer_id import PeerId
 from wws.mesh.reach import reaches
+from wws.mesh.same_lan import FIRST_PORT
 
 PROTOCOL = "/libp2p/dcutr"
 MAX_FRAME = 4096
@@ -131,8 +132,8 @@ class TargetLimits:
     """Ports at one IP and transport."""
     max_private: int = 4
     """Addresses of our own network that a peer behind the same public address may name besides."""
-    first_private_port: int = 1024
-    """Ports below it are not dialled there: that is where routers, printers and the like answer."""
+    first_private_port: int = FIRST_PORT
+    """Ports below it are not dialled there."""
 
 
 @dataclass(frozen=True, slots=True)

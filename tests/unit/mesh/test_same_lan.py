@@ -42,3 +42,8 @@ def test_nothing_of_who_is_elsewhere() -> None:
 def test_no_more_than_the_bound() -> None:
     many = [LAN.with_port(9000 + number) for number in range(MAX_ADDRESSES + 1)]
     assert private_addresses([*many, *many]) == tuple(many[:MAX_ADDRESSES])
+
+
+def test_a_neighbour_does_not_send_us_to_the_services_of_our_network() -> None:
+    said = [Multiaddr.parse(f"/ip4/192.168.1.1/tcp/{port}") for port in (22, 80, 443, 1023, 1024)]
+    assert same_lan_addresses(ALICE, said, ["203.0.113.7"], {"203.0.113.7"}) == (said[-1],)
