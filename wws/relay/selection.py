@@ -299,6 +299,7 @@ class RelaySelection:
             commands += self._look_after(relay, now, unix_now)
         commands += self._drop_surplus(now)
         if self._wanted:
+            self._make_way(now)
             commands += self._choose(now)
         announced = tuple((held.relay, held.addresses) for held in self.reservations)
         if announced != self._announced:
@@ -363,6 +364,17 @@ class RelaySelection:
                 commands += self._release(relay)
         return commands
 
+    def _make_way(self, now: float) -> None:
+        """Strangers hold the places of entry points only as long as there are none, whatever their lease."""
+        back = sum(relay.is_entry_point and self._may_ask(relay, now) for relay in self._relays.values())
+        strangers = [
+            relay.lease
+            for relay in self._relays.values()
+            if relay.lease is not None and relay.lease.is_sound and not relay.is_entry_point
+        ]
+        for lease in strangers[:back]:
+            lease.is_sound = False
+
     def _choose(self, now: float) -> list[Command]:
         commands: list[Command] = []
         missing = self._missing()
@@ -416,14 +428,18 @@ class RelaySelection:
         return relay.state is State.IDLE and (past is None or past.rest_until <= now)
 
     def _rank(self, relay: _Relay, beside: list[_Relay]) -> tuple[bool, bool, bool, float, float]:
-        """The smallest is the best: no troubles, an entry point, apart from those we have, near."""
+        """The smallest is the best: an entry point, no troubles, apart from those we have, near.
+
+        What we know of an entry point counts before what it did: whoever waits for the connections of all of
+        them to break once, as they do when our network changes, must not become our relay for that.
+        """
         past = self._past.get(relay.relay)
         apart = relay.prefix is None or all(
             relay.prefix != other.prefix for other in beside if other is not relay
         )
         near = float("inf") if relay.round_trip is None else relay.round_trip
         troubled = past is not None and past.failures > 0
-        return troubled, not relay.is_entry_point, not apart, near, relay.tie
+        return not relay.is_entry_point, troubled, not apart, near, relay.tie
 
     def _ask(self, relay: _Relay, state: State, now: float) -> Command:
         self._attempts += 1

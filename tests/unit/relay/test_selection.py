@@ -403,6 +403,22 @@ def test_a_relay_that_is_gone_is_dropped_and_comes_back() -> None:
     assert held(machine) == ["dave", "carol"]
 
 
+def test_who_waits_for_entry_points_to_be_gone_does_not_keep_their_place() -> None:
+    """When our network changes, or all of them are upgraded, every connection to them breaks once."""
+    machine = holding_two(seen(ERIN, rtt=0.001, entry=False), seen(FRANK, rtt=0.001, entry=False))
+    for lost in (CAROL, DAVE):
+        for relay, attempt in asked(machine.handle(CandidateLost(lost), 10, NOW)).items():
+            machine.handle(grant(relay, attempt), 10, NOW)
+    assert set(held(machine)) == {"erin", "frank"}
+    attempts = asked(machine.handle(seen(CAROL, "203.0.113.0/24"), 20, NOW))
+    assert set(attempts) == {CAROL}
+    machine.handle(grant(CAROL, attempts[CAROL]), 20, NOW)
+    attempts = asked(machine.handle(seen(DAVE, "198.51.100.0/24"), 21, NOW))
+    assert set(attempts) == {DAVE}
+    machine.handle(grant(DAVE, attempts[DAVE]), 21, NOW)
+    assert set(held(machine)) == {"carol", "dave"}
+
+
 def test_reservations_are_let_go_after_a_grace() -> None:
     machine = holding_two()
     assert machine.handle(SetWanted(False), 1, NOW) == []
