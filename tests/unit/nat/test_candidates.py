@@ -95,6 +95,10 @@ def test_where_each_sees_another_the_oldest_stands_for_all() -> None:
     assert candidates == (Candidate(ports[0], "observed", "address_dependent"),)
 
 
+def test_without_a_nat_nobody_is_believed_to_see_us_elsewhere() -> None:
+    assert found(observed(OUTER, OUTER), own=(PUBLIC,), kind="none") == (Candidate(PUBLIC, "interface"),)
+
+
 def test_a_circuit_is_no_candidate() -> None:
     relay = Identity.from_label("relay").peer_id
     circuit = Multiaddr.parse(f"{PUBLIC}/p2p/{relay}/p2p-circuit")
