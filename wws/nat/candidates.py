@@ -31,9 +31,9 @@ def find_candidates(
     a scope there are none.
 
     What is seen counts while it is seen on an open connection, for a NAT forgets the other mappings. Where
-    each peer sees another address, one of them stands for all: it is of no use to anybody else. Where most see
-    an address of our own, there is no NAT, and what others name is a lie: to ask about it would have servers
-    dial somebody else.
+    each peer sees another address, one of them stands for all: it is of no use to anybody else. Where most
+    see an address of our own, there is no NAT, and what others name is a lie: to ask about it would have
+    servers dial somebody else.
     """
     if scope is None:
         return ()

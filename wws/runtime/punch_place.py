@@ -69,7 +69,9 @@ class OwnPlace:
         return Here(
             observed=tuple(dict.fromkeys(address for address in seen if reaches(address, scope))),
             private=tuple(filter(is_private, listening)),
-            public_ips=self._reachability.public_ips(),
+            # A machine that has its public address itself shares it with nobody. Over a circuit a peer could say
+            # that it does, and have us dial in the private network beside us, such as that of a data centre.
+            public_ips=self._reachability.public_ips() - {address.host for address in listening},
             nat=self._reachability.nat,
             scope=scope,
             speaks_quic=any(address.transport == "quic-v1" for address in listening),

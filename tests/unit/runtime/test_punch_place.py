@@ -65,6 +65,14 @@ def test_others_are_told_what_reaches_the_scope_of_the_mesh(place: OwnPlace) -> 
     assert here.connect(same_network=True).addresses == (OUTER, LISTENING[2], LISTENING[0])
 
 
+def test_nobody_shares_the_public_address_of_our_own_interface(place: OwnPlace, host: FakeHost) -> None:
+    assert place.here().shares_network([OUTER])
+    host.listen_addresses.append(Multiaddr.of(OUTER.host, 9000))  # no NAT, and a private network besides
+    here = place.here()
+    assert LISTENING[0] in here.private
+    assert not here.shares_network([OUTER])
+
+
 def test_nobody_connected_counts_as_a_public_mesh(place: OwnPlace, host: FakeHost) -> None:
     host.scope = None
     assert place.here().scope is Scope.PUBLIC
