@@ -69,8 +69,8 @@ class OwnPlace:
         return Here(
             observed=tuple(dict.fromkeys(address for address in seen if reaches(address, scope))),
             private=tuple(filter(is_private, listening)),
-            # A machine that has its public address itself shares it with nobody. Over a circuit a peer could say
-            # that it does, and have us dial in the private network beside us, such as that of a data centre.
+            # A machine that has its public address itself shares it with nobody. Over a circuit a peer may
+            # say that it does, and have us dial in the private network beside us, that of a data centre say.
             public_ips=self._reachability.public_ips() - {address.host for address in listening},
             nat=self._reachability.nat,
             scope=scope,
