@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.scope import prefix_of, unwrap
 from wws.identity.peer_id import PeerId
 from wws.mesh.admission import Bucket
 from wws.nat.dcutr import Targets
@@ -41,9 +42,10 @@ class PunchBudgetConfig:
     datagrams_per_minute_peer: float = 600.0
     """Datagrams at the word of one peer."""
     datagrams_per_minute_ip: float = 600.0
-    """Datagrams to one IP, whoever named it."""
+    """Datagrams to one IPv4 address or IPv6 /56, whoever named it."""
     targets_per_minute_ip: float = 120.0
-    """Addresses at one IP that are dialled, whoever named them: each gets some packets in one punch."""
+    """Addresses at one IPv4 address or IPv6 /56 that are dialled, whoever named them: each gets some packets
+    in one punch."""
     private_per_minute: float = 24.0
     """Addresses of our own network that are dialled, for all peers together. That a peer is behind our public
     address is its own word only: it shall not search our network through us."""
@@ -93,7 +95,7 @@ class PunchBudget:
 
     def take_targets(self, targets: Targets, now: float) -> Targets:
         """Count what is about to be dialled; what may not be is left out, and counts as refused."""
-        punched = tuple(one for one in targets.punched if self._ip_targets.take(one.host, now))
+        punched = tuple(one for one in targets.punched if self._ip_targets.take(_place(one), now))
         private = tuple(one for one in targets.private if self._private.take(now))
         left_out = len(targets.punched) - len(punched) + len(targets.private) - len(private)
         return Targets(punched, private, targets.refused + left_out)
@@ -102,9 +104,15 @@ class PunchBudget:
         """Count one datagram to a target that a peer named; `False` when it may not be sent."""
         return (
             self._peer_datagrams.take(peer, now)
-            and self._ip_datagrams.take(target.host, now)
+            and self._ip_datagrams.take(_place(target), now)
             and self._datagrams.take(now)
         )
+
+
+def _place(target: Multiaddr) -> str:
+    """What counts as one victim: nobody runs out of IPv6 addresses in one network."""
+    ip = unwrap(target.host)
+    return str(ip) if ip.version == 4 else prefix_of(target.host)
 
 
 class _Buckets(Generic[Key]):

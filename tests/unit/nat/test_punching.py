@@ -640,6 +640,15 @@ def test_dials_to_one_ip_are_bounded_whoever_names_it() -> None:
     assert bounds.take_targets(twice, 60.0) == twice
 
 
+def test_a_victim_with_many_addresses_is_one_victim() -> None:
+    bounds = budget(targets_per_minute_ip=2, datagrams_per_minute_ip=2)
+    many = [Multiaddr.parse(f"/ip6/2001:db8:0:{number}::{number}/tcp/9000") for number in range(9)]
+    assert len(bounds.take_targets(Targets(tuple(many)), 0.0).punched) == 2
+    assert sum(bounds.take_datagram(ALICE, one, 0.0) for one in many) == 2
+    mapped = Multiaddr.parse("/ip6/::ffff:198.51.100.7/tcp/4001")
+    assert bounds.take_targets(Targets((A_TCP, mapped, A_UDP)), 0.0).punched == (A_TCP, mapped)
+
+
 def test_our_own_network_is_not_searched_for_a_crowd_that_says_it_is_in_it() -> None:
     bounds, dialled = budget(), 0
     said = AT_BOB.observed  # who pretends to be behind our own public address
