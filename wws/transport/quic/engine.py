@@ -333,6 +333,29 @@ class Engine(QuicConnection):
 
     # What aioquic asks itself
 
+    def receive_datagram(self, data: bytes, addr: Address, now: float) -> None:
+        """Take a datagram; of an unfinished handshake only from where it began.
+
+        Nobody moves before the handshake is confirmed (RFC 9000, section 9). aioquic takes an address for
+        proven that a packet of the handshake came from; but whoever hears our answers can seal one, and send
+        it in a victim's name.
+        """
+        if not self._handshake_confirmed and self._network_paths and addr != self._network_paths[0].addr:
+            return
+        super().receive_datagram(data, addr, now)
+
+    def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        """aioquic believes a peer that acknowledges what was never sent (RFC 9000, section 13.1)."""
+        start = buf.tell()
+        if buf.pull_uint_var() >= self._packet_number:
+            raise QuicConnectionError(
+                error_code=QuicErrorCode.PROTOCOL_VIOLATION,
+                frame_type=frame_type,
+                reason_phrase="what was never sent is acknowledged",
+            )
+        buf.seek(start)
+        super()._handle_ack_frame(context, frame_type, buf)
+
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
         self.tls._request_client_certificate = not self._is_client

@@ -20,6 +20,7 @@ PRIVATE: Final = {
         "_datagrams_pending",
         "_flush_builder",
         "_get_or_create_stream_for_send",
+        "_handle_ack_frame",
         "_handle_crypto_frame",
         "_handshake_confirmed",
         "_handshake_done_pending",
