@@ -27,7 +27,7 @@ from wws.identity.peer_id import PeerId
 from wws.mesh.admission import AdmissionConfig
 from wws.runtime.clock import SystemClock
 from wws.runtime.connection import Connection, ConnectionLost, HandshakeFailed
-from wws.runtime.dialer import TimedOut
+from wws.runtime.dialer import TimedOut, Unroutable
 from wws.runtime.host import Host, HostConfig, ListenFailed
 from wws.runtime.quic_connection import QuicConnection
 from wws.runtime.quic_transport import QuicTransport, QuicTransportConfig
@@ -198,6 +198,16 @@ async def test_nobody_answers() -> None:
             with pytest.raises(TimedOut):
                 await alice.quic.dial(Identity.from_label("bob").peer_id, target)
             await until(lambda: alice.held() == (0, 0, 0, 0))
+
+
+async def test_no_way_there_from_this_machine() -> None:
+    """The socket says so while the first datagram is being sent: nothing may lead to the connection then."""
+    nowhere = LOOPBACK  # nobody has port 0: EINVAL
+    for listen in (None, LOOPBACK):
+        async with node("alice", listen=listen) as alice:
+            with pytest.raises(Unroutable):
+                await alice.quic.dial(Identity.from_label("bob").peer_id, nowhere)
+            await until(lambda alice=alice: alice.held() == (0, 0, 0, 0))
 
 
 @pytest.mark.parametrize("listens", [True, False])
@@ -552,6 +562,46 @@ async def test_ten_thousand_half_open_handshakes() -> None:
             assert bob.quic.half_open <= EndpointConfig().retry_above
             assert len(bob.quic._connections) <= EndpointConfig().retry_above + 1
             stranger.hear()
+
+
+async def test_what_is_sent_in_the_name_of_others_takes_nothing_from_them() -> None:
+    """Here strangers at the address of an honest peer; in the world, whoever forges its /24, or all others.
+    What they send must count neither against the slots nor against the rates, which TCP shares."""
+    admission = AdmissionConfig(
+        prefix_exempt=(), max_per_prefix=3, accepts_per_second_prefix=2.0, accepts_per_second=2.0
+    )
+    async with (
+        node("alice") as alice,
+        node("bob", host_config=HostConfig(admission=admission)) as bob,
+        Stranger(bob.address) as stranger,
+    ):
+        first = first_datagram()
+        for number in range(100):
+            stranger.say(_with_id(first, number) if number % 2 else first_datagram())
+        await until(lambda: bob.quic.half_open >= EndpointConfig().retry_above_per_address)
+        assert bob.host.admission.total == 0
+        connection = await alice.dial(bob)
+        assert await ask(connection, ECHO, b"hello") == b"hello"
+        assert bob.host.admission.total == 1
+        assert bob.host.admission.held("127.0.0.1") == 1
+
+
+async def test_who_shows_where_it_is_counts_and_is_told_when_there_is_no_room() -> None:
+    admission = AdmissionConfig(prefix_exempt=(), accepts_per_second_prefix=1.0)
+    async with (
+        node("alice") as alice,
+        node("carol") as carol,
+        node("bob", host_config=HostConfig(admission=admission)) as bob,
+    ):
+        await alice.dial(bob)
+        with contextlib.suppress(WwsError):  # the client of QUIC is done with the handshake first
+            connection = await carol.dial(bob)
+            await until(lambda: connection.is_closed)
+        assert bob.host.refusals["connection", "accept_rate_prefix"] == 1
+        assert bob.host.admission.total == 1
+        await until(lambda: carol.held() == (0, 0, 0, 0))
+        assert bob.quic.half_open == 0
+        assert not bob.quic._half_open_there
 
 
 def _with_id(first: bytes, number: int) -> bytes:

@@ -94,14 +94,9 @@ class Admission:
 
     def admit(self, ip: str, now: float, *, outbound: bool = False) -> Refusal | None:
         """Take a slot for a connection with `ip`, or say why not. Outbound ones are not rated."""
-        try:
-            prefix = self._prefix(ip)
-        except ParseError:
-            return Refusal.ADDRESS
-        if self._total >= self._config.max_connections:
-            return Refusal.TOTAL
-        if prefix is not None and self._per_prefix[prefix] >= self._config.max_per_prefix:
-            return Refusal.PREFIX
+        if (refusal := self.full(ip)) is not None:
+            return refusal
+        prefix = self._prefix(ip)
         if not outbound:
             # The prefix first: one crowded prefix must not use up the rate of all others.
             if prefix is not None and not self._prefix_bucket(prefix, now).take(now):
@@ -112,6 +107,19 @@ class Admission:
         self._per_ip[ip] += 1
         if prefix is not None:
             self._per_prefix[prefix] += 1
+        return None
+
+    def full(self, ip: str) -> Refusal | None:
+        """Why `ip` would get no slot now whatever the rates; takes nothing. For addresses that may be forged:
+        what is sent in somebody's name must not use up what he gets."""
+        try:
+            prefix = self._prefix(ip)
+        except ParseError:
+            return Refusal.ADDRESS
+        if self._total >= self._config.max_connections:
+            return Refusal.TOTAL
+        if prefix is not None and self._per_prefix[prefix] >= self._config.max_per_prefix:
+            return Refusal.PREFIX
         return None
 
     def release(self, ip: str) -> None:

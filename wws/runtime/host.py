@@ -346,7 +346,10 @@ class Host:
     def monotonic(self) -> float:
         return self.clock.monotonic()
 
-    def connection_made(self, connection: Connection) -> bool:
+    def connection_made(self, connection: Connection, *, proven: bool = True) -> bool:
+        """Take a connection in, or turn it away. One that is not `proven` to come from the address that it
+        names gets its slot with `address_proven`: anybody can name any address in a datagram, and must not
+        use up what is there for it, nor keep those out who come over TCP."""
         now = self.clock.monotonic()
         self._connections[connection.connection_id] = connection
         if self._closing:
@@ -359,18 +362,33 @@ class Host:
                 return False
             self._circuits.add(connection.connection_id)
         else:
-            refusal = self.admission.admit(connection.remote_ip, now, outbound=connection.outbound)
+            if proven:
+                refusal = self.admission.admit(connection.remote_ip, now, outbound=connection.outbound)
+            else:
+                refusal = self.admission.full(connection.remote_ip)
             if refusal is not None:
                 self.count_refusal("connection", refusal.value)
                 connection.turn_away()
                 return False
-            self._admitted[connection.connection_id] = connection.remote_ip
+            if proven:
+                self._admitted[connection.connection_id] = connection.remote_ip
         if not connection.outbound:  # who dials has a time-out of its own
             self._half_open[connection.connection_id] = now + self.config.phase_timeout
             if len(self._half_open) > self.config.max_half_open:
                 oldest, _ = self._half_open.popitem(last=False)
                 self.count_refusal("connection", "half_open")
                 self._connections[oldest].turn_away()
+        return True
+
+    def address_proven(self, connection: Connection) -> bool:
+        """The peer has shown that its address is its own: only now it gets a slot, or is told that it does
+        not."""
+        refusal = self.admission.admit(connection.remote_ip, self.clock.monotonic())
+        if refusal is not None:
+            self.count_refusal("connection", refusal.value)
+            connection.abort(ConnectionLost("no room"))
+            return False
+        self._admitted[connection.connection_id] = connection.remote_ip
         return True
 
     def connection_established(self, connection: Connection, peer: PeerId) -> None:

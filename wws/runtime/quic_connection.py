@@ -27,6 +27,7 @@ class QuicDemultiplexer(Protocol):
 
     linger: float
 
+    def proven(self, connection: QuicConnection) -> bool: ...
     def lead(self, connection_ids: list[bytes], connection: QuicConnection) -> None: ...
     def forget(self, connection_ids: list[bytes], connection: QuicConnection) -> None: ...
     def watch_reset(self, old: bytes | None, new: bytes | None, connection: QuicConnection) -> None: ...
@@ -132,6 +133,10 @@ class QuicConnection(Connection):
             else:
                 self._finish()
             return
+        if not self.is_proven and self._quic.proven_address is not None:
+            self.is_proven = True
+            if self._error is None and not self._demultiplexer.proven(self):
+                return
         if self._error is None:
             if events:
                 self._handle(events)
@@ -172,6 +177,8 @@ class QuicConnection(Connection):
         if datagrams:
             self._host.count_traffic(0, sum([len(data) for data, _ in datagrams]))
             self.sock.send(datagrams)
+            if self._gone:  # there is no way to the peer: nothing may lead here any more
+                return
         self._note_ids()
         self._arm()
 

@@ -74,7 +74,10 @@ class QuicTransport:
         unix_now = host.clock.unix()
         self._credentials = Credentials(*make_certificate(identity, unix_now))
         self._tokens = ResetTokens(hmac.digest(identity.seed, b"wws quic stateless reset", hashlib.sha256))
-        self.endpoint = Endpoint(self._tokens, self.config.endpoint, rng=host.rng, now=host.clock.monotonic())
+        start = f"wws quic noise {unix_now!r} ".encode() + host.rng.randbytes(16)
+        noise_key = hmac.digest(identity.seed, start, hashlib.sha256)
+        now = host.clock.monotonic()
+        self.endpoint = Endpoint(self._tokens, self.config.endpoint, noise_key=noise_key, now=now)
         """Who is answered without a connection; counts those and what is dropped."""
         self._listening: list[UdpSocket] = []
         self._accepts = True
@@ -175,6 +178,15 @@ class QuicTransport:
         return len(self._by_id)
 
     # What connections call
+
+    def proven(self, connection: QuicConnection) -> bool:
+        """The peer of a connection has shown where it is; whether it may stay."""
+        if connection in self._half_open:
+            self._forget_unproven(connection)
+        if self._host.address_proven(connection):
+            return True
+        self._turn_away(connection.first_address[0])
+        return False
 
     def lead(self, connection_ids: list[bytes], connection: QuicConnection) -> None:
         for connection_id in connection_ids:
@@ -306,12 +318,10 @@ class QuicTransport:
         if verdict is None:
             return None
         connection = self._connection(verdict, sock, address)
-        if not self._host.connection_made(connection):
-            self._turned_away[address[0]] = now + _TURNED_AWAY_FOR
-            if len(self._turned_away) > _MAX_TURNED_AWAY:
-                del self._turned_away[next(iter(self._turned_away))]
-            return None
         connection.is_proven = verdict.retry_id is not None
+        if not self._host.connection_made(connection, proven=connection.is_proven):
+            self._turn_away(address[0])
+            return None
         self._connections.add(connection)
         self._half_open.add(connection)
         if not connection.is_proven:
@@ -332,10 +342,18 @@ class QuicTransport:
         if connection in self._half_open:
             self._half_open.discard(connection)
             if not connection.is_proven:
-                there = connection.first_address[0]
-                self._half_open_there[there] -= 1
-                if not self._half_open_there[there]:
-                    del self._half_open_there[there]
+                self._forget_unproven(connection)
+
+    def _forget_unproven(self, connection: QuicConnection) -> None:
+        there = connection.first_address[0]
+        self._half_open_there[there] -= 1
+        if not self._half_open_there[there]:
+            del self._half_open_there[there]
+
+    def _turn_away(self, ip: str) -> None:
+        self._turned_away[ip] = self._host.monotonic() + _TURNED_AWAY_FOR
+        if len(self._turned_away) > _MAX_TURNED_AWAY:
+            del self._turned_away[next(iter(self._turned_away))]
 
     def _writable(self, sock: UdpSocket) -> None:
         for connection in self._waiting.pop(sock, set()):

@@ -65,8 +65,13 @@ class EndpointConfig:
     """Inbound handshakes under way above which a client has to show first that it is where it says."""
     retry_above_per_address: int = 8
     """The same for those from one IP address, which nobody has shown to be theirs."""
+    unproven_per_second: float = 50.0
+    """Handshakes a second, and as many in one burst, that may begin without that: each costs more to answer
+    than to ask for, and none counts against the address that it names."""
+    retries_per_second: float = 5000.0
+    """Strangers a second that are asked to show where they are."""
     stateless_per_second: float = 2000.0
-    """Datagrams a second that are sent to strangers, and as many in one burst."""
+    """Datagrams a second that are sent to strangers otherwise, of each kind, and as many in one burst."""
     max_closed: int = 4096
     """Ids of connections that are over, but still answer a late datagram with the word that they are."""
     closed_lifetime: float = 3.0

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import random
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Final
@@ -42,8 +41,10 @@ _SHORTEST_FIRST_ID: Final = 8
 _TOKEN_LENGTH: Final = 16
 _AMPLIFICATION: Final = 3
 """How many bytes one of a stranger may get back (RFC 9000, section 8.1)."""
-_RESET_LENGTHS: Final = (21, 60)
-"""Bytes of a stateless reset: fewer could be told from a packet, more are of no use."""
+_RESET_LENGTHS: Final = (42, 21)
+"""Bytes of a stateless reset: the first that is at most half of what it answers, or the last. An observer
+may tell the short one from a packet; but two endpoints that know nothing of each other, each answering the
+other's resets, are done after two (RFC 9000, section 10.3.3)."""
 
 
 def destination_id(data: bytes) -> bytes | None:
@@ -88,6 +89,52 @@ class ResetTokens:
         return hmac.digest(self._key, connection_id, hashlib.sha256)[:_TOKEN_LENGTH]
 
 
+class _Noise:
+    """Bytes that tell nothing of any others: a stranger sees thousands of them, and `random` would give away
+    its state."""
+
+    __slots__ = ("_count", "_key")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._count = 0
+
+    def take(self, length: int) -> bytes:
+        """Up to 32 bytes."""
+        self._count += 1
+        return hmac.digest(self._key, self._count.to_bytes(8, "big"), hashlib.sha256)[:length]
+
+
+class _Rate:
+    """So many a second, and as many in one burst."""
+
+    __slots__ = ("_at", "_left", "_per_second")
+
+    def __init__(self, per_second: float, now: float) -> None:
+        self._per_second = per_second
+        self._left = per_second
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class _Closed:
+    """A connection that is over, for late datagrams to it."""
+
+    __slots__ = ("heard", "last_word", "until")
+
+    def __init__(self, last_word: bytes, until: float) -> None:
+        self.last_word = last_word
+        self.until = until
+        self.heard = 0
+
+
 class Endpoint:
     """Judges the datagrams of strangers."""
 
@@ -96,20 +143,24 @@ class Endpoint:
         tokens: ResetTokens,
         config: EndpointConfig = DEFAULT_ENDPOINT_CONFIG,
         *,
-        rng: random.Random,
+        noise_key: bytes,
         now: float,
     ) -> None:
+        """`noise_key` is secret, and another one after each start."""
         self.dropped: Counter[str] = Counter()
         """Datagrams that were not answered, by reason."""
         self.answered: Counter[str] = Counter()
         """Datagrams that were, without a connection, by what the answer was."""
         self._config = config
         self._tokens = tokens
-        self._rng = rng
+        self._noise = _Noise(noise_key)
         self._retry = QuicRetryTokenHandler()
-        self._closed: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
-        self._allowance = config.stateless_per_second
-        self._allowance_at = now
+        self._closed: OrderedDict[bytes, _Closed] = OrderedDict()
+        self._unproven = _Rate(config.unproven_per_second, now)
+        per_second = config.stateless_per_second
+        # One kind must not use up what another is worth: a flood of garbage is answered with resets.
+        self._rates = {kind: _Rate(per_second, now) for kind in ("closed", "reset", "version")}
+        self._rates["retry"] = _Rate(config.retries_per_second, now)
 
     def judge(
         self, data: bytes, address: Address, now: float, *, half_open: int, half_open_there: int
@@ -123,7 +174,7 @@ class Endpoint:
         if connection_id is None:
             return self._drop("malformed")
         if (closed := self._closed.get(connection_id)) is not None:
-            return self._answer("closed", closed[0], data, now)
+            return self._repeat(closed, data, now)
         if not data[0] & _LONG:
             return self._reset(connection_id, data, now)
         if len(data) < SMALLEST_FIRST:
@@ -142,18 +193,22 @@ class Endpoint:
             original_id = self._token_of(header, address, now)
             if original_id is not None:
                 return Accept(original_id, connection_id)
-        if half_open >= self._config.retry_above or half_open_there >= self._config.retry_above_per_address:
+        if (
+            half_open >= self._config.retry_above
+            or half_open_there >= self._config.retry_above_per_address
+            or not self._unproven.take(now)
+        ):
             return self._ask_for_token(header, address, data, now)
         return Accept(connection_id, None)
 
     def remember_closed(self, connection_ids: list[bytes], last_word: bytes, now: float) -> None:
         """Answer late datagrams to a connection that is over with its last word."""
-        until = now + self._config.closed_lifetime
+        closed = _Closed(last_word, now + self._config.closed_lifetime)
         for connection_id in connection_ids:
-            self._closed[connection_id] = (last_word, until)
+            self._closed[connection_id] = closed
         while self._closed:
-            first, (_, ends) = next(iter(self._closed.items()))
-            if ends > now and len(self._closed) <= self._config.max_closed:
+            first, oldest = next(iter(self._closed.items()))
+            if oldest.until > now and len(self._closed) <= self._config.max_closed:
                 break
             del self._closed[first]
 
@@ -163,31 +218,43 @@ class Endpoint:
         self.dropped[reason] += 1
         return None
 
-    def _answer(self, kind: str, answer: bytes, to: bytes, now: float) -> Answer | None:
+    def _may_answer(self, kind: str, now: float) -> bool:
+        """Whether strangers may get one more answer of a kind; asked before it costs anything to make it."""
+        if self._rates[kind].take(now):
+            return True
+        self.dropped["rate"] += 1
+        return False
+
+    def _answer(self, kind: str, answer: bytes, to: bytes) -> Answer | None:
         if len(answer) > _AMPLIFICATION * len(to):
             return self._drop("amplification")
-        config = self._config
-        earned = (now - self._allowance_at) * config.stateless_per_second
-        self._allowance = min(config.stateless_per_second, self._allowance + earned)
-        self._allowance_at = now
-        if self._allowance < 1:
-            return self._drop("rate")
-        self._allowance -= 1
         self.answered[kind] += 1
         return Answer(answer)
+
+    def _repeat(self, closed: _Closed, data: bytes, now: float) -> Answer | None:
+        """The last word of a connection, ever more rarely: the other side may have one as well, and they must
+        not answer each other for ever (RFC 9000, section 10.2.1)."""
+        closed.heard += 1
+        if closed.heard & (closed.heard - 1):
+            return self._drop("closed")
+        return self._answer("closed", closed.last_word, data) if self._may_answer("closed", now) else None
 
     def _negotiate_version(self, header: QuicHeader, data: bytes, now: float) -> Answer | None:
         if header.packet_type is QuicPacketType.VERSION_NEGOTIATION:
             return self._drop("unexpected")  # two endpoints must not answer each other for ever
+        if not self._may_answer("version", now):
+            return None
         versions = encode_quic_version_negotiation(
             source_cid=header.destination_cid,
             destination_cid=header.source_cid,
             supported_versions=[VERSION],
         )
-        return self._answer("version", versions, data, now)
+        return self._answer("version", versions, data)
 
     def _ask_for_token(self, header: QuicHeader, address: Address, data: bytes, now: float) -> Answer | None:
-        retry_id = self._rng.randbytes(CONNECTION_ID_LENGTH)
+        if not self._may_answer("retry", now):
+            return None
+        retry_id = self._noise.take(CONNECTION_ID_LENGTH)
         token = self._retry.create_token(
             address=address,
             original_destination_connection_id=header.destination_cid,
@@ -201,7 +268,7 @@ class Endpoint:
             original_destination_cid=header.destination_cid,
             retry_token=token,
         )
-        return self._answer("retry", retry, data, now)
+        return self._answer("retry", retry, data)
 
     def _token_of(self, header: QuicHeader, address: Address, now: float) -> bytes | None:
         """The connection id that the client began with, if its token is ours, fresh and its own."""
@@ -215,10 +282,12 @@ class Endpoint:
 
     def _reset(self, connection_id: bytes, data: bytes, now: float) -> Answer | None:
         """Tell a peer that goes on with a connection of which we know nothing, say from before a restart."""
-        least, most = _RESET_LENGTHS
-        length = min(len(data) - 1, most)
-        if length < least:
+        long, short = _RESET_LENGTHS
+        length = long if 2 * long <= len(data) else short
+        if len(data) <= length:
             return self._drop("unknown_connection")
-        first = self._rng.getrandbits(6) | 0x40
-        filler = self._rng.randbytes(length - 1 - _TOKEN_LENGTH)
-        return self._answer("reset", bytes([first]) + filler + self._tokens.of(connection_id), data, now)
+        if not self._may_answer("reset", now):
+            return None
+        filler = self._noise.take(length - _TOKEN_LENGTH)
+        first = filler[0] & 0x3F | 0x40
+        return self._answer("reset", bytes([first]) + filler[1:] + self._tokens.of(connection_id), data)
