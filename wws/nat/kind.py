@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
+from wws.identity.peer_id import PeerId
 from wws.nat.observed import Observation, Way, weight_of
 
 NatKind: TypeAlias = Literal["none", "endpoint_independent", "address_dependent", "unknown"]
@@ -51,6 +52,18 @@ def kind_of(observations: Sequence[Observation], interfaces: Collection[str]) ->
             return "endpoint_independent"
         return "unknown"
     return "address_dependent" if parties >= _DISAGREEING else "unknown"
+
+
+def kind_by(
+    observations: Sequence[Observation], interfaces: Collection[str], entry_points: Collection[PeerId]
+) -> NatKind:
+    """The kind by the words of entry points, when those tell; else by those of all.
+
+    Peers that we have dialled may be a crowd that somebody has the DHT name to us.
+    """
+    trusted = [observation for observation in observations if observation.observer in entry_points]
+    kind = kind_of(trusted, interfaces)
+    return kind_of(observations, interfaces) if kind == "unknown" else kind
 
 
 def worst(kinds: Iterable[NatKind]) -> NatKind:

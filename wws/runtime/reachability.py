@@ -24,7 +24,7 @@ from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
 from wws.nat.autonat_v2 import DIAL_REQUEST_PROTOCOL
 from wws.nat.candidates import find_candidates, shown_addresses
-from wws.nat.kind import KindMemory, KindMemoryConfig, NatKind, kind_of
+from wws.nat.kind import KindMemory, KindMemoryConfig, NatKind, kind_by
 from wws.nat.observed import Observation, ObservedAddresses, ObservedConfig, Way, way_of
 from wws.nat.reachability import Reachability
 from wws.nat.reachability_events import (
@@ -270,7 +270,8 @@ class ReachabilityDriver:
         now, scope = self._host.clock.monotonic(), self._host.scope
         self._observed.expire(now)
         for way in self._observed.ways():
-            self._kinds.seen(way, kind_of(self._observed.mappings(way), self._interfaces), now)
+            mappings = self._observed.mappings(way)
+            self._kinds.seen(way, kind_by(mappings, self._interfaces, self._host.entry_points), now)
         public_ips = self._observed.public_ips()
         if public_ips and self._public_ips - public_ips:
             self._survey.begin_anew()  # what was seen of the other ways holds no more either

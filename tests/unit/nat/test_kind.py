@@ -6,7 +6,7 @@ import pytest
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.keys import Identity
-from wws.nat.kind import KindMemory, NatKind, kind_of, worst
+from wws.nat.kind import KindMemory, NatKind, kind_by, kind_of, worst
 from wws.nat.observed import Observation, Way
 
 LOCAL = Multiaddr.parse("/ip4/192.168.1.7/tcp/9000")
@@ -50,6 +50,26 @@ def observations(*seen: str, ip: str = "20.0.{}.1") -> list[Observation]:
 def test_the_majority_decides(seen: list[str], expected: NatKind) -> None:
     assert kind_of(observations(*seen), INTERFACES) == expected
     assert kind_of(list(reversed(observations(*seen))), INTERFACES) == expected
+
+
+@pytest.mark.parametrize(
+    "honest, expected",
+    [
+        ([A, A, A], "endpoint_independent"),
+        ([A, A, LIE], "endpoint_independent"),
+        ([A, B, C], "address_dependent"),
+    ],
+)
+def test_a_crowd_does_not_outvote_the_entry_points(honest: list[str], expected: NatKind) -> None:
+    crowd = (
+        [f"198.51.100.66:{port}" for port in range(1, 9)] if expected != "address_dependent" else [LIE] * 8
+    )
+    words = observations(*honest, *crowd)
+    assert kind_of(words, INTERFACES) != expected
+    entry_points = {one.observer for one in words[:3]}
+    assert kind_by(words, INTERFACES, entry_points) == expected
+    # One of them alone tells nothing: then all do.
+    assert kind_by(words, INTERFACES, {words[0].observer}) == kind_of(words, INTERFACES)
 
 
 def test_liars_in_one_prefix_are_one_party() -> None:
