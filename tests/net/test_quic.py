@@ -35,6 +35,7 @@ from wws.runtime.streams import Stream, StreamReset
 from wws.testing.scale import scale
 from wws.transport.noise import PeerIdMismatch
 from wws.transport.quic.config import EndpointConfig, QuicConfig
+from wws.transport.quic.engine import Address
 from wws.transport.tls import ALPN, make_certificate
 
 pytestmark = [pytest.mark.net, pytest.mark.usefixtures("leaves_nothing")]
@@ -322,6 +323,27 @@ async def test_a_host_that_closes_says_so() -> None:
             connection = await alice.dial(bob)
         await until(lambda: connection.is_closed)
         await until(lambda: alice.held() == (0, 0, 0, 0))
+
+
+async def test_a_bug_costs_one_connection_and_not_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    async with node("alice") as alice, node("carol") as carol, node("bob") as bob:
+        connection = await alice.dial(bob)
+        there = await bob.inbound()
+        works = QuicConnection.datagrams_received
+
+        def fails(self: QuicConnection, datagrams: list[tuple[bytes, Address]]) -> None:
+            if self is there:
+                raise RuntimeError("a bug")
+            works(self, datagrams)
+
+        monkeypatch.setattr(QuicConnection, "datagrams_received", fails)
+        connection.ping()
+        await until(lambda: connection.is_closed)
+        assert await ask(await carol.dial(bob), ECHO, b"hello") == b"hello"
+        assert [str(report["exception"]) for report in reports] == ["a bug"]
+    assert bob.held() == (0, 0, 0, 0)
 
 
 async def test_a_peer_that_restarts_is_missed_at_once() -> None:

@@ -50,6 +50,7 @@ class QuicConnection(Connection):
         "_told",
         "_wakeup",
         "connection_ids",
+        "datagram_cost",
         "first_address",
         "is_proven",
         "own_socket",
@@ -78,6 +79,8 @@ class QuicConnection(Connection):
         """Where its first datagram came from or went to."""
         self.connection_ids: set[bytes] = set()
         """What leads to this connection."""
+        self.datagram_cost = 0.0001
+        """Seconds that a datagram of the peer takes, about."""
         self._quic = machine
         self._address = address
         self._demultiplexer = demultiplexer

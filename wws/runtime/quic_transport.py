@@ -31,6 +31,7 @@ from wws.runtime.clock import Clock
 from wws.runtime.connection import Connection, ConnectionHost, ConnectionLost, HandshakeFailed
 from wws.runtime.dialer import TimedOut, Unroutable
 from wws.runtime.host import ListenFailed
+from wws.runtime.quic_backlog import Backlog, BacklogConfig
 from wws.runtime.quic_connection import QuicConnection
 from wws.runtime.udp_socket import UdpSocket
 from wws.transport.quic.config import EndpointConfig, QuicConfig
@@ -52,6 +53,7 @@ _MAX_TURNED_AWAY = 4096
 class QuicTransportConfig:
     connection: QuicConfig = field(default_factory=QuicConfig)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+    backlog: BacklogConfig = field(default_factory=BacklogConfig)
 
 
 class QuicHost(ConnectionHost, Protocol):
@@ -89,6 +91,8 @@ class QuicTransport:
         self._half_open_there: Counter[str] = Counter()
         self._turned_away: dict[str, float] = {}
         self._waiting: dict[UdpSocket, set[QuicConnection]] = {}
+        self._backlog: Backlog[QuicConnection] = Backlog(self.config.backlog)
+        self._works_on = False
 
     # Listening and dialling
 
@@ -211,6 +215,7 @@ class QuicTransport:
     def finished(self, connection: QuicConnection, last_word: bytes) -> None:
         ids = [known for known in connection.connection_ids if self._by_id.pop(known, None) is not None]
         connection.connection_ids.clear()
+        self._backlog.forget(connection)
         self._handshake_over(connection)
         self._connections.discard(connection)
         if (waiting := self._waiting.get(connection.sock)) is not None:
@@ -275,8 +280,7 @@ class QuicTransport:
 
     def _received(self, sock: UdpSocket, datagrams: list[tuple[bytes, Address]]) -> None:
         self._host.count_traffic(sum([len(data) for data, _ in datagrams]), 0)
-        by_id = self._by_id
-        ready: dict[QuicConnection, list[tuple[bytes, Address]]] = {}
+        by_id, backlog = self._by_id, self._backlog
         for item in datagrams:
             data = item[0]
             connection_id = destination_id(data)
@@ -285,14 +289,39 @@ class QuicTransport:
                 connection = self._stranger(sock, data, item[1])
                 if connection is None:
                     continue
-            if (batch := ready.get(connection)) is None:
-                ready[connection] = [item]
-            else:
-                batch.append(item)
-        for connection, batch in ready.items():
-            connection.datagrams_received(batch)
+            if not backlog.put(connection, item):
+                self.endpoint.dropped["backlog"] += 1
+        if not self._works_on:
+            self._work()
+
+    def _work(self) -> None:
+        """Let connections have what waits for them; when it is much, go on in the next turn of the event
+        loop."""
+        self._works_on = False
+        backlog = self._backlog
+        began = self._host.monotonic()
+        until = began + self.config.backlog.turn_seconds
+        while backlog:
+            connection, datagrams = backlog.take()
+            self._serve(connection, datagrams)
+            now = self._host.monotonic()
+            backlog.took(connection, len(datagrams), now - began)
+            if now >= until and backlog:
+                self._works_on = True
+                asyncio.get_running_loop().call_soon(self._work)
+                return
+            began = now
+
+    def _serve(self, connection: QuicConnection, datagrams: list[tuple[bytes, Address]]) -> None:
+        try:
+            connection.datagrams_received(datagrams)
             if not connection.outbound and connection in self._half_open:
                 self._look_at_handshake(connection)
+        except Exception as error:  # noqa: BLE001 - a bug may cost one connection, not all of the socket
+            connection.abort(ConnectionLost("a bug of ours"))
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "bug in a QUIC connection", "exception": error}
+            )
 
     def _stranger(self, sock: UdpSocket, data: bytes, address: Address) -> QuicConnection | None:
         if (lost := self._by_reset_token.get(data[-16:])) is not None:

@@ -40,8 +40,9 @@ _IPV6_PKTINFO: Final = 50
 _CONTROL: Final = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
 _MAX_REMEMBERED: Final = 65_536
 """Peers of which the address that they reached us at is remembered; the first to come is the first to go."""
-_READS: Final = 32
-"""Reads in a turn of the event loop: a flood must not keep everybody else waiting."""
+_AT_ONCE: Final = 256
+"""Datagrams after which a turn of the event loop reads no more: a flood must not keep everybody else waiting.
+One read may bring 64."""
 _BUFFER: Final = 4 * 1024 * 1024
 """Bytes of the kernel's buffers that are asked for; it gives what its limits allow."""
 _MAX_WAITING: Final = 4 * 1024 * 1024
@@ -151,7 +152,9 @@ class UdpSocket:
 
     def _readable(self) -> None:
         received: list[tuple[bytes, Address]] = []
-        for _ in range(_READS):
+        for _ in range(_AT_ONCE):
+            if len(received) >= _AT_ONCE:
+                break
             try:
                 if self._joins or self._sees_target:
                     data, control, _, address = self._sock.recvmsg(65_536, _CONTROL)
@@ -259,6 +262,8 @@ class UdpSocket:
     def _drain(self) -> None:
         while self._waiting:
             if not self._write(self._waiting, 0, 1):
+                return
+            if self.is_closed:  # by who was told that there is no way for this one
                 return
             data, _ = self._waiting.popleft()
             self._waiting_bytes -= len(data)

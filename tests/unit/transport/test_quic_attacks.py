@@ -7,6 +7,8 @@ from typing import Final
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from wws.identity.keys import Identity
 from wws.testing.quic_link import ALICE_AT, BOB_AT, TOKENS, UNIX_START, credentials_of
@@ -114,3 +116,26 @@ def test_who_acknowledges_what_was_never_sent_is_left() -> None:
     client.send_ping(1)
     with pytest.raises(QuicViolation, match="never sent"):
         bob.receive_datagrams([(data, ALICE_AT) for data, _ in client.datagrams_to_send(now)], now)
+
+
+@pytest.mark.parametrize(
+    "count, is_fine", [(DEFAULT_CONFIG.max_frames, True), (DEFAULT_CONFIG.max_frames + 1, False)]
+)
+def test_a_datagram_of_a_thousand_frames_is_not_read_to_its_end(count: int, is_fine: bool) -> None:
+    """It would cost a hundred times what a plain one does."""
+    client, bob, now = established()
+    exchange(client, bob, start=now)
+
+    def write_pings(builder: QuicPacketBuilder, uids: object = (), comment: str = "") -> None:
+        for _ in range(count):
+            builder.start_frame(QuicFrameType.PING, capacity=1)
+
+    client._write_ping_frame = write_pings  # type: ignore[method-assign]
+    client.send_ping(1)
+    [(data, _)] = client.datagrams_to_send(now)
+    if is_fine:
+        bob.receive_datagrams([(data, ALICE_AT)], now)
+        assert bob.phase is Phase.ESTABLISHED
+    else:
+        with pytest.raises(QuicViolation, match="too many frames"):
+            bob.receive_datagrams([(data, ALICE_AT)], now)

@@ -45,6 +45,8 @@ class QuicConfig:
     discarded_after_stop: int = 64 * 1024
     """Bytes that are dropped without a word on a stream that the peer has stopped reading; then `send`
     raises."""
+    max_frames: int = 400
+    """Frames in one datagram: more than any that carry something would fit into it, and what one may cost."""
     active_connection_ids: int = 4
     """Connection ids that each side keeps ready for the other, for changes of address."""
     datagram_size: int = 1200

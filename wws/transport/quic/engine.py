@@ -147,6 +147,8 @@ class Engine(QuicConnection):
             retry_source_connection_id=retry_id,
         )
         share_handlers(self)
+        self.frames_left = self._most_frames = config.max_frames
+        """Frames that the datagram which is being read may still have."""
         self._local_active_connection_id_limit = config.active_connection_ids
         self._local_max_stream_data_uni = 0
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
@@ -342,6 +344,7 @@ class Engine(QuicConnection):
         """
         if not self._handshake_confirmed and self._network_paths and addr != self._network_paths[0].addr:
             return
+        self.frames_left = self._most_frames
         super().receive_datagram(data, addr, now)
 
     def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:

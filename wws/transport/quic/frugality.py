@@ -8,14 +8,18 @@ handshake. Where aioquic still looks at them later, it finds ones that are empty
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from aioquic import tls
-from aioquic.quic.connection import QuicConnection
+from aioquic.quic.connection import QuicConnection, QuicConnectionError
 from aioquic.quic.crypto import CryptoPair, NoCallback
+from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.recovery import QuicPacketSpace
 
 from wws.transport.tls import ALPN
+
+if TYPE_CHECKING:
+    from wws.transport.quic.engine import Engine
 
 _Handler: TypeAlias = Callable[..., None]
 _HANDLERS: Final = "_QuicConnection__frame_handlers"
@@ -50,19 +54,30 @@ class _SpentTls:
 
 
 class _Handlers:
-    """aioquic's table from the type of a frame to the method for it, bound only when one is called."""
+    """aioquic's table from the type of a frame to the method for it, bound only when one is called.
+
+    The one place where all frames pass by: so they are counted here.
+    """
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: QuicConnection) -> None:
+    def __init__(self, connection: Engine) -> None:
         self._connection = connection
 
     def __getitem__(self, frame_type: int) -> tuple[_Handler, frozenset[tls.Epoch]]:
+        connection = self._connection
+        connection.frames_left -= 1
+        if connection.frames_left < 0:
+            raise QuicConnectionError(
+                error_code=QuicErrorCode.PROTOCOL_VIOLATION,
+                frame_type=frame_type,
+                reason_phrase="too many frames in one datagram",
+            )
         function, epochs = _table[frame_type]
-        return function.__get__(self._connection), epochs
+        return function.__get__(connection), epochs
 
 
-def share_handlers(connection: QuicConnection) -> None:
+def share_handlers(connection: Engine) -> None:
     """Let all connections share the table of their frame handlers, 8 kB of each."""
     if not _table:
         own = cast(dict[int, tuple[Any, frozenset[tls.Epoch]]], getattr(connection, _HANDLERS))
