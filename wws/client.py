@@ -145,9 +145,9 @@ class Client:
         """`swarm.connect`: a name, DID, PeerId, or a multiaddr with `/p2p/`."""
         return await self._object("swarm.connect", {"addr": addr})
 
-    async def ping(self, target: str, count: int = 4, *, wait_direct: bool = False) -> Answer:
-        """`swarm.ping`: round trips, and which way each went; with `wait_direct` the last one waits some
-        seconds for a hole punch under way."""
+    async def ping(self, target: str, count: int = 4, *, wait_direct: int = 0) -> Answer:
+        """`swarm.ping`: round trips, and which way each went; the last one waits up to `wait_direct` seconds
+        for a hole punch under way."""
         params = {"target": target, "count": count, "wait_direct": wait_direct}
         return await self._object("swarm.ping", params)
 

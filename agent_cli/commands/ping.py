@@ -33,8 +33,7 @@ def ping(
     """Measure round trips to a peer, and say whether each went direct or through which relay."""
     check_target(target)
     with progress(options, f"pinging {target}"):
-        # One round trip alone is asked for by who wants to know quickly.
-        params = {"target": target, "count": count, "wait_direct": require_direct or count > 1}
+        params = {"target": target, "count": count, "wait_direct": _patience(count, require_direct)}
         data: dict[str, Any] = call(options, "swarm.ping", params)
     shown = "\n".join(_line(reply) for reply in data["replies"])
     shown += f"\n{data['received']} of {data['sent']} answered by {data['peer_id']}"
@@ -45,6 +44,12 @@ def ping(
         problem = Problem("relayed_only", f"{target} was reached only through a relay.", _why(data))
         return Result(data, shown, errors=(problem,), exit_code=Exit.RELAYED_ONLY)
     return Result(data, shown)
+
+
+def _patience(count: int, require_direct: bool) -> int:
+    """Seconds for a hole punch under way: all attempts for who insists, one or two for who pings some times,
+    none for who wants one quick answer."""
+    return 20 if require_direct else 3 if count > 1 else 0
 
 
 def _line(reply: dict[str, Any]) -> str:
@@ -60,4 +65,4 @@ def _is_direct(reply: dict[str, Any]) -> bool:
 
 
 def _why(data: dict[str, Any]) -> str:
-    return next((reply["reason"] for reply in data["replies"] if reply["reason"]), "")
+    return next((reply["reason"] for reply in reversed(data["replies"]) if reply["reason"]), "")

@@ -373,10 +373,10 @@ class NodeApi(Protocol):
         """`address` is any TARGET or a multiaddr with `/p2p/`. Raises `peer_unreachable`."""
         ...
 
-    async def ping(self, target: str, count: int, wait_direct: bool = False) -> PingReport:
+    async def ping(self, target: str, count: int, wait_direct: int = 0) -> PingReport:
         """Raises `peer_unreachable` when no connection came about; lost replies are in the report.
 
-        With `wait_direct` a hole punch under way gets some seconds before the last round trip.
+        A hole punch under way gets up to `wait_direct` seconds to end before the last round trip.
         """
         ...
 

@@ -51,9 +51,13 @@ class ConnectParams:
 class PingParams:
     target: str = field(metadata=text("A name or wws: URI, a DID, a PeerId, or a multiaddr with /p2p/"))
     count: int = field(default=4, metadata=integer("How many round trips", minimum=1, maximum=100))
-    wait_direct: bool = field(
-        default=False,
-        metadata=flag("Before the last round trip give a hole punch under way a few seconds to end"),
+    wait_direct: int = field(
+        default=0,
+        metadata=integer(
+            "Seconds that a hole punch under way gets to end before the last round trip",
+            minimum=0,
+            maximum=30,
+        ),
     )
 
 

@@ -139,6 +139,9 @@ class Host:
         self.sent_bytes = 0
         self.handshakes: Counter[tuple[str, str]] = Counter()
         """Handshakes since the start, by direction (`in`, `out`) and result (`done`, `failed`)."""
+        self.opened: Counter[tuple[str, str]] = Counter()
+        """Connections established since the start, by direction (`in`, `out`) and transport (`circuit` for
+        those through a relay)."""
         self.entry_points: set[PeerId] = set()
         """Peers whose address decides the scope of the mesh."""
         self._kept: set[PeerId] = set()
@@ -397,7 +400,9 @@ class Host:
             connection.abort(ConnectionLost("that is ourselves"))
             return
         now = self.clock.monotonic()
-        self.handshakes["out" if connection.outbound else "in", "done"] += 1
+        direction = "out" if connection.outbound else "in"
+        self.handshakes[direction, "done"] += 1
+        self.opened[direction, "circuit" if connection.is_limited else connection.transport] += 1
         first = not self.table.of_peer(peer)
         commands = self.table.opened(
             connection.connection_id,

@@ -13,7 +13,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
@@ -38,7 +37,7 @@ class Metrics:
         self.connections = Gauge("wws_connections", "Connections now open.", registry=registry)
         self.connections_opened = Counter(
             "wws_connections_opened",
-            "Connections established.",
+            "Connections established; through a relay the transport is `circuit`.",
             ["direction", "transport"],
             registry=registry,
         )
@@ -58,25 +57,8 @@ class Metrics:
             ["operation", "result"],
             registry=registry,
         )
-        self.dht_operation_seconds = Histogram(
-            "wws_dht_operation_seconds",
-            "Time that look-ups of our own took.",
-            ["operation"],
-            buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 1, 1.5, 3, 5, 10, 30),
-            registry=registry,
-        )
-        self.dht_requests = Counter(
-            "wws_dht_requests", "Requests of others that were answered.", ["kind"], registry=registry
-        )
         self.handshakes = Counter(
             "wws_handshakes", "Handshakes, by outcome.", ["direction", "result"], registry=registry
-        )
-        self.handshake_seconds = Histogram(
-            "wws_handshake_seconds",
-            "Time from the open socket to the established connection.",
-            ["direction"],
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-            registry=registry,
         )
         self.dials = Counter("wws_dials", "Outbound attempts, by outcome.", ["result"], registry=registry)
         self.received_bytes = Counter(
@@ -85,35 +67,13 @@ class Metrics:
         self.sent_bytes = Counter(
             "wws_transport_sent_bytes", "Bytes written to sockets of the mesh.", registry=registry
         )
-        self.streams_opened = Counter(
-            "wws_streams_opened",
-            "Streams, by protocol of ours and direction.",
-            ["protocol", "direction"],
-            registry=registry,
-        )
         self.refused_total = Counter(
             "wws_refused",
             "What was refused, by protocol and reason.",
             ["protocol", "reason"],
             registry=registry,
         )
-        self.discovery_results = Counter(
-            "wws_discovery_results",
-            "Results of discovery, by source.",
-            ["source", "result"],
-            registry=registry,
-        )
         self.names_held = Gauge("wws_names_held", "Names that this node holds.", registry=registry)
-        self.name_renewals = Counter(
-            "wws_name_renewals", "Renewals of names, by outcome.", ["result"], registry=registry
-        )
-        self.rpc_requests = Counter(
-            "wws_rpc_requests",
-            "RPC requests, by method and outcome.",
-            ["method", "result"],
-            registry=registry,
-        )
-        self.rpc_clients = Gauge("wws_rpc_clients", "RPC clients connected.", registry=registry)
         self.swarm_size = Gauge(
             "wws_swarm_size_peers", "Estimated number of peers in the swarm.", registry=registry
         )

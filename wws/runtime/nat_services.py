@@ -11,7 +11,7 @@ A bootstrap node is the other side of all this: it dials back for others, and re
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from wws.addresses.multiaddr import Multiaddr
@@ -62,8 +62,9 @@ class NatServices:
         self._host = host
         self._config = config
         self._is_bootstrap = config.network.bootstrap_mode
+        self._quic: QuicTransport | None = None
         if config.network.enable_quic:
-            host.quic = QuicTransport(host, host.identity, quic_config(config))
+            host.quic = self._quic = QuicTransport(host, host.identity, quic_config(config))
         self.reachability = ReachabilityDriver(
             host, dialer, identify, self._make_probe_host, reachability_config(config), rng
         )
@@ -144,6 +145,10 @@ class NatServices:
         if self.port_mapper is not None:
             self.port_mapper.refresh()
         return self._announced
+
+    def dropped_datagrams(self) -> Mapping[str, int]:
+        """What came over UDP and was not answered, by reason."""
+        return self._quic.endpoint.dropped if self._quic is not None else {}
 
     def _want_relays(self) -> None:
         """Relays are wanted by who has no address for everybody: one of IPv4, for there are peers without

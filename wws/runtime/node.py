@@ -189,6 +189,7 @@ class Node:
         """Everything that was refused, by protocol and reason."""
         refused = Counter(self.host.refusals)
         refused.update({("kad", reason): count for reason, count in self.dht.machine.refusals.items()})
+        refused.update({("quic", reason): count for reason, count in self.nat.dropped_datagrams().items()})
         return refused
 
     def is_joined(self) -> bool:
@@ -246,7 +247,8 @@ class Node:
                 logger("node").warning(message)
 
     def _make_discovery(self, rng: random.Random) -> DiscoveryDriver:
-        network = self.choice.network
+        network, settings = self.choice.network, self.config.network
+        hidden = settings.relay_only
         files = NetworkFiles(self.preparation.home)
         cache_file = StateFile(self.preparation.node.peer_cache)
         machine = Discovery(
@@ -269,7 +271,8 @@ class Node:
                 cache_file.write,
             ),
             ask_dns=self.config.network.auto_discover_bootstrap,
-            local=self._make_mdns if self.config.network.enable_mdns and not network.is_ad_hoc else None,
+            # mDNS tells everybody around where we are.
+            local=self._make_mdns if settings.enable_mdns and not (network.is_ad_hoc or hidden) else None,
         )
 
     def _make_mdns(self, found: Callable[[PeerId, Sequence[Multiaddr]], None]) -> Mdns:

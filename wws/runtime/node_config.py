@@ -89,7 +89,8 @@ def quic_config(config: NodeConfig) -> QuicTransportConfig:
 def reachability_config(config: NodeConfig) -> ReachabilityDriverConfig:
     """How we find out how others reach us."""
     return ReachabilityDriverConfig(
-        enabled=config.network.enable_autonat,
+        # Who hides is told nothing by servers that try addresses of his, and tells them none.
+        enabled=config.network.enable_autonat and not config.network.relay_only,
         announce=tuple(Multiaddr.parse(text) for text in config.network.announce),
     )
 

@@ -23,8 +23,6 @@ from wws.runtime.node import Node
 
 PING_GAP = 0.2
 """Seconds between two pings of one report."""
-PUNCH_PATIENCE = 6.0
-"""Seconds that a ping waits for a hole punch under way to end, before its last round trip."""
 MAX_MEASURED = 32
 """Connections whose round trip is measured for one list of peers; the keep-alive measures the rest."""
 MEASURE_TIMEOUT = 1.0
@@ -76,7 +74,7 @@ class NodeFace:
             lan_only=view.lan_only,
             joined=node.is_joined(),
             join=self._progress(),
-            reachability=node.nat.reachability.reachability,
+            reachability="private" if self._is_hidden() else node.nat.reachability.reachability,
             nat=node.nat.reachability.nat,
             relays=self._relays(),
             external=tuple(
@@ -141,7 +139,7 @@ class NodeFace:
             already=already,
         )
 
-    async def ping(self, target: str, count: int, wait_direct: bool = False) -> api.PingReport:
+    async def ping(self, target: str, count: int, wait_direct: int = 0) -> api.PingReport:
         connection = await self._connect(self._parse(target))
         peer = connection.peer_id
         replies: list[api.PingReply] = []
@@ -150,7 +148,7 @@ class NodeFace:
                 await asyncio.sleep(PING_GAP)
             relayed = self._node.host.connection_to(peer, direct=True) is None
             if wait_direct and seq == count and relayed:
-                await self._node.nat.puncher.wait_settled(peer, PUNCH_PATIENCE)
+                await self._node.nat.puncher.wait_settled(peer, wait_direct)
             # Which way it goes is decided for each anew: a hole may have been punched meanwhile.
             replies.append(await self._ping_once(seq, self._node.host.connection_to(peer) or connection))
         return api.PingReport(
@@ -328,6 +326,10 @@ class NodeFace:
             warnings=tuple(warnings),
             clock_skew_s=self._node.clock_check.skew,
         )
+
+    def _is_hidden(self) -> bool:
+        """Whether nobody is told an address of ours, whatever could be dialled."""
+        return self._node.config.network.relay_only
 
     def _connections(self) -> api.ConnectionCounts:
         table = self._node.host.table

@@ -43,6 +43,10 @@ class NodeMetrics:
         metrics.sent_bytes.inc(self._new(("sent",), node.host.sent_bytes))
         metrics.dials.labels("succeeded").inc(self._new(("dials", "succeeded"), node.dialer.succeeded))
         metrics.dials.labels("failed").inc(self._new(("dials", "failed"), node.dialer.failed))
+        for (direction, transport), count in node.host.opened.items():
+            metrics.connections_opened.labels(direction, transport).inc(
+                self._new(("opened", direction, transport), count)
+            )
         for (direction, result), count in node.host.handshakes.items():
             metrics.handshakes.labels(direction, result).inc(
                 self._new(("handshakes", direction, result), count)

@@ -142,7 +142,7 @@ class FakeNode:
         node = self._find(address)
         return api.Connected(peer_id=node.peer_id, addr=node.address, path="direct", already=True)
 
-    async def ping(self, target: str, count: int, wait_direct: bool = False) -> api.PingReport:
+    async def ping(self, target: str, count: int, wait_direct: int = 0) -> api.PingReport:
         node = self._find(target)
         self.calls += 1
         self.most_calls = max(self.calls, self.most_calls)

@@ -42,7 +42,8 @@ def test_by_name_by_position_and_by_default() -> None:
         {"target": "bob", "count": 4.0},
         {"target": "bob", "extra": None},
         ["bob", 4, None, None],
-        {"target": "bob", "wait_direct": 1},
+        {"target": "bob", "wait_direct": 31},
+        {"target": "bob", "wait_direct": True},
         "bob",
     ],
 )
