@@ -30,16 +30,16 @@ from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.identity.keys import Identity
 from wws.nat.punching import HolePunchConfig
 from wws.nat.reachability_events import ProbingConfig, ReachabilityConfig
-from wws.runtime.autonat_server import AutonatServer, AutonatServerConfig
-from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.clock import SystemClock
 from wws.runtime.connection import Connection
-from wws.runtime.hole_punching import HolePuncher, HolePuncherConfig
 from wws.runtime.host import Host, HostConfig
+from wws.runtime.nat.autonat_server import AutonatServer, AutonatServerConfig
+from wws.runtime.nat.hole_punching import HolePuncher, HolePuncherConfig
+from wws.runtime.nat.reachability import ReachabilityDriver, ReachabilityDriverConfig
 from wws.runtime.quic_transport import QuicTransport
-from wws.runtime.reachability import ReachabilityDriver, ReachabilityDriverConfig
-from wws.runtime.relay_client import RelayClient, RelayClientConfig
-from wws.runtime.relay_server import RelayServer, RelayServerConfig
+from wws.runtime.relay.circuits import Circuits, CircuitsConfig
+from wws.runtime.relay.client import RelayClient, RelayClientConfig
+from wws.runtime.relay.server import RelayServer, RelayServerConfig
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from tests.interop.ours import OurNode, until
 from tests.interop.peer import ForeignPeer, Implementation
 from wws.addresses.multiaddr import Transport
 from wws.relay.server import RelayConfig
-from wws.runtime.circuits import Circuits, CircuitsConfig
-from wws.runtime.relay_client import RelayClient, RelayClientConfig
-from wws.runtime.relay_server import RelayServer, RelayServerConfig
+from wws.runtime.relay.circuits import Circuits, CircuitsConfig
+from wws.runtime.relay.client import RelayClient, RelayClientConfig
+from wws.runtime.relay.server import RelayServer, RelayServerConfig
 
 BOTH: tuple[Transport, ...] = ("tcp", "quic-v1")
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1")

@@ -16,9 +16,9 @@ from wws.relay.messages import MAX_DURATION, Status
 from wws.relay.reservations import ReservationConfig
 from wws.relay.server import RelayConfig
 from wws.relay.voucher import check_voucher
-from wws.runtime.circuits import RelayNoReservation
 from wws.runtime.connection import Connection
 from wws.runtime.dialer import DialFailed
+from wws.runtime.relay.circuits import RelayNoReservation
 
 pytestmark = [
     pytest.mark.interop,

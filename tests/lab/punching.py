@@ -19,12 +19,12 @@ from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.identity.peer_id import PeerId
 from wws.nat.dcutr import NatKind
 from wws.relay.server import RelayConfig
-from wws.runtime.circuits import Circuits, CircuitsConfig
-from wws.runtime.hole_punching import HolePuncher, HolePuncherConfig
 from wws.runtime.host import Host
+from wws.runtime.nat.hole_punching import HolePuncher, HolePuncherConfig
 from wws.runtime.quic_transport import QuicTransport
-from wws.runtime.relay_client import RelayClient, RelayClientConfig
-from wws.runtime.relay_server import RelayServer, RelayServerConfig
+from wws.runtime.relay.circuits import Circuits, CircuitsConfig
+from wws.runtime.relay.client import RelayClient, RelayClientConfig
+from wws.runtime.relay.server import RelayServer, RelayServerConfig
 
 T = TypeVar("T")
 PATIENCE = 30.0

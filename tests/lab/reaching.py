@@ -19,11 +19,11 @@ from tests.net.mesh_node import MeshNode
 from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.identity.keys import Identity
 from wws.nat.dial_back_rules import DialBackConfig
-from wws.runtime.autonat_server import AutonatServer, AutonatServerConfig
 from wws.runtime.clock import SystemClock
 from wws.runtime.host import Host, HostConfig
+from wws.runtime.nat.autonat_server import AutonatServer, AutonatServerConfig
+from wws.runtime.nat.reachability import ReachabilityDriver, ReachabilityDriverConfig
 from wws.runtime.quic_transport import QuicTransport
-from wws.runtime.reachability import ReachabilityDriver, ReachabilityDriverConfig
 
 PATIENCE = 30.0
 

@@ -12,7 +12,7 @@ from tests.lab.punching import How, punchers
 from wws.addresses.multiaddr import Transport
 from wws.nat.dcutr import NatKind
 from wws.nat.punching import HolePunchConfig
-from wws.runtime.hole_punching import HolePuncherConfig
+from wws.runtime.nat.hole_punching import HolePuncherConfig
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("lab-punching")]
 

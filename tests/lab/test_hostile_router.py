@@ -16,8 +16,8 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
 from wws.nat.gateway_requests import Address, AskAddress
 from wws.runtime.clock import SystemClock
-from wws.runtime.port_mapping import PortMapper
-from wws.runtime.upnp import UpnpConfig, UpnpGateway, find_gateway
+from wws.runtime.nat.port_mapping import PortMapper
+from wws.runtime.nat.upnp import UpnpConfig, UpnpGateway, find_gateway
 
 pytestmark = pytest.mark.root
 

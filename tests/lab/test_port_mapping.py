@@ -18,7 +18,7 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
 from wws.nat.port_mapping_events import PortMappingConfig
 from wws.runtime.clock import SystemClock
-from wws.runtime.port_mapping import PortMapper, PortMapperConfig
+from wws.runtime.nat.port_mapping import PortMapper, PortMapperConfig
 
 pytestmark = pytest.mark.root
 

@@ -9,7 +9,7 @@ from tests.lab.nat import Kind, Router, Rules
 from tests.lab.reaching import LabServer, looker, three_servers
 from wws.addresses.multiaddr import Transport
 from wws.nat.reachability_events import ProbingConfig, ReachabilityConfig
-from wws.runtime.reachability import ReachabilityDriverConfig
+from wws.runtime.nat.reachability import ReachabilityDriverConfig
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(90), pytest.mark.xdist_group("lab-reachability")]
 

@@ -10,10 +10,10 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.relay.circuit_table import CircuitConfig
 from wws.relay.reservations import ReservationConfig
 from wws.relay.server import RelayConfig
-from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.host import HostConfig
-from wws.runtime.relay_client import RelayClient, RelayClientConfig
-from wws.runtime.relay_server import RelayServer, RelayServerConfig
+from wws.runtime.relay.circuits import Circuits, CircuitsConfig
+from wws.runtime.relay.client import RelayClient, RelayClientConfig
+from wws.runtime.relay.server import RelayServer, RelayServerConfig
 
 
 class RelayNode:

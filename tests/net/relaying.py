@@ -19,7 +19,7 @@ from wws.relay.messages import (
 )
 from wws.runtime.connection import Connection
 from wws.runtime.host import HostConfig
-from wws.runtime.relay_server import RelayServer, RelayServerConfig
+from wws.runtime.relay.server import RelayServer, RelayServerConfig
 from wws.runtime.state_files import StateFile
 from wws.runtime.streams import Stream
 

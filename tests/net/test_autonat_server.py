@@ -30,10 +30,10 @@ from wws.nat.autonat_v2 import (
     ResponseStatus,
 )
 from wws.nat.dial_back_rules import DialBackConfig
-from wws.runtime.autonat_server import AutonatServer, AutonatServerConfig
 from wws.runtime.clock import SystemClock
 from wws.runtime.connection import Circuit, Connection, ConnectionLost
 from wws.runtime.host import Host, HostConfig
+from wws.runtime.nat.autonat_server import AutonatServer, AutonatServerConfig
 from wws.runtime.quic_transport import QuicTransport
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.multistream import ProtocolNotSupported

@@ -15,9 +15,9 @@ import pytest
 from tests.interop.ours import until
 from tests.net.mesh_node import MeshNode, node
 from wws.errors import WwsError
-from wws.runtime import circuit_transport
-from wws.runtime.circuit_transport import CircuitTransport
 from wws.runtime.connection import Circuit, CircuitLimitReached, CircuitUse, Connection, ConnectionLost
+from wws.runtime.relay import circuit_transport
+from wws.runtime.relay.circuit_transport import CircuitTransport
 from wws.runtime.streams import Stream, StreamReset
 
 pytestmark = [pytest.mark.net, pytest.mark.usefixtures("leaves_nothing")]

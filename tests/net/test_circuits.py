@@ -25,12 +25,12 @@ from wws.relay.messages import (
     StopType,
 )
 from wws.relay.watch import WatchConfig
-from wws.runtime.circuit_transport import CircuitTransport
-from wws.runtime.circuits import CircuitsConfig, RelayError
 from wws.runtime.connection import Circuit, Connection, HandshakeFailed
 from wws.runtime.dialer import DialFailed
 from wws.runtime.host import HostConfig
 from wws.runtime.quic_transport import QuicTransport
+from wws.runtime.relay.circuit_transport import CircuitTransport
+from wws.runtime.relay.circuits import CircuitsConfig, RelayError
 from wws.runtime.socket_connection import SocketConnection
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.noise import PeerIdMismatch

@@ -12,8 +12,8 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
 from wws.errors import WwsError
 from wws.identity.keys import Identity
-from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.dialer import Dialer, DialerConfig, DialFailed
+from wws.runtime.relay.circuits import Circuits, CircuitsConfig
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(30), pytest.mark.usefixtures("leaves_nothing")]
 

@@ -18,12 +18,12 @@ from wws.identity.peer_id import PeerId
 from wws.nat.dcutr import PROTOCOL, HolePunch, NatKind, Type
 from wws.nat.punch_events import Punch
 from wws.nat.punching import HolePunchConfig, Role, State
-from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.connection import Connection
-from wws.runtime.hole_punching import HolePuncher, HolePuncherConfig
-from wws.runtime.punch_dials import PunchDials, PunchDialsConfig
+from wws.runtime.nat.hole_punching import HolePuncher, HolePuncherConfig
+from wws.runtime.nat.punch_dials import PunchDials, PunchDialsConfig
 from wws.runtime.quic_transport import QuicTransport, QuicTransportConfig
-from wws.runtime.relay_client import RelayClient, RelayClientConfig
+from wws.runtime.relay.circuits import Circuits, CircuitsConfig
+from wws.runtime.relay.client import RelayClient, RelayClientConfig
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.multistream import ProtocolNotSupported
 

@@ -208,6 +208,10 @@ async def test_no_way_there_from_this_machine() -> None:
         async with node("alice", listen=listen) as alice:
             with pytest.raises(Unroutable):
                 await alice.quic.dial(Identity.from_label("bob").peer_id, nowhere)
+            with pytest.raises(Unroutable):
+                await alice.quic.dial(
+                    Identity.from_label("bob").peer_id, Multiaddr.parse("/dns4/localhost/udp/9/quic-v1")
+                )
             await until(lambda alice=alice: alice.held() == (0, 0, 0, 0))
 
 
@@ -278,6 +282,12 @@ async def test_punching_comes_from_the_listening_socket() -> None:
             data, origin = await asyncio.to_thread(peer.recvfrom, 2000)
             assert origin == ("127.0.0.1", alice.address.port)
             assert len(data) < 200
+
+
+@pytest.mark.parametrize("host", ["ip4/224.0.0.1", "ip4/255.255.255.255", "ip4/0.0.0.0", "dns4/localhost"])
+async def test_groups_and_names_are_not_punched(host: str) -> None:
+    async with node("alice", listen=Multiaddr.parse("/ip4/0.0.0.0/udp/0/quic-v1")) as alice:
+        assert not alice.quic.punch(Multiaddr.parse(f"/{host}/udp/4001/quic-v1"))
 
 
 # Ends

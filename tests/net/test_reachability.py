@@ -26,14 +26,15 @@ from wws.nat.autonat_v2 import (
 )
 from wws.nat.reachability_events import ProbingConfig, ReachabilityConfig
 from wws.nat.verdict import Verdict
-from wws.runtime import own_addresses, reachability
-from wws.runtime.autonat_client import AutonatClientConfig
-from wws.runtime.autonat_server import AutonatServer, AutonatServerConfig
+from wws.runtime import own_addresses
 from wws.runtime.clock import SystemClock
 from wws.runtime.dialer import DialFailed
 from wws.runtime.host import Host, HostConfig, StreamHandler
 from wws.runtime.identify_service import IdentifyConfig
-from wws.runtime.reachability import ReachabilityDriver, ReachabilityDriverConfig
+from wws.runtime.nat import reachability
+from wws.runtime.nat.autonat_client import AutonatClientConfig
+from wws.runtime.nat.autonat_server import AutonatServer, AutonatServerConfig
+from wws.runtime.nat.reachability import ReachabilityDriver, ReachabilityDriverConfig
 from wws.runtime.streams import Stream
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(60), pytest.mark.usefixtures("leaves_nothing")]

@@ -19,7 +19,7 @@ from wws.relay.selection_events import Failure
 from wws.relay.voucher import make_voucher
 from wws.runtime.connection import ConnectionLost
 from wws.runtime.host import StreamHandler
-from wws.runtime.relay_client import RelayClientConfig
+from wws.runtime.relay.client import RelayClientConfig
 from wws.runtime.socket_connection import SocketConnection
 from wws.runtime.streams import Stream
 from wws.testing.clock import ManualClock

@@ -35,9 +35,9 @@ from wws.relay.messages import (
 from wws.relay.reservations import ReservationConfig
 from wws.relay.server import RelayConfig
 from wws.relay.voucher import check_voucher
-from wws.runtime.circuits import Circuits, CircuitsConfig
 from wws.runtime.host import HostConfig
-from wws.runtime.relay_server import RelayServer, RelayServerConfig
+from wws.runtime.relay.circuits import Circuits, CircuitsConfig
+from wws.runtime.relay.server import RelayServer, RelayServerConfig
 from wws.runtime.state_files import StateFile
 from wws.runtime.streams import Stream, StreamReset
 from wws.testing.scale import scale

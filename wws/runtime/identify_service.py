@@ -59,7 +59,7 @@ class IdentifyService:
         self._config = config
         self._announced = announced
         self.public_ips: Callable[[], frozenset[str]] = frozenset
-        """At which IPs others see us; set by whoever knows (`wws.runtime.reachability`)."""
+        """At which IPs others see us; set by whoever knows (`wws.runtime.nat.reachability`)."""
         self._neighbours: OrderedDict[PeerId, tuple[Multiaddr, ...]] = OrderedDict()
         self._extra_protocols: tuple[str, ...] = ()
         self._said: Identification | None = None

@@ -38,7 +38,7 @@ from wws.runtime.listening import open_listeners
 from wws.runtime.logs import logger
 from wws.runtime.mdns import Mdns
 from wws.runtime.names_driver import NamesDriver
-from wws.runtime.nat_services import NatServices
+from wws.runtime.nat.services import NatServices
 from wws.runtime.network_choice import NetworkChoice
 from wws.runtime.node_config import (
     dht_driver_config,

@@ -24,17 +24,17 @@ from wws.relay.circuit_table import CircuitConfig
 from wws.relay.reservations import ReservationConfig
 from wws.relay.selection import SelectionConfig
 from wws.relay.server import RelayConfig
-from wws.runtime.autonat_server import AutonatServerConfig
-from wws.runtime.circuits import CircuitsConfig
 from wws.runtime.dht_driver import DhtDriverConfig
 from wws.runtime.dialer import DialerConfig
 from wws.runtime.dns_resolve import DnsConfig
-from wws.runtime.hole_punching import HolePuncherConfig
 from wws.runtime.host import HostConfig
+from wws.runtime.nat.autonat_server import AutonatServerConfig
+from wws.runtime.nat.hole_punching import HolePuncherConfig
+from wws.runtime.nat.reachability import ReachabilityDriverConfig
 from wws.runtime.quic_transport import QuicTransportConfig
-from wws.runtime.reachability import ReachabilityDriverConfig
-from wws.runtime.relay_client import RelayClientConfig
-from wws.runtime.relay_server import RelayServerConfig
+from wws.runtime.relay.circuits import CircuitsConfig
+from wws.runtime.relay.client import RelayClientConfig
+from wws.runtime.relay.server import RelayServerConfig
 from wws.transport.connection import ConnectionConfig
 from wws.transport.quic.config import EndpointConfig, QuicConfig
 from wws.transport.yamux_limits import YamuxConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from wws.runtime.metrics import Metrics
-from wws.runtime.nat_metrics import NatMetrics
+from wws.runtime.nat.metrics import NatMetrics
 from wws.runtime.node import Node
 
 

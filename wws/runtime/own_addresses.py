@@ -44,10 +44,10 @@ def announced(
 
     With `announce` exactly those, and of them and of everything only circuits with `relay_only`. Without a
     scope (nobody is connected) nothing else: what would make sense is not known yet. `verdicts` are those of
-    `wws.runtime.reachability`, `circuits` the addresses of our reservations, announced unless an address that
-    everybody can use is known to be public: one of IPv4, for there are peers without IPv6. A bootstrap node
-    announces its sockets whatever is said of them: others are sent to it, and it must not vanish from the DHT
-    because two servers say so.
+    `wws.runtime.nat.reachability`, `circuits` the addresses of our reservations, announced unless an address
+    that everybody can use is known to be public: one of IPv4, for there are peers without IPv6. A bootstrap
+    node announces its sockets whatever is said of them: others are sent to it, and it must not vanish from
+    the DHT because two servers say so.
     """
     useful_circuits = [address for address in circuits if scope is not None and reaches(address, scope)]
     if announce:

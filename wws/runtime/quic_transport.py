@@ -118,12 +118,11 @@ class QuicTransport:
         """
         sock = self._socket_towards(target.host)
         own_socket = sock is None
-        if sock is None:
-            try:
-                sock = self._open(None, _family(target.host))
-            except OSError as error:
-                raise Unroutable(f"no way there from this machine: {error.strerror or error}") from None
-        address = _normal(target.host, target.port or 0)
+        try:
+            address = _normal(target.host, target.port or 0)
+            sock = sock or self._open(None, _family(target.host))
+        except OSError as error:
+            raise Unroutable(f"no way there from this machine: {error.strerror or error}") from None
         sock.dialled.add(address)
         connection = self._connection(None, sock, address, expected=expected, own_socket=own_socket)
         timeout = self.config.connection.handshake_timeout
@@ -153,7 +152,7 @@ class QuicTransport:
         """Send one datagram that means nothing from our listening socket: a NAT before us then lets through
         what comes from `target`. `False`: there is no such socket."""
         sock = self._socket_towards(target.host)
-        if sock is None or not target.port:
+        if sock is None or not target.port or not _is_of_one_machine(target.host):
             return False
         sock.send_one(self._host.rng.randbytes(_PUNCH_LENGTH), _normal(target.host, target.port))
         return True
@@ -403,6 +402,15 @@ def _normal(host: str, port: int) -> Address:
     family = _family(host)
     host = socket.inet_ntop(family, socket.inet_pton(family, host))
     return (host, port, 0, 0) if family == socket.AF_INET6 else (host, port)
+
+
+def _is_of_one_machine(host: str) -> bool:
+    """Whether it is an IP address, and neither of a group nor of nobody."""
+    try:
+        scope_of_ip(host)
+    except ParseError:
+        return False
+    return True
 
 
 def _same_side(own: str, target: str) -> bool:

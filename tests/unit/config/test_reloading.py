@@ -24,7 +24,8 @@ def test_networks_and_limits_are_taken_over_and_listeners_wait(file: Path):
     fresh = load(
         file,
         '[network]\nmax_peers = 9\nlisten = ["/ip4/127.0.0.1/tcp/1"]\nbootstrap_peers = ["/a"]\n'
-        '[limits]\ndials = 3\nrelay_bytes_per_day = 5\n[log]\nlevel = "debug"\nformat = "json"\n[rpc]\nhttp_hosts = ["a"]\ntcp = ""\n',
+        '[limits]\ndials = 3\nrelay_bytes_per_day = 5\n[log]\nlevel = "debug"\nformat = "json"\n'
+        '[rpc]\nhttp_hosts = ["a"]\ntcp = ""\n',
     )
     reload = reload_config(running, fresh)
     assert set(reload.changed) == {

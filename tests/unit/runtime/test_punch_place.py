@@ -11,7 +11,7 @@ from wws.addresses.scope import Scope
 from wws.identity.keys import Identity
 from wws.nat.dcutr import NatKind
 from wws.runtime.host import Host
-from wws.runtime.punch_place import OwnPlace
+from wws.runtime.nat.punch_place import OwnPlace
 from wws.testing.clock import ManualClock
 
 OUTER = Multiaddr.parse("/ip4/198.51.100.7/udp/4001/quic-v1")

@@ -17,7 +17,7 @@ _LASTS = 2.0
 
 
 class ObservedView(Protocol):
-    """What hole punching needs to know of our own place: `wws.runtime.reachability` knows it."""
+    """What hole punching needs to know of our own place: `wws.runtime.nat.reachability` knows it."""
 
     on_change: list[Callable[[], None]]
 

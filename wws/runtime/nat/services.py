@@ -17,12 +17,13 @@ from dataclasses import replace
 from wws.addresses.multiaddr import Multiaddr
 from wws.config.records import NodeConfig
 from wws.identity.keys import Identity
-from wws.runtime.autonat_server import AutonatServer
-from wws.runtime.circuits import Circuits
 from wws.runtime.dialer import Dialer
-from wws.runtime.hole_punching import HolePuncher
 from wws.runtime.host import Host
 from wws.runtime.identify_service import IdentifyService
+from wws.runtime.nat.autonat_server import AutonatServer
+from wws.runtime.nat.hole_punching import HolePuncher
+from wws.runtime.nat.port_mapping import PortMapper
+from wws.runtime.nat.reachability import ReachabilityDriver
 from wws.runtime.node_config import (
     autonat_server_config,
     circuits_config,
@@ -34,11 +35,10 @@ from wws.runtime.node_config import (
     relay_server_config,
 )
 from wws.runtime.own_addresses import announced
-from wws.runtime.port_mapping import PortMapper
 from wws.runtime.quic_transport import QuicTransport
-from wws.runtime.reachability import ReachabilityDriver
-from wws.runtime.relay_client import RelayClient
-from wws.runtime.relay_server import RelayServer
+from wws.runtime.relay.circuits import Circuits
+from wws.runtime.relay.client import RelayClient
+from wws.runtime.relay.server import RelayServer
 from wws.runtime.state_files import StateFile
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from wws.runtime.nat_services import NatServices
+from wws.runtime.nat.services import NatServices
 
 _VERDICTS = ("public", "private", "unknown")
 _Labels = TypeVar("_Labels", bound=tuple[str, ...])

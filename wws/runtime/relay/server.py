@@ -58,8 +58,8 @@ from wws.relay.server import (
 from wws.relay.voucher import make_voucher
 from wws.runtime.connection import Connection
 from wws.runtime.host import Host
-from wws.runtime.relay_budget import BudgetKeeper, tell
-from wws.runtime.splice import splice
+from wws.runtime.relay.budget import BudgetKeeper, tell
+from wws.runtime.relay.splice import splice
 from wws.runtime.state_files import StateFile
 from wws.runtime.streams import Stream
 from wws.transport.multistream import ProtocolNotSupported

@@ -43,9 +43,9 @@ from wws.nat.port_mapping_events import (
     UpnpFound,
 )
 from wws.runtime.clock import Clock
-from wws.runtime.gateway import default_gateway
 from wws.runtime.logs import logger
-from wws.runtime.upnp import UpnpConfig, UpnpGateway, find_gateway
+from wws.runtime.nat.gateway import default_gateway
+from wws.runtime.nat.upnp import UpnpConfig, UpnpGateway, find_gateway
 
 FindGateway: TypeAlias = Callable[[], Awaitable[str | None]]
 

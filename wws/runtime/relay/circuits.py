@@ -30,10 +30,10 @@ from wws.relay.messages import (
     StopType,
 )
 from wws.relay.watch import CircuitWatch, Close, GiveUp, Ping, Retire, WatchConfig
-from wws.runtime.circuit_transport import CircuitTransport
 from wws.runtime.connection import Circuit, CircuitUse, Connection, ConnectionLost, HandshakeFailed
 from wws.runtime.dialer import Dialer, TimedOut
 from wws.runtime.host import Host
+from wws.runtime.relay.circuit_transport import CircuitTransport
 from wws.runtime.socket_connection import SocketConnection
 from wws.runtime.streams import Stream
 

@@ -49,8 +49,8 @@ from wws.nat.punching import HolePunchConfig, Role
 from wws.runtime.connection import Connection
 from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
-from wws.runtime.punch_dials import PunchDials, PunchDialsConfig
-from wws.runtime.punch_place import ObservedView, OwnPlace
+from wws.runtime.nat.punch_dials import PunchDials, PunchDialsConfig
+from wws.runtime.nat.punch_place import ObservedView, OwnPlace
 from wws.runtime.streams import Stream
 from wws.transport.multistream import ProtocolNotSupported
 

@@ -20,7 +20,7 @@ from wws.nat.reachability_events import Server
 from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
-from wws.runtime.nat_probe import probe_target
+from wws.runtime.nat.probe import probe_target
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,13 +43,13 @@ from wws.nat.reachability_events import (
     TimerFired,
 )
 from wws.nat.verdict import AddressVerdict, Verdict
-from wws.runtime.autonat_client import AutonatClient, AutonatClientConfig
 from wws.runtime.connection import Connection
 from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
 from wws.runtime.identify_service import IdentifyService
-from wws.runtime.nat_probe import MakeProbeHost, NatProbe, ProbeFailed, probe_target
-from wws.runtime.nat_survey import NatSurvey, NatSurveyConfig
+from wws.runtime.nat.autonat_client import AutonatClient, AutonatClientConfig
+from wws.runtime.nat.probe import MakeProbeHost, NatProbe, ProbeFailed, probe_target
+from wws.runtime.nat.survey import NatSurvey, NatSurveyConfig
 from wws.runtime.own_addresses import expand, interface_addresses, source_address
 
 

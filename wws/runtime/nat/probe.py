@@ -14,11 +14,11 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
 from wws.nat.observed import Way, way_of
-from wws.runtime.autonat_client import AutonatClient
 from wws.runtime.connection import Connection
 from wws.runtime.dialer import Dialer, DialerConfig
 from wws.runtime.host import Host
 from wws.runtime.identify_service import IdentifyService
+from wws.runtime.nat.autonat_client import AutonatClient
 from wws.runtime.ping import PROTOCOL as PING
 from wws.runtime.streams import Stream
 

@@ -1,0 +1,1 @@
+"""Drivers of relays, from both sides; the machines are in `wws.relay`."""
