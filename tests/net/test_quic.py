@@ -163,6 +163,23 @@ async def test_answers_come_from_the_address_that_was_dialled() -> None:
         assert (await bob.inbound()).local_address == target
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="127/8 is one address elsewhere")
+async def test_strangers_do_not_change_where_peers_are_answered_from() -> None:
+    everywhere = Multiaddr.parse("/ip4/0.0.0.0/udp/0/quic-v1")
+    async with node("alice") as alice, node("bob", listen=everywhere) as bob:
+        port = bob.address.port or 0
+        connection = await alice.quic.dial(bob.peer_id, Multiaddr.of("127.0.0.2", port, "quic-v1"))
+        there = await bob.inbound()
+        assert isinstance(connection, QuicConnection)
+        async with Stranger(Multiaddr.of("127.0.0.3", port, "quic-v1")) as stranger:
+            connection.sock._sock.sendto(bytes(50), ("127.0.0.3", port))  # as if a stranger had forged it
+            for _ in range(10):
+                stranger.say(bytes(50))
+            await stranger.heard()
+        assert list(there.sock._reached_at) == [("127.0.0.1", alice.address.port)]
+        assert await ask(there, ECHO, b"still from there") == b"still from there"
+
+
 async def test_large_answers_both_ways_at_once() -> None:
     data = pattern(scale(10_000_000, least=1_000_000))
     async with node("alice") as alice, node("bob") as bob:

@@ -280,6 +280,7 @@ class QuicTransport:
     def _received(self, sock: UdpSocket, datagrams: list[tuple[bytes, Address]]) -> None:
         self._host.count_traffic(sum([len(data) for data, _ in datagrams]), 0)
         by_id, backlog = self._by_id, self._backlog
+        kept: Address | None = None
         for item in datagrams:
             data = item[0]
             connection_id = destination_id(data)
@@ -288,6 +289,9 @@ class QuicTransport:
                 connection = self._stranger(sock, data, item[1])
                 if connection is None:
                     continue
+            if item[1] is not kept:
+                kept = item[1]
+                sock.keep(kept)
             if not backlog.put(connection, item):
                 self.endpoint.dropped["backlog"] += 1
         if not self._works_on:

@@ -39,7 +39,7 @@ _IPV6_RECVPKTINFO: Final = 49
 _IPV6_PKTINFO: Final = 50
 _CONTROL: Final = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
 _MAX_REMEMBERED: Final = 65_536
-"""Peers of which the address that they reached us at is remembered; the first to come is the first to go."""
+"""Peers of which the address that they reached us at is remembered; who was silent for longest goes first."""
 _AT_ONCE: Final = 256
 """Datagrams after which a turn of the event loop reads no more: a flood must not keep everybody else waiting.
 One read may bring 64."""
@@ -89,6 +89,7 @@ class UdpSocket:
         self.dialled: set[Address] = set()
         """Peers that we have reached, not they us: there the kernel chooses, also another way later."""
         self._reached_at: dict[Address, _Control] = {}
+        self._arrived: dict[Address, _Control] = {}
         self._sources: dict[bytes, _Control] = {}
         name = self._sock.getsockname()
         self.host: str = name[0]
@@ -166,13 +167,14 @@ class UdpSocket:
             except OSError:
                 continue  # an ICMP error about some datagram that we sent
             if self._sees_target and address not in self.dialled:
-                self._remember_target(control, address)
+                self._note_target(control, address)
             if control and (size := _segment_size(control)) < len(data):
                 received += [(data[at : at + size], address) for at in range(0, len(data), size)]
             else:
                 received.append((data, address))
         if received:
             self._received(self, received)
+            self._arrived.clear()
 
     def _run(self, datagrams: Datagrams, index: int, count: int) -> int:
         """Where the run of datagrams ends that one call can send: one address and one size; the last may be
@@ -193,7 +195,9 @@ class UdpSocket:
     def _write(self, datagrams: Datagrams, index: int, end: int) -> bool:
         """Send a run; `False`: the socket is full and nothing of it was sent."""
         data, address = datagrams[index]
-        source = self._reached_at.get(address) if self._sees_target else None
+        source = None
+        if self._sees_target:
+            source = self._arrived.get(address) or self._reached_at.get(address)
         try:
             if end - index == 1 and source is None:
                 self._sock.sendto(data, address)
@@ -209,7 +213,8 @@ class UdpSocket:
             if error.errno == errno.ENOBUFS:
                 return False
             if source is not None and error.errno != errno.EMSGSIZE:
-                del self._reached_at[address]  # the machine may have lost that address
+                self._arrived.pop(address, None)  # the machine may have lost that address
+                self._reached_at.pop(address, None)
                 return self._write(datagrams, index, end)
             if end - index > 1:  # not by this device, or larger than it takes: one by one, then
                 if error.errno in (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP):
@@ -221,8 +226,20 @@ class UdpSocket:
                 self.refused(address, error)
         return True
 
-    def _remember_target(self, control: list[_Control], address: Address) -> None:
-        """Note which address of ours a peer has reached, as the control message that answers from there."""
+    def keep(self, address: Address) -> None:
+        """Go on answering a peer from the address of ours that it has reached just now.
+
+        Of strangers nothing is kept: whoever forges senders could have us forget all others, or answer them
+        from somewhere else.
+        """
+        if (arrived := self._arrived.get(address)) is not None:
+            self._reached_at.pop(address, None)
+            if len(self._reached_at) >= _MAX_REMEMBERED:
+                del self._reached_at[next(iter(self._reached_at))]
+            self._reached_at[address] = arrived
+
+    def _note_target(self, control: list[_Control], address: Address) -> None:
+        """Note which address of ours was reached, as the control message that answers from there."""
         for level, kind, value in control:
             if level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(value) >= 12:
                 info = bytes(4) + value[4:8] + bytes(4)  # by any interface, from the address it came to
@@ -231,17 +248,12 @@ class UdpSocket:
                 info = value[:20] if is_link_local else value[:16] + bytes(4)
             else:
                 continue
-            known = self._reached_at.get(address)
-            if known is not None and known[2] == info:
-                return
-            if len(self._reached_at) >= _MAX_REMEMBERED:
-                del self._reached_at[next(iter(self._reached_at))]
             # The few addresses of this machine are shared by thousands of peers.
-            self._reached_at[address] = self._sources.setdefault(info, (level, kind, info))
+            self._arrived[address] = self._sources.setdefault(info, (level, kind, info))
 
     def reached_at(self, address: Address) -> str | None:
         """The address of this machine that a peer has reached, as far as the kernel tells."""
-        known = self._reached_at.get(address)
+        known = self._arrived.get(address) or self._reached_at.get(address)
         if known is None:
             return None
         if known[0] == socket.IPPROTO_IP:
