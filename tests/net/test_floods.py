@@ -74,7 +74,7 @@ async def test_reconnects_of_one_peer_leave_nothing() -> None:
         await until(lambda: process.num_fds() <= files)
         host = alice.host
         assert len(host._connections) == len(host._admitted) == len(host._due) == 1
-        assert not host._negotiating
+        assert not host.handlers.negotiating
         assert len(host.peers) <= known + 1
         assert host.table.peers() == [bob.peer_id]
         assert await bob.ping.ping(honest) >= 0

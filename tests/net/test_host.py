@@ -16,6 +16,7 @@ from wws.mesh.admission import AdmissionConfig
 from wws.mesh.connections import ConnectionTableConfig
 from wws.runtime.connection import HandshakeFailed
 from wws.runtime.dialer import DialerConfig, DialFailed
+from wws.runtime.handlers import HandlersConfig
 from wws.runtime.host import HostConfig
 from wws.runtime.streams import Stream, StreamReset
 from wws.testing.clock import ManualClock
@@ -160,7 +161,7 @@ async def test_a_full_node_trims_although_nobody_new_gets_in() -> None:
 
 
 async def test_one_stream_more_than_a_handler_takes_of_a_peer() -> None:
-    config = HostConfig(max_streams_per_handler=2)
+    config = HostConfig(handlers=HandlersConfig(max_per_peer=2))
     async with node("alice", config) as alice, node("bob") as bob:
         connection = await bob.join(alice)
         async with connection.open_stream(ECHO) as first, connection.open_stream(ECHO) as second:
@@ -175,18 +176,17 @@ async def test_one_stream_more_than_a_handler_takes_of_a_peer() -> None:
             assert await bob.ping.ping(connection) >= 0  # other protocols have room of their own
             second.close_write()
             assert await second.read() == b""
-            await until(lambda: alice.host._handler_streams[bob.peer_id, ECHO] == 1)
+            await until(lambda: alice.host.handlers.of_peers[bob.peer_id, ECHO] == 1)
             async with connection.open_stream(ECHO) as fourth:
                 await fourth.write(b"hello")
                 assert await fourth.read() == b"hello"
-    assert not alice.host._handler_streams
+    assert not alice.host.handlers.of_peers
 
 
 async def test_one_stream_more_than_a_handler_takes_of_a_prefix() -> None:
     """Loopback is made to count here: bob and carol share a prefix, and each is within its own limit."""
     config = HostConfig(
-        max_streams_per_handler=2,
-        max_streams_per_handler_prefix=3,
+        handlers=HandlersConfig(max_per_peer=2, max_per_prefix=3),
         admission=AdmissionConfig(prefix_exempt=()),
     )
     async with node("alice", config) as alice, node("bob") as bob, node("carol") as carol:
@@ -203,7 +203,7 @@ async def test_one_stream_more_than_a_handler_takes_of_a_prefix() -> None:
         assert alice.host.refusals[ECHO, "streams_per_prefix"] == 1
         for stream in streams:
             stream.reset()
-        await until(lambda: not any(protocol == ECHO for _, protocol in alice.host._prefix_streams))
+        await until(lambda: not any(protocol == ECHO for _, protocol in alice.host.handlers.of_prefixes))
 
 
 async def test_who_is_over_the_rate_of_accepts_gets_in_later() -> None:

@@ -196,7 +196,7 @@ async def test_a_flood_of_openings() -> None:
         await peer.gone()
         await until(lambda: alice.slots() == (1, 1, 0))
         assert alice.host.refusals["connection", "yamux_frame_flood"] == 1
-        assert not alice.host._negotiating
+        assert not alice.host.handlers.negotiating
 
 
 async def test_rapid_reset() -> None:
@@ -210,8 +210,8 @@ async def test_rapid_reset() -> None:
         connection = alice.host.connection_to(MALLORY)
         assert connection is not None
         assert connection.machine.open_streams <= 1  # our own identify
-        await until(lambda: not alice.host._handler_streams[MALLORY, ECHO])
-        assert not alice.host._negotiating
+        await until(lambda: not alice.host.handlers.of_peers[MALLORY, ECHO])
+        assert not alice.host.handlers.negotiating
         for number in range(6000):
             peer.frames(
                 (DATA, SYN, 100_001 + 2 * number, negotiation), (DATA, RST, 100_001 + 2 * number, b"")
@@ -243,11 +243,11 @@ async def test_streams_whose_protocol_is_never_said() -> None:
         peer.open(5, ECHO)
         peer.frame(DATA, SYN, 7)
         await peer.ping()
-        assert len(alice.host._negotiating) == 3
+        assert len(alice.host.handlers.negotiating) == 3
         clock.advance(10.1)
         await until(lambda: alice.host.refusals["multistream", "phase_timeout"] == 3)
-        assert not alice.host._negotiating
-        assert alice.host._handler_streams[MALLORY, ECHO] == 1
+        assert not alice.host.handlers.negotiating
+        assert alice.host.handlers.of_peers[MALLORY, ECHO] == 1
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ async def test_garbage_instead_of_a_protocol_ends_that_stream(data: bytes) -> No
         await until(lambda: alice.host.refusals["multistream", "negotiation_failed"] == 1)
         await peer.ping()  # the connection goes on
         assert alice.slots() == (1, 1, 0)
-        assert not alice.host._negotiating
+        assert not alice.host.handlers.negotiating
 
 
 async def test_names_of_protocols_that_a_peer_makes_up_are_not_counted_one_by_one() -> None:
@@ -362,7 +362,7 @@ async def test_a_storm_of_pushes() -> None:
             peer.frame(DATA, FIN, stream)
         await until(lambda: alice.host.refusals[identify.PUSH_PROTOCOL, "push_rate"] == 47)
         assert heard == 3
-        await until(lambda: not alice.host._handler_streams)
+        await until(lambda: not alice.host.handlers.of_peers)
 
 
 async def test_a_push_before_the_answer_takes_nothing_away_from_it() -> None:
@@ -383,8 +383,8 @@ async def test_a_storm_of_questions_who_we_are() -> None:
         for number in range(scale(1000, least=200)):
             peer.open(2 * number + 1, identify.PROTOCOL)  # and never an end
         await until(lambda: alice.host.refusals[identify.PROTOCOL, "streams_per_peer"] > 0)
-        assert alice.host._handler_streams[MALLORY, identify.PROTOCOL] <= 128
-    assert not alice.host._handler_streams
+        assert alice.host.handlers.of_peers[MALLORY, identify.PROTOCOL] <= 128
+    assert not alice.host.handlers.of_peers
 
 
 # Ping and Kademlia
@@ -398,7 +398,7 @@ async def test_a_flood_of_pings_on_one_stream() -> None:
             peer.frame(DATA, 0, 1, bytes(32 * 1024))
         await peer.drain()
         await until(lambda: alice.host.sent_bytes > before + 6 * 32 * 1024)
-        assert alice.host._handler_streams[MALLORY, PING_PROTOCOL] == 1
+        assert alice.host.handlers.of_peers[MALLORY, PING_PROTOCOL] == 1
 
 
 @contextlib.asynccontextmanager
@@ -423,7 +423,7 @@ async def test_what_is_no_request_of_kademlia(data: bytes, reason: str) -> None:
     async with node("alice") as alice, honest_pair(alice), kad_peer(alice) as peer:
         peer.open(1, KAD, data)
         await until(lambda: alice.host.refusals[KAD, reason] == 1)
-        await until(lambda: not alice.host._handler_streams)
+        await until(lambda: not alice.host.handlers.of_peers)
         await peer.ping()
 
 
@@ -432,7 +432,7 @@ async def test_a_request_that_is_cut_short() -> None:
         peer.open(1, KAD, varint.encode(100) + b"short")
         peer.frame(DATA, FIN, 1)
         await until(lambda: alice.host.refusals[KAD, "truncated"] == 1)
-        await until(lambda: not alice.host._handler_streams)
+        await until(lambda: not alice.host.handlers.of_peers)
 
 
 async def test_a_request_that_never_comes_to_its_end() -> None:
@@ -440,7 +440,7 @@ async def test_a_request_that_never_comes_to_its_end() -> None:
     async with node("alice", dht=quick) as alice, kad_peer(alice) as peer:
         peer.open(1, KAD, varint.encode(100) + b"slow")
         await until(lambda: alice.host.refusals[KAD, "timeout"] == 1)
-        await until(lambda: not alice.host._handler_streams)
+        await until(lambda: not alice.host.handlers.of_peers)
 
 
 async def test_bad_records_are_refused_counted_and_leave_no_slot() -> None:
@@ -456,7 +456,7 @@ async def test_bad_records_are_refused_counted_and_leave_no_slot() -> None:
                 await peer.ping()
         await until(lambda: alice.dht.machine.refusals.total() == count)
         assert len(alice.dht.machine.records) == 0
-        await until(lambda: not alice.host._handler_streams)
+        await until(lambda: not alice.host.handlers.of_peers)
         connection = await alice.connection_with(MALLORY)
         await until(lambda: connection.machine.open_streams == 0)
         assert connection.is_established
@@ -482,9 +482,9 @@ async def test_requests_on_many_streams_come_no_faster_than_on_one() -> None:
         await until(lambda: answered >= 1)
         await peer.ping()
         assert answered == 1
-        assert alice.host._handler_streams[MALLORY, KAD] == 30
+        assert alice.host.handlers.of_peers[MALLORY, KAD] == 30
     assert not alice.dht._next_request
-    assert not alice.host._handler_streams
+    assert not alice.host.handlers.of_peers
 
 
 async def test_random_bytes_to_every_protocol_are_no_bug() -> None:
@@ -502,4 +502,4 @@ async def test_random_bytes_to_every_protocol_are_no_bug() -> None:
             if number % 50 == 49:
                 await peer.ping()
         await peer.ping()
-        await until(lambda: not alice.host._handler_streams[MALLORY, KAD])
+        await until(lambda: not alice.host.handlers.of_peers[MALLORY, KAD])

@@ -107,10 +107,10 @@ async def test_a_request_waits_for_identify() -> None:
         await peer.ping()
         connection = alice.host.connections()[0]
         assert not connection.identify_done
-        assert alice.host._handler_streams[connection.peer_id, KAD] == 1
+        assert alice.host.handlers.of_peers[connection.peer_id, KAD] == 1
         connection.set_identified(None)  # identify has failed
         await until(lambda: alice.host.refusals[KAD, "not_identified"] == 1)
-        await until(lambda: not alice.host._handler_streams)
+        await until(lambda: not alice.host.handlers.of_peers)
 
 
 async def test_an_entry_point_that_comes_back_is_asked_for_the_other_half(

@@ -179,7 +179,7 @@ async def test_reconnects_leave_as_many_slots_as_live_peers() -> None:
         assert not is_kept(one, bob)
         assert await status_of(carol, one, bob) is Status.NO_RESERVATION
         await asyncio.sleep(0)
-        assert one.host._handler_streams.total() <= 1
+        assert one.host.handlers.of_peers.total() <= 1
 
 
 async def test_a_slot_stays_as_long_as_one_direct_connection_does() -> None:
@@ -703,7 +703,7 @@ async def test_silent_streams_are_given_up() -> None:
             with pytest.raises(StreamReset):
                 await stream.read()
         assert refused(one, "timeout") == 20
-        await until(lambda: not one.host._handler_streams)
+        await until(lambda: not one.host.handlers.of_peers)
 
 
 async def test_who_does_not_take_its_answer_is_given_up() -> None:
@@ -711,7 +711,7 @@ async def test_who_does_not_take_its_answer_is_given_up() -> None:
         stream = (await mallory.join(one)).open_stream(HOP_PROTOCOL)
         answer = await ask_on(stream, RESERVE)  # and our side stays open
         assert answer.status is Status.OK
-        await until(lambda: not one.host._handler_streams)
+        await until(lambda: not one.host.handlers.of_peers)
         assert server.reservations == 1
 
 

@@ -17,9 +17,9 @@ import heapq
 import itertools
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
@@ -33,14 +33,13 @@ from wws.mesh.peers import PeerStore, PeerStoreConfig
 from wws.mesh.reach import mesh_scope
 from wws.runtime.clock import Clock
 from wws.runtime.connection import Circuit, Connection, ConnectionLost
+from wws.runtime.handlers import Handlers, HandlersConfig, StreamHandler
 from wws.runtime.socket_connection import SocketConnection
 from wws.runtime.sockets import listening_socket
 from wws.runtime.streams import Stream
 from wws.transport.connection import ConnectionConfig, SecureConnection
 from wws.transport.multistream import Negotiator
 from wws.transport.noise import YAMUX, NoiseStatic
-
-StreamHandler: TypeAlias = Callable[[Stream], Awaitable[None]]
 
 _SHED_EVERYWHERE = 20
 """Ticks between two counts of what waits on every connection, idle ones included."""
@@ -81,13 +80,10 @@ class HostConfig:
     peers: PeerStoreConfig = field(default_factory=PeerStoreConfig)
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
     phase_timeout: float = 10.0
-    """Seconds that a handshake, or the negotiation of a stream, may take."""
+    """Seconds that a handshake may take."""
     max_half_open: int = 128
     """Inbound connections that have not proven who they are; over it the oldest of them is reset."""
-    max_streams_per_handler: int = 128
-    """Inbound streams of one protocol that one peer may have open."""
-    max_streams_per_handler_prefix: int = 512
-    """The same for all peers of one IPv4 /24 or IPv6 /56, where limits by prefix apply."""
+    handlers: HandlersConfig = field(default_factory=HandlersConfig)
     max_circuits: int = 256
     """Connections through relays, in either direction."""
     backlog: int = 1024
@@ -156,14 +152,11 @@ class Host:
         self._direct_waiters: dict[PeerId, list[asyncio.Future[Connection]]] = {}
         self._admitted: dict[int, str] = {}
         self._half_open: OrderedDict[int, float] = OrderedDict()
-        self._negotiating: OrderedDict[Stream, float] = OrderedDict()
         self._timers: list[tuple[float, int]] = []
         self._due: dict[int, float] = {}
         self._scopes: Counter[Scope] = Counter()
         self._scope_of: dict[int, Scope] = {}
-        self._handlers: dict[str, StreamHandler] = {}
-        self._handler_streams: Counter[tuple[PeerId, str]] = Counter()
-        self._prefix_streams: Counter[tuple[str, str]] = Counter()
+        self.handlers = Handlers(config.handlers, spawn=self.spawn, count_refusal=self.count_refusal)
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._housekeeping: asyncio.Task[None] | None = None
@@ -239,6 +232,7 @@ class Host:
         """Let other limits hold from now on; connections over a lowered one go when the table trims."""
         self.config = config
         self.admission.reconfigure(config.admission)
+        self.handlers.reconfigure(config.handlers)
         self.table.reconfigure(config.table)
 
     # Protocols
@@ -248,16 +242,16 @@ class Host:
 
         Register before listening: rust remembers that a peer once answered `na`.
         """
-        self._handlers[protocol] = handler
+        self.handlers.serve(protocol, handler)
 
     def stop_serving(self, protocol: str) -> None:
         """Turn new streams of `protocol` down; those that are open go on."""
-        self._handlers.pop(protocol, None)
+        self.handlers.stop_serving(protocol)
 
     @property
     def protocols(self) -> tuple[str, ...]:
         """The stream protocols that are served."""
-        return tuple(self._handlers)
+        return self.handlers.protocols
 
     # Connections
 
@@ -464,34 +458,16 @@ class Host:
         self.table.streams_changed(connection.connection_id, len(connection.streams), self.clock.monotonic())
 
     def negotiator_for_inbound(self) -> Negotiator:
-        return Negotiator.answer(self._handlers)
+        return self.handlers.negotiator()
 
     def stream_opening(self, stream: Stream) -> None:
-        self._negotiating[stream] = stream.opened_at + self.config.phase_timeout
+        self.handlers.opening(stream)
 
     def stream_decided(self, stream: Stream) -> None:
-        self._negotiating.pop(stream, None)
+        self.handlers.decided(stream)
 
     def stream_ready(self, stream: Stream) -> None:
-        handler = self._handlers.get(stream.protocol)
-        if handler is None:  # not served any more
-            stream.reset()
-            return
-        key = (stream.connection.peer_id, stream.protocol)
-        if self._handler_streams[key] >= self.config.max_streams_per_handler:
-            self.count_refusal(stream.protocol, "streams_per_peer")
-            stream.reset()
-            return
-        prefix = self.admission.limited_prefix(stream.connection.remote_ip)
-        place = None if prefix is None else (prefix, stream.protocol)
-        if place is not None and self._prefix_streams[place] >= self.config.max_streams_per_handler_prefix:
-            self.count_refusal(stream.protocol, "streams_per_prefix")
-            stream.reset()
-            return
-        if place is not None:
-            self._prefix_streams[place] += 1
-        self._handler_streams[key] += 1
-        self.spawn(self._run_handler(handler, stream, key, place), f"handle {stream.protocol}")
+        self.handlers.ready(stream, self.admission.limited_prefix(stream.connection.remote_ip))
 
     def count_refusal(self, protocol: str, reason: str) -> None:
         self.refusals[protocol, reason] += 1
@@ -536,26 +512,6 @@ class Host:
             self._scope_of[connection_id] = scope
             self._scopes[scope] += 1
 
-    async def _run_handler(
-        self, handler: StreamHandler, stream: Stream, key: tuple[PeerId, str], place: tuple[str, str] | None
-    ) -> None:
-        try:
-            await handler(stream)
-        except WwsError as error:
-            self.count_refusal(stream.protocol, error.code)
-        except TimeoutError:
-            self.count_refusal(stream.protocol, "timeout")
-        finally:
-            if not stream.closed:
-                stream.reset()
-            self._handler_streams[key] -= 1
-            if not self._handler_streams[key]:
-                del self._handler_streams[key]
-            if place is not None:
-                self._prefix_streams[place] -= 1
-                if not self._prefix_streams[place]:
-                    del self._prefix_streams[place]
-
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -599,11 +555,7 @@ class Host:
             self.count_refusal("connection", PhaseTimeout.code)
             timeout = self.config.phase_timeout
             self._connections[connection_id].abort(PhaseTimeout(f"no handshake within {timeout:g} s"))
-        while self._negotiating:
-            stream, deadline = next(iter(self._negotiating.items()))
-            if deadline > now:
-                break
-            del self._negotiating[stream]
+        for stream in self.handlers.overdue(now):
             self.count_refusal("multistream", PhaseTimeout.code)
             stream.reset()
         while self._timers and self._timers[0][0] <= now:

@@ -27,6 +27,7 @@ from wws.relay.server import RelayConfig
 from wws.runtime.dht_driver import DhtDriverConfig
 from wws.runtime.dialer import DialerConfig
 from wws.runtime.dns_resolve import DnsConfig
+from wws.runtime.handlers import HandlersConfig
 from wws.runtime.host import HostConfig
 from wws.runtime.nat.autonat_server import AutonatServerConfig
 from wws.runtime.nat.hole_punching import HolePuncherConfig
@@ -70,6 +71,7 @@ def host_config(config: NodeConfig) -> HostConfig:
             handshake_timeout=limits.phase_timeout,
         ),
         phase_timeout=limits.phase_timeout,
+        handlers=HandlersConfig(negotiation_timeout=limits.phase_timeout),
         max_half_open=limits.handshakes,
         max_circuits=limits.circuits,
     )
