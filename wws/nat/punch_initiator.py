@@ -186,8 +186,9 @@ class Initiator(HolePunching):
     def _punch(self, now: float, here: Here) -> list[Command]:
         self._until = now + self._config.punch_timeout
         targets = self._targets
-        # Every second attempt as the specification has it, should our NAT be another than we think.
-        as_client = here.nat == "address_dependent" and self._attempt % 2 == 1
+        # Every second attempt as the specification has it, should our NAT be another than we think; the other
+        # way about while too few peers have seen us to know.
+        as_client = self._attempt % 2 == {"address_dependent": 1, "unknown": 0}.get(here.nat, 2)
         udp = tuple(target for target in targets.punched if target.transport == "quic-v1")
         self._spray = Spray(udp, now, self._config, self._rng)
         self.state = State.PUNCHING

@@ -328,6 +328,21 @@ def test_of_two_initiatives_one_yields() -> None:
     assert bob(Yielded(), 2.1) == []
 
 
+def test_while_nobody_knows_our_nat_every_second_attempt_is_a_client_s() -> None:
+    bob = Bob()
+    bob.here = replace(AT_BOB, nat="unknown")
+    [sent] = bob(Identified((), speaks=True), 0.0)
+    as_client = []
+    for _ in range(3):
+        assert isinstance(sent, SendConnect)
+        bob(MessageReceived(sent.exchange, CONNECT), bob.machine._sent_at + 0.1)
+        _, punch = bob.until(Punch)
+        assert isinstance(punch, Punch)
+        as_client.append(punch.as_client)
+        _, sent = bob.until(SendConnect) if len(as_client) < 3 else bob.until(Report)
+    assert as_client == [False, True, False]
+
+
 def test_behind_a_nat_that_maps_by_destination_bob_dials_as_a_client_too() -> None:
     bob = Bob()
     bob.here = replace(AT_BOB, nat="address_dependent")
