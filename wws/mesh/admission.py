@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from wws.addresses.scope import Scope, prefix_of, scope_of_ip, unwrap
 from wws.errors import LocalProtocolError, ParseError
+from wws.mesh.rates import Bucket, Rates
 
 
 class Refusal(StrEnum):
@@ -42,27 +43,6 @@ class AdmissionConfig:
     """Prefixes whose accept rate is remembered; the longest idle are forgotten first."""
 
 
-class Bucket:
-    """A token bucket: `rate` tokens a second, at most `burst` saved up."""
-
-    __slots__ = ("_burst", "_last", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._last = now
-
-    def take(self, now: float) -> bool:
-        """Take one token if there is one."""
-        self._tokens = min(self._burst, self._tokens + (now - self._last) * self._rate)
-        self._last = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class Admission:
     """Counts the slots. Every `admit` that returned `None` is answered by exactly one `release`."""
 
@@ -72,7 +52,9 @@ class Admission:
         self._per_prefix: Counter[str] = Counter()
         self._per_ip: Counter[str] = Counter()
         self._rate = Bucket(config.accepts_per_second, max(1.0, config.accepts_per_second), now)
-        self._prefix_rates: dict[str, Bucket] = {}
+        self._prefix_rates = Rates(
+            config.accepts_per_second_prefix, config.accepts_per_second_prefix, config.max_tracked_prefixes
+        )
 
     @property
     def total(self) -> int:
@@ -99,7 +81,7 @@ class Admission:
         prefix = self._prefix(ip)
         if not outbound:
             # The prefix first: one crowded prefix must not use up the rate of all others.
-            if prefix is not None and not self._prefix_bucket(prefix, now).take(now):
+            if prefix is not None and not self._prefix_rates.take(prefix, now):
                 return Refusal.PREFIX_RATE
             if not self._rate.take(now):
                 return Refusal.RATE
@@ -150,13 +132,3 @@ class Admission:
             return None if scope < Scope.PUBLIC else prefix_of(ip)
         address = unwrap(ip)
         return None if any(address in network for network in exempt) else prefix_of(ip)
-
-    def _prefix_bucket(self, prefix: str, now: float) -> Bucket:
-        bucket = self._prefix_rates.pop(prefix, None)
-        if bucket is None:
-            rate = self._config.accepts_per_second_prefix
-            bucket = Bucket(rate, max(1.0, rate), now)
-            if len(self._prefix_rates) >= self._config.max_tracked_prefixes:
-                del self._prefix_rates[next(iter(self._prefix_rates))]
-        self._prefix_rates[prefix] = bucket  # moved to the end: the dictionary is in order of last use
-        return bucket

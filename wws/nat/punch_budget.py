@@ -6,19 +6,15 @@ punches at a time, few attempts a minute, few dials and datagrams to one IP whoe
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import prefix_of, unwrap
 from wws.identity.peer_id import PeerId
-from wws.mesh.admission import Bucket
+from wws.mesh.rates import Bucket, Rates
 from wws.nat.dcutr import Targets
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 class PunchRefusal(StrEnum):
@@ -60,13 +56,11 @@ class PunchBudget:
         self._config = config
         self._under_way: set[Hashable] = set()
         self._attempts = _bucket(config.attempts_per_minute, now)
-        self._peer_attempts: _Buckets[PeerId] = _Buckets(config.attempts_per_minute_peer, config.max_tracked)
+        self._peer_attempts = _rates(config.attempts_per_minute_peer, config.max_tracked)
         self._datagrams = _bucket(config.datagrams_per_minute, now)
-        self._peer_datagrams: _Buckets[PeerId] = _Buckets(
-            config.datagrams_per_minute_peer, config.max_tracked
-        )
-        self._ip_datagrams: _Buckets[str] = _Buckets(config.datagrams_per_minute_ip, config.max_tracked)
-        self._ip_targets: _Buckets[str] = _Buckets(config.targets_per_minute_ip, config.max_tracked)
+        self._peer_datagrams = _rates(config.datagrams_per_minute_peer, config.max_tracked)
+        self._ip_datagrams = _rates(config.datagrams_per_minute_ip, config.max_tracked)
+        self._ip_targets = _rates(config.targets_per_minute_ip, config.max_tracked)
         self._private = _bucket(config.private_per_minute, now)
 
     @property
@@ -115,23 +109,8 @@ def _place(target: Multiaddr) -> str:
     return str(ip) if ip.version == 4 else prefix_of(target.host)
 
 
-class _Buckets(Generic[Key]):
-    """A bucket for each key, bounded in number."""
-
-    def __init__(self, per_minute: float, most: int) -> None:
-        self._per_minute = per_minute
-        self._most = most
-        self._buckets: OrderedDict[Key, Bucket] = OrderedDict()
-
-    def take(self, key: Key, now: float) -> bool:
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = _bucket(self._per_minute, now)
-            if len(self._buckets) > self._most:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(key)
-        return bucket.take(now)
+def _rates(per_minute: float, max_tracked: int) -> Rates:
+    return Rates(per_minute / 60, per_minute, max_tracked)
 
 
 def _bucket(per_minute: float, now: float) -> Bucket:

@@ -13,9 +13,9 @@ from enum import Enum
 
 from wws.errors import LocalProtocolError
 from wws.identity.peer_id import PeerId
+from wws.mesh.rates import Rates
 from wws.relay.messages import Limit
 from wws.relay.places import Places
-from wws.relay.rates import Rates
 
 
 @dataclass(frozen=True, slots=True)

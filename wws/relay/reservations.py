@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wws.identity.peer_id import PeerId
+from wws.mesh.rates import Rates
 from wws.relay.places import Places
-from wws.relay.rates import Rates
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from wws.codec import varint
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
 from wws.mesh import identify
-from wws.mesh.admission import Bucket
 from wws.mesh.envelope import seal
 from wws.mesh.identify import Identification
+from wws.mesh.rates import Rates
 from wws.mesh.reach import reaches
 from wws.mesh.same_lan import private_addresses, same_lan_addresses
 from wws.runtime.connection import Connection
@@ -41,6 +41,8 @@ class IdentifyConfig:
     """Pushes of one peer that are read at once; each costs us a signature check, and makes others think."""
     pushes_per_second: float = 0.5
     """Pushes of one peer that are read in the long run; further ones are refused."""
+    max_tracked: int = 16_384
+    """Peers whose rate of pushes is remembered."""
     move_wait: float = 1.0
     """Seconds after which a peer that has moved is told where it is seen now: by then it has arrived."""
     tell_private: bool = True
@@ -66,13 +68,12 @@ class IdentifyService:
         self._said_bytes = b""
         """What is the same on every connection, encoded."""
         self._seq = 0
-        self._pushes: dict[PeerId, Bucket] = {}
+        self._pushes = Rates(config.pushes_per_second, config.pushes_burst, config.max_tracked)
         self._moving: set[int] = set()
         host.serve(identify.PROTOCOL, self._answer)
         host.serve(identify.PUSH_PROTOCOL, self._receive_push)
         host.listeners.connection_established.append(self._ask_soon)
         host.listeners.connection_moved.append(self._tell_where)
-        host.listeners.peer_disconnected.append(self._forget)
 
     def set_network(self, protocol: str | None) -> None:
         """Advertise the network's `/wws/net/…` protocol, or none (an ad hoc network)."""
@@ -158,9 +159,6 @@ class IdentifyService:
         if connection.is_established:
             await self._push(connection)
 
-    def _forget(self, peer: PeerId) -> None:
-        self._pushes.pop(peer, None)
-
     def _ask_soon(self, connection: Connection) -> None:
         self._host.spawn(self._ask(connection), "identify")
 
@@ -194,11 +192,7 @@ class IdentifyService:
             await stream.read_to_end(1)
 
     async def _receive_push(self, stream: Stream) -> None:
-        now, peer = self._host.clock.monotonic(), stream.connection.peer_id
-        if (bucket := self._pushes.get(peer)) is None:
-            bucket = Bucket(self._config.pushes_per_second, self._config.pushes_burst, now)
-            self._pushes[peer] = bucket
-        if not bucket.take(now):
+        if not self._pushes.take(stream.connection.peer_id, self._host.clock.monotonic()):
             self._host.count_refusal(identify.PUSH_PROTOCOL, "push_rate")
             return
         async with asyncio.timeout(self._config.timeout):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wws.errors import LocalProtocolError
-from wws.mesh.admission import Admission, AdmissionConfig, Bucket, Refusal
+from wws.mesh.admission import Admission, AdmissionConfig, Refusal
 
 ALICE, BOB, NEAR_ALICE = "203.0.113.1", "198.51.100.1", "203.0.113.200"
 FAST = {"accepts_per_second": 1e9, "accepts_per_second_prefix": 1e9}
@@ -118,9 +118,3 @@ def test_slots_are_never_lost(steps: list[tuple[bool, str]]) -> None:
         admission.release(ip)
     assert admission.total == 0
     assert not admission._per_prefix
-
-
-def test_a_bucket_saves_up_to_its_burst() -> None:
-    bucket = Bucket(rate=1, burst=2, now=0)
-    assert [bucket.take(100) for _ in range(3)] == [True, True, False]
-    assert bucket.take(101)

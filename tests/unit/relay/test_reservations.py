@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -10,7 +9,6 @@ from wws.addresses.scope import prefix_of
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.relay.places import Places
-from wws.relay.rates import Rates
 from wws.relay.reservations import ReservationConfig, ReservationTable
 
 ALICE = Identity.from_label("alice").peer_id
@@ -104,18 +102,6 @@ def test_lowered_bounds_take_no_slot_away() -> None:
     assert len(slots) == 2
     assert slots.reserve(CAROL, "10.0.0.1", None, 0) == "reservations_total"
     assert slots.reserve(ALICE, "10.0.0.1", None, 0) is None
-
-
-@given(st.lists(st.integers(0, 20), max_size=100))
-def test_rates_are_remembered_for_so_many_parties(keys: list[int]) -> None:
-    rates = Rates(1.0, 1, max_tracked=5)
-    for now, key in enumerate(keys):
-        rates.take(key, now / 1000)
-        assert len(rates) <= 5
-    for key in range(6):  # the one that was idle for longest is forgotten
-        rates.take(key, 1.0)
-    assert not rates.take(5, 1.0)
-    assert rates.take(0, 1.0)
 
 
 class TheTableAgainstAModel(RuleBasedStateMachine):
