@@ -67,8 +67,12 @@ class Admission:
         return 0 if prefix is None else self._per_prefix[prefix]
 
     def reconfigure(self, config: AdmissionConfig) -> None:
-        """Let other bounds hold from now on; the rate of accepts keeps its pace until a restart."""
+        """Let other bounds hold from now on."""
         self._config = config
+        self._rate.reconfigure(config.accepts_per_second, max(1.0, config.accepts_per_second))
+        self._prefix_rates.reconfigure(
+            config.accepts_per_second_prefix, config.accepts_per_second_prefix, config.max_tracked_prefixes
+        )
         self._per_prefix.clear()  # other prefixes may be exempt now
         for ip, count in self._per_ip.items():
             if (prefix := self._prefix(ip)) is not None:

@@ -65,7 +65,7 @@ class DailyBudget:
         self._used += count
         if party is not None:
             self._used_by[party] = self._used_by.pop(party, 0) + count
-            if len(self._used_by) > self.max_parties:
+            while len(self._used_by) > self.max_parties:
                 del self._used_by[next(iter(self._used_by))]
         if not self.limit:
             return 0

@@ -111,14 +111,17 @@ class CircuitTable:
         self._per_destination: Places[PeerId] = Places()
         self._per_prefix: Places[str] = Places()
         self._per_pair: Places[tuple[str, PeerId]] = Places()
-        self.reconfigure(config)
+        share = config.prefix_share
+        self._rates = Rates(config.per_second, config.burst, config.max_tracked)
+        self._prefix_rates = Rates(config.per_second * share, config.burst * share, config.max_tracked)
+        self._config = config
 
     def reconfigure(self, config: CircuitConfig) -> None:
         """Let other bounds hold from now on; what a circuit was promised it keeps."""
         self._config = config
         share = config.prefix_share
-        self._rates = Rates(config.per_second, config.burst, config.max_tracked)
-        self._prefix_rates = Rates(config.per_second * share, config.burst * share, config.max_tracked)
+        self._rates.reconfigure(config.per_second, config.burst, config.max_tracked)
+        self._prefix_rates.reconfigure(config.per_second * share, config.burst * share, config.max_tracked)
 
     def __len__(self) -> int:
         return len(self._circuits)

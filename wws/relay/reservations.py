@@ -46,12 +46,13 @@ class ReservationTable:
         self._slots: dict[PeerId, _Slot] = {}  # in order of expiry: a refreshed one goes to the end
         self._per_ip: Places[str] = Places()
         self._per_prefix: Places[str] = Places()
-        self.reconfigure(config)
+        self._rates = Rates(config.per_second, config.burst, config.max_tracked)
+        self._config = config
 
     def reconfigure(self, config: ReservationConfig) -> None:
         """Let other bounds hold from now on; slots that are held stay."""
         self._config = config
-        self._rates = Rates(config.per_second, config.burst, config.max_tracked)
+        self._rates.reconfigure(config.per_second, config.burst, config.max_tracked)
 
     def __len__(self) -> int:
         return len(self._slots)

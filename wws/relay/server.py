@@ -219,6 +219,7 @@ class RelayMachine:
         self.reservations.reconfigure(config.reservations)
         self.circuits.reconfigure(config.circuits)
         self.budget.limit, self.budget.share = config.bytes_per_day, config.bytes_share
+        self.budget.max_parties = config.circuits.max_tracked
 
     def next_wakeup(self) -> float | None:
         """When `TimerFired` is wanted."""

@@ -118,3 +118,12 @@ def test_slots_are_never_lost(steps: list[tuple[bool, str]]) -> None:
         admission.release(ip)
     assert admission.total == 0
     assert not admission._per_prefix
+
+
+def test_other_rates_hold_once_they_are_configured() -> None:
+    admission = Admission(AdmissionConfig(accepts_per_second=1, accepts_per_second_prefix=1), 0)
+    assert [admission.admit(ALICE, 0), admission.admit(NEAR_ALICE, 0)] == [None, Refusal.PREFIX_RATE]
+    assert admission.admit(BOB, 0) is Refusal.RATE
+    admission.reconfigure(AdmissionConfig(accepts_per_second=100, accepts_per_second_prefix=10))
+    assert [admission.admit(NEAR_ALICE, 1) for _ in range(11)] == [None] * 10 + [Refusal.PREFIX_RATE]
+    assert admission.admit(BOB, 1) is None
