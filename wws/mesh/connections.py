@@ -78,7 +78,6 @@ class Entry:
 @dataclass(slots=True)
 class _Peer:
     entries: list[Entry] = field(default_factory=list)  # direct ones before circuits, oldest first
-    protections: set[str] = field(default_factory=set)
     settle_at: float | None = None
 
     def sort(self) -> None:
@@ -166,6 +165,8 @@ class ConnectionTable:
         if len(known.entries) < 2:
             known.settle_at = None
             self._duplicates.discard(entry.peer)
+        elif entry.probing:
+            known.settle_at = entry.opened_at  # at once, for nobody will answer for the others any more
         if known.entries:
             return None
         del self._peers[entry.peer]

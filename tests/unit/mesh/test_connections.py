@@ -36,6 +36,19 @@ def test_the_newer_stays_when_the_oldest_is_dead() -> None:
     assert table.probe_answered(1, 102) == []
 
 
+def test_of_three_the_others_are_settled_when_the_oldest_is_dead() -> None:
+    table = ConnectionTable(HIGH, CONFIG)
+    for connection in (1, 2, 3):
+        table.opened(connection, LOW, 0, outbound=False)
+    assert table.timer_fired(1) == [Probe(1)]
+    table.closed(1)
+    wakeup = table.next_wakeup()
+    assert wakeup is not None
+    assert wakeup <= 2
+    assert table.timer_fired(2) == [Probe(2)]
+    assert table.probe_answered(2, 2.1) == [Close(3, "duplicate")]
+
+
 def test_both_sides_of_a_simultaneous_open_keep_the_same_connection() -> None:
     ours, theirs = ConnectionTable(HIGH, CONFIG), ConnectionTable(LOW, CONFIG)
     ours.opened(1, LOW, 0, outbound=True)
