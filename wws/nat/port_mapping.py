@@ -339,6 +339,7 @@ class PortMapping:
         lifetime = min(answer.lifetime or config.lifetime, config.max_lifetime)
         if lifetime < config.min_lifetime:
             self._queue.appendleft(UnmapPort(answer.port, answer.external_port))
+            self._leases.pop(answer.port, None)
             return self._refused(request, "lease_too_short", now)
         self.counts["renewed" if answer.port in self._leases else "mapped"] += 1
         self._granted_by = self._protocol

@@ -385,6 +385,14 @@ def test_leases_that_are_too_short(protocol: str, lifetime: int, offered: bool) 
     assert bool(talk.machine.counts["lease_too_short"]) is not offered
 
 
+def test_a_renewal_that_is_too_short_is_given_back_and_shown_no_more() -> None:
+    talk = started("pcp")
+    talk.router.lifetime = 59
+    talk.wait(700)
+    assert talk.router.table == {}
+    assert talk.mapped == []
+
+
 def test_a_lease_for_ever_is_renewed_after_half_a_day() -> None:
     talk = started(router=Router({"pcp"}, lifetime=2**32 - 1), wait=86_399)
     assert talk.machine.counts["renewed"] == 2
