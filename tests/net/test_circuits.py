@@ -374,6 +374,11 @@ async def test_our_own_bounds() -> None:
             await alice.circuits.dial(bob.mesh.peer_id, target)
         assert full.value.code == "relay_limit"
         alice.circuits._outbound -= 1
+        alice.circuits.reconfigure(CircuitsConfig(max_outbound=1))
+        with pytest.raises(WwsError) as lowered:
+            await alice.circuits.dial(bob.mesh.peer_id, target)
+        assert lowered.value.code == "relay_limit"
+        assert alice.circuits.outbound == 1
 
 
 async def stop_asked(connection: Connection, request: bytes) -> Status:

@@ -162,6 +162,8 @@ async def test_an_address_at_which_nobody_answers_is_private() -> None:
             own = str(node.host.listen_addresses[0])
             await until(lambda: node.verdicts() == {str(closed): "private", own: "public"})
             assert node.reach.reachability == "public"
+            node.reach.offer_configured(())
+            await until(lambda: node.verdicts() == {own: "public"})
 
 
 async def test_a_port_that_a_router_has_opened_is_asked_about_and_forgotten_with_the_mapping() -> None:

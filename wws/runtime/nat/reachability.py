@@ -58,7 +58,7 @@ class ReachabilityDriverConfig:
     enabled: bool = True
     """`enable_autonat`: ask servers. What peers see is noted in any case."""
     announce: tuple[Multiaddr, ...] = ()
-    """Addresses that the user has configured."""
+    """Addresses that the user has configured, at the start: see `offer_configured`."""
     observed: ObservedConfig = field(default_factory=ObservedConfig)
     kinds: KindMemoryConfig = field(default_factory=KindMemoryConfig)
     machine: ReachabilityConfig = field(default_factory=ReachabilityConfig)
@@ -103,6 +103,7 @@ class ReachabilityDriver:
         self._kinds = KindMemory(config.kinds)
         self._machine = Reachability(config.machine, rng)
         self._client = AutonatClient(host, config.client, lambda: secrets.randbits(64))
+        self._configured = config.announce
         self._mapped: tuple[Multiaddr, ...] = ()
         self._interfaces: frozenset[str] = frozenset()
         self._own: tuple[Multiaddr, ...] = ()
@@ -197,6 +198,11 @@ class ReachabilityDriver:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._survey.close()
 
+    def offer_configured(self, addresses: tuple[Multiaddr, ...]) -> None:
+        """The user has configured these addresses now, and no others."""
+        self._configured = addresses
+        self.refresh()
+
     def offer_mapped(self, addresses: tuple[Multiaddr, ...]) -> None:
         """A router has opened these ports for us, and no others."""
         self._mapped = addresses
@@ -284,7 +290,7 @@ class ReachabilityDriver:
                 self._look_at_server(connection.peer_id)
         candidates = find_candidates(
             scope,
-            configured=self._config.announce,
+            configured=self._configured,
             own=self._own,
             mapped=self._mapped,
             observed=self._observed,

@@ -121,8 +121,11 @@ class NatServices:
         await self.reachability.close()
 
     def reconfigure(self, config: NodeConfig) -> None:
-        """Let other limits hold from now on."""
+        """Let other limits hold from now on, and other addresses be announced."""
         self._config = config
+        self.reachability.offer_configured(reachability_config(config).announce)
+        if self.circuits is not None:
+            self.circuits.reconfigure(circuits_config(config))
         if self.relay_server is not None:
             self.relay_server.reconfigure(relay_server_config(config))
         if self.autonat_server is not None:

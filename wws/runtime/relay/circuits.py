@@ -131,6 +131,10 @@ class Circuits:
         """Circuits that we have open to others now."""
         return self._outbound
 
+    def reconfigure(self, config: CircuitsConfig) -> None:
+        """Let other bounds hold from now on; circuits that are open stay."""
+        self._config = config
+
     # Out
 
     async def dial(self, peer: PeerId, target: Multiaddr) -> Connection:
