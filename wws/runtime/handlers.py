@@ -1,8 +1,7 @@
 """Inbound streams: from the negotiation of their protocol to the task of its handler, within bounds.
 
-    opened ──► negotiating (10 s) ──► protocol agreed ──► a task of its handler, bounded a protocol and peer,
-                    │                                     and a protocol and prefix
-                    └──time-out, refusal──► reset
+Each becomes a task once its protocol is agreed on, and is reset when that takes too long. What one peer, and
+all peers of one prefix, may have in the hands of one handler is bounded.
 """
 
 from __future__ import annotations
