@@ -11,6 +11,7 @@ from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPreferredAddress
+from aioquic.quic.packet_builder import QuicPacketBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ from wws.transport.muxed import (
 )
 from wws.transport.noise import PeerIdMismatch
 from wws.transport.quic.config import DEFAULT_CONFIG, QuicConfig
-from wws.transport.quic.engine import Engine
+from wws.transport.quic.engine import Address, Engine
 from wws.transport.quic.machine import (
     QuicHandshakeTimeout,
     QuicIdleTimeout,
@@ -799,3 +800,34 @@ def test_any_frames_end_the_connection_at_most(kind: int, body: bytes) -> None:
     assert bob.unread <= DEFAULT_CONFIG.connection_window
     if "bob" in link.errors:
         assert link.errors["bob"].code in ("quic_violation", "quic_fault")
+
+
+def test_an_answer_to_a_challenge_that_gets_lost_is_asked_for_again() -> None:
+    """aioquic asks again only when the question is lost. It gives the new address up then, and goes back to
+    the old one, where nobody hears it: a peer that has nothing more to say would never learn of that."""
+    link = QuicLink.established()
+    bob = link.answering()
+    moved: Address = ("192.0.2.77", 4077)
+    answer = link.alice._engine._write_path_response_frame
+    lost: list[int] = []
+    is_next = [False]
+
+    def answer_once(builder: QuicPacketBuilder, challenge: bytes) -> None:
+        answer(builder=builder, challenge=challenge)
+        is_next[0] = not lost
+
+    def lose_the_answer(data: bytes) -> bytes | None:
+        if not is_next[0]:
+            return data
+        is_next[0] = False
+        lost.append(len(data))
+        return None
+
+    link.alice._engine._write_path_response_frame = answer_once  # type: ignore[method-assign]
+    link.tamper = lose_the_answer
+    link.alice_at = moved
+    link.alice.send(link.alice.open_stream(link.now), bytes(8000))  # thrice that may be answered
+    link.run_until(lambda: bool(lost))
+    bob.ping(link.now)  # whose acknowledgement says that the question has arrived, too
+    link.run(5.0)
+    assert bob.proven_address == moved

@@ -378,6 +378,13 @@ class Engine(QuicConnection):
         if delivery is not QuicDeliveryState.ACKED:
             self.allow_stream_data(stream, stream.max_stream_data_local)
 
+    def _on_path_challenge_delivery(self, delivery: QuicDeliveryState, network_path: QuicNetworkPath) -> None:
+        """Ask again also when the question has arrived and the answer has not: aioquic would go back to an
+        address that may be dead (RFC 9000, section 8.2.1)."""
+        super()._on_path_challenge_delivery(delivery, network_path)
+        if network_path is self._network_paths[0] and not network_path.is_validated:
+            network_path.local_challenge_sent = False
+
     def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         """aioquic makes room for half a megabyte when a byte comes that far ahead."""
         start = buf.tell()

@@ -38,6 +38,7 @@ PRIVATE: Final = {
         "_network_paths",
         "_on_connection_limit_delivery",
         "_on_max_stream_data_delivery",
+        "_on_path_challenge_delivery",
         "_pacing_at",
         "_packet_number",
         "_peer_cid",
