@@ -100,6 +100,14 @@ def scope_of(address: Multiaddr) -> Scope | None:
     return scope_of_ip(address.host) if address.is_ip else None
 
 
+def public_prefix_of_ip(text: str) -> str | None:
+    """The prefix that limits count an address with; `None` below public scope, where it is not one party.
+
+    Raises `AddressRefused` like `scope_of_ip`.
+    """
+    return prefix_of(text) if scope_of_ip(text) is Scope.PUBLIC else None
+
+
 def prefix_of(text: str) -> str:
     """The prefix that one party is taken to hold: the /24 of an IPv4 address, the /56 of an IPv6 one."""
     address = unwrap(text)

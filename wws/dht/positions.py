@@ -10,7 +10,7 @@ import hashlib
 from functools import lru_cache
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.scope import AddressRefused, Scope, prefix_of, scope_of
+from wws.addresses.scope import AddressRefused, public_prefix_of_ip
 from wws.identity.peer_id import PeerId
 
 KEY_BITS = 256
@@ -36,6 +36,6 @@ def public_prefix_of(address: Multiaddr) -> str | None:
     if not address.is_ip:
         return None
     try:
-        return prefix_of(address.host) if scope_of(address) is Scope.PUBLIC else None
+        return public_prefix_of_ip(address.host)
     except AddressRefused:
         return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
-from wws.addresses.scope import Scope, prefix_of, scope_of_ip, unwrap
+from wws.addresses.scope import prefix_of, public_prefix_of_ip, unwrap
 from wws.errors import LocalProtocolError, ParseError
 from wws.mesh.rates import Bucket, Rates
 
@@ -130,9 +130,8 @@ class Admission:
             return None
 
     def _prefix(self, ip: str) -> str | None:
-        scope = scope_of_ip(ip)
-        exempt = self._config.prefix_exempt
+        prefix, exempt = public_prefix_of_ip(ip), self._config.prefix_exempt
         if exempt is None:
-            return None if scope < Scope.PUBLIC else prefix_of(ip)
+            return prefix
         address = unwrap(ip)
         return None if any(address in network for network in exempt) else prefix_of(ip)

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr, Transport
-from wws.addresses.scope import Scope, prefix_of, scope_of_ip, unwrap
+from wws.addresses.scope import Scope, public_prefix_of_ip, scope_of_ip, unwrap
 from wws.errors import ParseError
 from wws.identity.peer_id import PeerId
 
@@ -54,7 +54,7 @@ Party: TypeAlias = str
 def party_of(peer: PeerId, ip: str) -> Party:
     """Whom a peer's word counts for: the prefix of its public address, below public scope itself."""
     try:
-        return str(peer) if scope_of_ip(ip) < Scope.PUBLIC else prefix_of(ip)
+        return public_prefix_of_ip(ip) or str(peer)
     except ParseError:
         return str(peer)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.scope import Scope, prefix_of, scope_of_ip
+from wws.addresses.scope import public_prefix_of_ip
 from wws.dht.events import (
     AddressesChanged,
     Cancel,
@@ -269,7 +269,7 @@ class DhtDriver:
     def _prefix(connection: Connection) -> str | None:
         ip = connection.remote_ip
         try:
-            return prefix_of(ip) if scope_of_ip(ip) is Scope.PUBLIC else None
+            return public_prefix_of_ip(ip)
         except ParseError:
             return None
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.scope import Scope, prefix_of, scope_of_ip
+from wws.addresses.scope import public_prefix_of_ip
 from wws.errors import ParseError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
@@ -356,6 +356,6 @@ def _prefix(connection: Connection) -> str | None:
     """The prefix that makes two relays neighbours; `None` below public scope, where it says nothing."""
     try:
         ip = connection.remote_ip
-        return prefix_of(ip) if scope_of_ip(ip) is Scope.PUBLIC else None
+        return public_prefix_of_ip(ip)
     except ParseError:
         return None
