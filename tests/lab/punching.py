@@ -17,7 +17,7 @@ from tests.lab.namespaces import Namespace
 from tests.net.mesh_node import MeshNode
 from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.identity.peer_id import PeerId
-from wws.nat.dcutr import NatKind
+from wws.nat.kind import NatKind
 from wws.relay.server import RelayConfig
 from wws.runtime.host import Host
 from wws.runtime.nat.hole_punching import HolePuncher, HolePuncherConfig

@@ -10,7 +10,7 @@ from tests.lab.namespaces import Namespace
 from tests.lab.nat import Kind, Router
 from tests.lab.punching import How, punchers
 from wws.addresses.multiaddr import Transport
-from wws.nat.dcutr import NatKind
+from wws.nat.kind import NatKind
 from wws.nat.punching import HolePunchConfig
 from wws.runtime.nat.hole_punching import HolePuncherConfig
 

@@ -15,7 +15,8 @@ from tests.net.mesh_node import MeshNode, node
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
-from wws.nat.dcutr import PROTOCOL, HolePunch, NatKind, Type
+from wws.nat.dcutr import PROTOCOL, HolePunch, Type
+from wws.nat.kind import NatKind
 from wws.nat.punch_events import Punch
 from wws.nat.punching import HolePunchConfig, Role, State
 from wws.runtime.connection import Connection

@@ -22,7 +22,7 @@ FIRST_PORT = 1024
 
 def private_addresses(addresses: Iterable[Multiaddr]) -> tuple[Multiaddr, ...]:
     """Those of private scope at an IP, at most 8: what is of use inside one local network only."""
-    found = dict.fromkeys(address for address in addresses if _is_private(address))
+    found = dict.fromkeys(address for address in addresses if is_private(address))
     return tuple(found)[:MAX_ADDRESSES]
 
 
@@ -41,7 +41,8 @@ def same_lan_addresses(
     )
 
 
-def _is_private(address: Multiaddr) -> bool:
+def is_private(address: Multiaddr) -> bool:
+    """Whether it leads to a machine with a private IP, and not through a relay."""
     if address.is_circuit or not address.port:
         return False
     try:

@@ -14,23 +14,21 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal, TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.scope import Scope, scope_of_ip
+from wws.addresses.scope import Scope
 from wws.codec import protobuf
 from wws.errors import ParseError, RemoteProtocolError, TooLarge
 from wws.identity.peer_id import PeerId
 from wws.mesh.reach import reaches
-from wws.mesh.same_lan import FIRST_PORT
+from wws.mesh.same_lan import FIRST_PORT, is_private
+from wws.nat.kind import NatKind
 
 PROTOCOL = "/libp2p/dcutr"
 MAX_FRAME = 4096
 """Bytes of one message; the specification asks to refuse larger ones."""
 MAX_ADDRESSES = 16
 """Addresses that are read of one message; further ones are left out."""
-
-NatKind: TypeAlias = Literal["none", "endpoint_independent", "address_dependent", "unknown"]
 
 _NAT_FIELD = 901
 _NAT_KINDS: tuple[NatKind, ...] = ("unknown", "none", "endpoint_independent", "address_dependent")
@@ -199,14 +197,6 @@ def _is_dialable(address: Multiaddr, here: Here) -> bool:
 
 def _is_neighbour(address: Multiaddr, limits: TargetLimits) -> bool:
     return is_private(address) and (address.port or 0) >= limits.first_private_port
-
-
-def is_private(address: Multiaddr) -> bool:
-    """Whether an address is one of a network of private addresses."""
-    try:
-        return scope_of_ip(address.host) is Scope.PRIVATE
-    except ParseError:
-        return False
 
 
 def _type(number: int) -> Type:

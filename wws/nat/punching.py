@@ -17,7 +17,8 @@ from typing import ClassVar
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
 from wws.machine import Command
-from wws.nat.dcutr import Here, NatKind, TargetLimits, Targets, choose_targets
+from wws.nat.dcutr import Here, TargetLimits, Targets, choose_targets
+from wws.nat.kind import NatKind
 from wws.nat.punch_budget import PunchBudget
 from wws.nat.punch_events import CloseExchange, CountRefusal, Result, Stop
 

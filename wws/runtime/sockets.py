@@ -14,8 +14,7 @@ from collections.abc import Iterable
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope, scope_of_ip
 from wws.errors import ParseError
-
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+from wws.runtime.own_addresses import WILDCARDS
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -37,7 +36,7 @@ def dialling_socket(target: str, listening: Iterable[Multiaddr]) -> socket.socke
     for address in listening:
         if address.transport != "tcp" or (address.host_kind == "ip6") != ipv6:
             continue
-        if address.host not in _WILDCARDS and not _leads_to(address.host, target):
+        if address.host not in WILDCARDS and not _leads_to(address.host, target):
             continue
         sock = _tcp_socket(target)
         try:

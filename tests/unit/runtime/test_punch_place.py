@@ -9,7 +9,7 @@ import pytest
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
 from wws.identity.keys import Identity
-from wws.nat.dcutr import NatKind
+from wws.nat.kind import NatKind
 from wws.runtime.host import Host
 from wws.runtime.nat.punch_place import OwnPlace
 from wws.testing.clock import ManualClock

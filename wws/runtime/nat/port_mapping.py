@@ -46,10 +46,9 @@ from wws.runtime.clock import Clock
 from wws.runtime.logs import logger
 from wws.runtime.nat.gateway import default_gateway
 from wws.runtime.nat.upnp import UpnpConfig, UpnpGateway, find_gateway
+from wws.runtime.own_addresses import WILDCARDS
 
 FindGateway: TypeAlias = Callable[[], Awaitable[str | None]]
-
-_WILDCARD = "0.0.0.0"  # noqa: S104 - compared with, not bound to
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +193,7 @@ class PortMapper:
         """Those of our sockets that the router can lead to."""
         found: dict[Port, None] = {}
         for address in self._listening():
-            if address.host in (_WILDCARD, local) and address.port:
+            if address.host in (WILDCARDS[0], local) and address.port:
                 found[Port("udp" if address.transport == "quic-v1" else "tcp", address.port)] = None
         return tuple(found)
 

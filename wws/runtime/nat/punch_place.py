@@ -8,7 +8,9 @@ from typing import Protocol
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
 from wws.mesh.reach import reaches
-from wws.nat.dcutr import Here, NatKind, is_private
+from wws.mesh.same_lan import is_private
+from wws.nat.dcutr import Here
+from wws.nat.kind import NatKind
 from wws.runtime.host import Host
 from wws.runtime.own_addresses import expand
 
