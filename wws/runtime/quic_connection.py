@@ -180,10 +180,13 @@ class QuicConnection(Connection):
         if datagrams:
             self._host.count_traffic(0, sum([len(data) for data, _ in datagrams]))
             self.sock.send(datagrams)
-            if self._gone:  # there is no way to the peer: nothing may lead here any more
-                return
-        self._note_ids()
-        self._arm()
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        """What follows when everything is sent, unless there proved to be no way to the peer."""
+        if not self._gone:
+            self._note_ids()
+            self._arm()
 
     def handle_timer(self, now: float) -> float | None:
         if self._gone:
