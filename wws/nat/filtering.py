@@ -81,11 +81,6 @@ class Filtering:
         """Whether a success on our real mapping could only mean that the port is open to all."""
         return self.filter == "filtered" and len(self._port_filtered) >= _SHOWN_BY
 
-    @property
-    def asks(self) -> frozenset[int]:
-        """The questions that are open."""
-        return frozenset(self._asks)
-
     def handle(self, event: Event, now: float) -> None:
         """Raises `LocalProtocolError` for an event that has no place now."""
         if (self.state, type(event)) not in TRANSITIONS:

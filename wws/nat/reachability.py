@@ -239,8 +239,9 @@ class Reachability:
         commands: list[Command] = []
         own = [filtering.through] if self._servers.is_free(filtering.through.peer, way, now) else []
         for server in (*helpers, *own):
-            commands.append(self._ask(server, way, event.address, event.probe, now))
-            filtering.asked(next(reversed(self._questions)), server)
+            question = self._ask(server, way, event.address, event.probe, now)
+            filtering.asked(question.ask, server)
+            commands.append(question)
         return commands
 
     def _probe_lost(self, event: ProbeLost, now: float) -> None:

@@ -110,11 +110,6 @@ class HolePuncher:
         """Punches under way."""
         return self._budget.under_way
 
-    def expect(self, peer: PeerId) -> None:
-        """We want a direct connection with a peer that we have a circuit to: wait for its initiative anew."""
-        if (side := self._sides.get((peer, Role.RECEIVER))) is not None:
-            self._feed(side, CircuitOpened())
-
     def why_not_direct(self, peer: PeerId) -> str | None:
         """Why there is no direct connection with a peer, for people; `None` when there is one."""
         if self._host.connection_to(peer, direct=True) is not None:

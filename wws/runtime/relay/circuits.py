@@ -105,13 +105,13 @@ class Circuits:
         dialer: Dialer,
         config: CircuitsConfig,
         *,
-        accepts_from: Callable[[PeerId], bool] | None = None,
+        accepts_from: Callable[[PeerId], bool] = lambda relay: False,
     ) -> None:
-        """:param accepts_from: whether a relay holds a reservation of ours; may be set later."""
+        """`accepts_from` says whether a relay holds a reservation of ours: no others may bring circuits."""
         self._host = host
         self._dialer = dialer
         self._config = config
-        self.accepts_from = accepts_from or (lambda relay: False)
+        self._accepts_from = accepts_from
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Circuits by direction (`in`, `out`) and what came of them: `done`, or the code of an error."""
         self._inbound: Counter[PeerId] = Counter()
@@ -285,7 +285,7 @@ class Circuits:
         config = self._config
         if relay.is_limited:
             return Status.PERMISSION_DENIED, "over_a_circuit"
-        if not self.accepts_from(relay.peer_id):
+        if not self._accepts_from(relay.peer_id):
             return Status.PERMISSION_DENIED, "no_reservation_there"
         if source in (relay.peer_id, self._host.identity.peer_id):
             return Status.MALFORMED_MESSAGE, "impossible_source"

@@ -81,6 +81,7 @@ class RelayClient:
         *,
         network: str | None = None,
     ) -> None:
+        """`network` is the `/wws/net/…` protocol of ours; without one anybody may be a relay."""
         self._host = host
         self._dialer = dialer
         self._config = config
@@ -122,13 +123,8 @@ class RelayClient:
         if wanted != self._machine.wanted:
             self._feed(SetWanted(wanted))
 
-    def set_network(self, network: str | None) -> None:
-        """The `/wws/net/…` protocol of our network; `None`: an ad hoc one, where anybody may be a relay."""
-        self._network = network
-        self.reconsider()
-
     def reconsider(self) -> None:
-        """Look at every peer again: the network or the entry points have changed."""
+        """Look at every peer again: the entry points have changed."""
         for connection in self._host.connections():
             self._consider(connection)
 

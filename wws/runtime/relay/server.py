@@ -89,8 +89,11 @@ class RelayServer:
         network: str | None = None,
         state: StateFile | None = None,
     ) -> None:
-        """`announced` gives the node's addresses for reservations; `network` is its `/wws/net/…` protocol;
-        `state` keeps the budget over restarts."""
+        """`announced` gives the node's addresses for reservations; `state` keeps the budget over restarts.
+
+        `network` is our `/wws/net/…` protocol: its peers are served, and those that name none; without one
+        everybody is.
+        """
         self._host = host
         self._announced = announced
         self._config = config
@@ -164,10 +167,6 @@ class RelayServer:
             self._host.stop_serving(HOP_PROTOCOL)
         self._feed(Switched(on))
         return True
-
-    def set_network(self, network: str | None) -> None:
-        """Serve the peers of this network, and those that name none; `None`: everybody."""
-        self._network = network
 
     def reconfigure(self, config: RelayServerConfig) -> None:
         """Let other limits hold from now on."""
