@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from wws.nat.kind import NatKind
+from wws.nat.verdict import Verdict
 from wws.runtime.nat.services import NatServices
 
-_VERDICTS = ("public", "private", "unknown")
 _Labels = TypeVar("_Labels", bound=tuple[str, ...])
-
-_KINDS = ("none", "endpoint_independent", "address_dependent", "unknown")
 
 
 class NatMetrics:
@@ -67,6 +66,15 @@ class NatMetrics:
             "checks": self._counter(
                 "wws_autonat_checks", "What we asked AutoNAT servers, by outcome.", "request", "result"
             ),
+            "dialled back": self._counter(
+                "wws_autonat_dial_backs", "Who dialled us with a nonce: `expected`, or why not.", "result"
+            ),
+            "surveys": self._counter(
+                "wws_nat_surveys", "Dials that only ask where we are seen, by outcome.", "result"
+            ),
+            "disbelieved": self._counter(
+                "wws_nat_observations_refused", "What peers say that they see of us, not believed.", "reason"
+            ),
             "autonat": self._counter(
                 "wws_autonat_requests", "What AutoNAT clients asked us, by outcome.", "version", "result"
             ),
@@ -76,13 +84,16 @@ class NatMetrics:
     def collect(self) -> None:
         """Bring everything up to date."""
         nat = self._nat
-        for verdict in _VERDICTS:
+        for verdict in get_args(Verdict):
             self._verdict.labels(verdict).set(verdict == nat.reachability.reachability)
-        for kind in _KINDS:
+        for kind in get_args(NatKind):
             self._kind.labels(kind).set(kind == nat.reachability.nat)
         self._add("reserving", nat.relay_client.outcomes)
         self._add("punches", nat.puncher.outcomes)
         self._add("checks", nat.reachability.results)
+        self._add("dialled back", _single(nat.reachability.dialled_back))
+        self._add("surveys", _single(nat.reachability.surveys))
+        self._add("disbelieved", _single(nat.reachability.refused_observations))
         if nat.circuits is not None:
             self._add("circuits", nat.circuits.outcomes)
         if nat.autonat_server is not None:
