@@ -62,6 +62,7 @@ class NatServices:
         self._host = host
         self._config = config
         self._is_bootstrap = config.network.bootstrap_mode
+        self._announced: tuple[Multiaddr, ...] = ()
         self._quic: QuicTransport | None = None
         if config.network.enable_quic:
             host.quic = self._quic = QuicTransport(host, host.identity, quic_config(config))
@@ -85,7 +86,12 @@ class NatServices:
         if self._is_bootstrap:
             if config.network.enable_autonat:
                 self.autonat_server = AutonatServer(
-                    host, self._make_dial_host, autonat_server_config(config), rng=rng
+                    host,
+                    self._make_dial_host,
+                    autonat_server_config(config),
+                    # Those announced too: a host that is rented may have its public address from a NAT.
+                    own_addresses=lambda: (*host.listen_addresses, *self._announced),
+                    rng=rng,
                 )
             if config.network.enable_relay_server:
                 self.relay_server = RelayServer(
@@ -98,7 +104,6 @@ class NatServices:
                 lambda: host.listen_addresses, lambda: host.scope, clock=host.clock, rng=rng
             )
             self.port_mapper.on_change.append(self._ports_mapped)
-        self._announced: tuple[Multiaddr, ...] = ()
 
     async def start(self) -> None:
         """Begin, once the host listens."""
