@@ -35,8 +35,6 @@ from wws.nat.reachability_events import (
     CloseProbe,
     NetworkChanged,
     OpenProbe,
-    ProbeLost,
-    ProbeOpened,
     ReachabilityConfig,
     Server,
     ServersChanged,
@@ -48,7 +46,8 @@ from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
 from wws.runtime.identify_service import IdentifyService
 from wws.runtime.nat.autonat_client import AutonatClient, AutonatClientConfig
-from wws.runtime.nat.probe import MakeProbeHost, NatProbe, ProbeFailed, probe_target
+from wws.runtime.nat.probe import MakeProbeHost, probe_target
+from wws.runtime.nat.probes import Probes, ProbesConfig
 from wws.runtime.nat.survey import NatSurvey, NatSurveyConfig
 from wws.runtime.own_addresses import expand, interface_addresses, source_address
 
@@ -67,10 +66,7 @@ class ReachabilityDriverConfig:
     """Seconds from something new to thinking about it: peers come in numbers, one thought does for all."""
     look: float = 2.0
     """Seconds between two looks at the addresses of this machine."""
-    probe_timeout: float = 10.0
-    """Seconds to open a probe."""
-    probe_lifetime: float = 45.0
-    """Seconds that a probe may be open."""
+    probes: ProbesConfig = field(default_factory=ProbesConfig)
     max_servers: int = 256
     """Servers that are remembered while they are connected, entry points always."""
     ask_again: float = 600.0
@@ -97,7 +93,6 @@ class ReachabilityDriver:
         self._host = host
         self._dialer = dialer
         self._identify = identify
-        self._make_probe_host = make_probe_host
         self._config = config
         self._observed = ObservedAddresses(config.observed)
         self._kinds = KindMemory(config.kinds)
@@ -113,7 +108,7 @@ class ReachabilityDriver:
         self._servers: tuple[Server, ...] = ()
         self._judged_by: tuple[object, ...] = ()
         """What decides, besides what it says itself, whether a peer is a server for us."""
-        self._probes: dict[int, _RunningProbe] = {}
+        self._probes = Probes(host, identify, self._client, make_probe_host, config.probes, self._feed)
         self._ask_again_at = host.clock.monotonic() + config.ask_again
         self._asked_again_at = float("-inf")
         self._survey = NatSurvey(host, dialer, self._observed, config.survey)
@@ -192,10 +187,7 @@ class ReachabilityDriver:
         for timer in (self._timer, self._looking, self._thinking):
             if timer is not None:
                 timer.cancel()
-        for probe in self._probes.values():
-            probe.end()
-        tasks = [probe.task for probe in self._probes.values()]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._probes.close()
         await self._survey.close()
 
     def offer_configured(self, addresses: tuple[Multiaddr, ...]) -> None:
@@ -383,20 +375,13 @@ class ReachabilityDriver:
         match command:
             case Ask():
                 self._host.spawn(self._ask(command), "ask to be dialled")
-            case OpenProbe(probe=probe):
-                running = _RunningProbe()
-                running.task = self._host.spawn(self._run_probe(command, running), "probe the NAT")
-                running.task.add_done_callback(lambda _: self._probes.pop(probe, None))
-                self._probes[probe] = running
+            case OpenProbe():
+                self._probes.open(command)
             case CloseProbe(probe=probe):
-                if (open_probe := self._probes.get(probe)) is not None:
-                    open_probe.end()
+                self._probes.end(probe)
 
     async def _ask(self, ask: Ask) -> None:
-        at: Host | None = self._host
-        if ask.probe is not None:
-            running = self._probes.get(ask.probe)
-            at = None if running is None else running.host
+        at = self._host if ask.probe is None else self._probes.host_of(ask.probe)
         if at is None:
             self._feed(Answered(ask.ask, None, "probe_closed"))
             return
@@ -404,54 +389,6 @@ class ReachabilityDriver:
         if reached is False and ask.probe is None:
             self._ask_observers_again()  # are we still where we think?
         self._feed(Answered(ask.ask, reached, reason))
-
-    async def _run_probe(self, command: OpenProbe, running: _RunningProbe) -> None:
-        connection = self._host.connection_to(command.server, direct=True)
-        known = self._host.peers.addresses(command.server)
-        target = None if connection is None else probe_target(connection, known, command.way)
-        if target is None:
-            self._feed(ProbeLost(command.probe, "no_address"))
-            return
-        probe = NatProbe(self._make_probe_host())
-        running.host = probe.host
-        try:
-            address = await probe.open(
-                command.server,
-                target,
-                self._listen_ip(command.way),
-                identify=self._identify,
-                client=self._client,
-                timeout=self._config.probe_timeout,
-            )
-            self._feed(ProbeOpened(command.probe, address))
-            async with asyncio.timeout(self._config.probe_lifetime):
-                await probe.wait_lost()
-            reason = "connection_lost"
-        except ProbeFailed as failure:
-            reason = failure.reason
-        except TimeoutError:
-            reason = "timeout"
-        finally:
-            running.is_ending = True
-            await probe.close()
-        self._feed(ProbeLost(command.probe, reason))
-
-    def _listen_ip(self, way: Way) -> str:
-        """Where a probe listens: where we do."""
-        return next(own.host for own in self._host.listen_addresses if way_of(own) == way)
-
-
-@dataclass(eq=False, slots=True)
-class _RunningProbe:
-    task: asyncio.Task[None] = field(init=False)
-    host: Host | None = None
-    is_ending: bool = False
-
-    def end(self) -> None:
-        """End it, once: a second cancellation would keep it from closing its sockets."""
-        if not self.is_ending:
-            self.is_ending = True
-            self.task.cancel()
 
 
 def _network(ip: str) -> str:
