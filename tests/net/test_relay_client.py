@@ -13,6 +13,7 @@ from wws.addresses.scope import Scope
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.relay.messages import HOP_PROTOCOL, HopMessage, HopType, Limit, Reservation, Status
+from wws.relay.reputation import ReputationConfig
 from wws.relay.reservations import ReservationConfig
 from wws.relay.selection import SelectionConfig, State
 from wws.relay.selection_events import Failure
@@ -27,7 +28,13 @@ from wws.testing.clock import ManualClock
 pytestmark = [pytest.mark.net, pytest.mark.usefixtures("leaves_nothing")]
 
 QUICK = RelayClientConfig(
-    SelectionConfig(probe_interval=0.05, probe_timeout=0.3, hedge_after=0.2, retry_soon=0.1, stall=60),
+    SelectionConfig(
+        probe_interval=0.05,
+        probe_timeout=0.3,
+        hedge_after=0.2,
+        stall=60,
+        reputation=ReputationConfig(retry_soon=0.1),
+    ),
     request_timeout=1.0,
 )
 """Seconds made short, so that nobody waits."""

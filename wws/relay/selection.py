@@ -15,20 +15,20 @@ announce from that moment on, and its place goes to the next candidate; so the t
 to its replacement is bounded by `probe_interval + probe_timeout` and one exchange with the next one. A
 candidate that is slow to answer is overtaken by another (`hedge_after`), not waited for.
 
-What a relay did to us outlives its connection: `_Past`. There is no word in the protocol to give a slot back;
-it lapses by itself, or with the connection.
+What a relay did to us outlives its connection: `wws.relay.reputation`. There is no word in the protocol to
+give a slot back; it lapses by itself, or with the connection.
 """
 
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
+from wws.relay.reputation import DISTRUSTED, Reputation, ReputationConfig
 from wws.relay.selection_events import (
     Answered,
     CandidateLost,
@@ -46,9 +46,6 @@ from wws.relay.selection_events import (
     SetWanted,
     Suspect,
 )
-
-_DISTRUSTED = frozenset({Failure.MALFORMED, Failure.VOUCHER})
-_REFUSALS = frozenset({Failure.REFUSED, Failure.RESOURCE_LIMIT, Failure.LEASE, Failure.NO_ADDRESS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +73,13 @@ class SelectionConfig:
     """Seconds below which a lease is none: the clocks differ, or the relay jokes."""
     release_grace: float = 30.0
     """Seconds for which reservations are kept when they are not wanted any more: verdicts waver."""
-    retry_soon: float = 5.0
-    """Seconds that a relay rests when it did not answer; doubled each time."""
-    retry_refused: float = 60.0
-    """The same for one that had no room."""
-    retry_denied: float = 600.0
-    """The same for one that says we may not."""
-    retry_distrusted: float = 86_400.0
-    """The same for one that lies or makes no sense."""
-    max_rest: float = 3600.0
-    """Longest rest but for those that lie."""
     seek_interval: tuple[float, float] = (5.0, 60.0)
     """Seconds between two requests for more candidates: the first, and the most after doubling."""
     worthwhile: float = 0.05
     """Seconds of round trip that another relay must gain us before we change to it when a lease is due."""
     max_candidates: int = 64
     """Candidates known at once; further ones are left out, unless they are entry points."""
-    max_remembered: int = 256
-    """Relays whose past is remembered; the one that was troublesome longest ago is forgotten first."""
+    reputation: ReputationConfig = field(default_factory=ReputationConfig)
 
 
 class State(Enum):
@@ -115,12 +101,6 @@ class _Lease:
     renew_at: float
     is_sound: bool = True
     """False once a renewal has failed: somebody else is to take its place."""
-
-
-@dataclass(slots=True)
-class _Past:
-    failures: int = 0
-    rest_until: float = 0.0
 
 
 @dataclass(slots=True)
@@ -148,7 +128,7 @@ class RelaySelection:
         self._wanted = False
         self._let_go_at: float | None = None
         self._relays: dict[PeerId, _Relay] = {}
-        self._past: OrderedDict[PeerId, _Past] = OrderedDict()
+        self._reputation = Reputation(config.reputation, rng)
         self._attempts = 0
         self._announced: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...] = ()
         self._seek_at = 0.0
@@ -197,7 +177,7 @@ class RelaySelection:
                 self._seen(event)
             case CandidateLost(relay=relay):
                 if (lost := self._relays.pop(relay, None)) is not None and lost.state is not State.IDLE:
-                    self._past_of(relay).failures += 1
+                    self._reputation.disappointed(relay)
                     commands.append(LetGo(relay))
             case Answered(relay=relay, round_trip=round_trip):
                 self._answered(relay, round_trip, now)
@@ -262,7 +242,7 @@ class RelaySelection:
         if lease < self._config.min_lease:
             return self._failed(ReserveFailed(event.relay, event.attempt, Failure.LEASE), now)
         if known.state is State.RENEWING:
-            self._past.pop(event.relay, None)  # it has lasted: old troubles are over
+            self._reputation.redeemed(event.relay)
         else:
             known.answer_by = None
         self.heard(event.relay, now)
@@ -278,7 +258,7 @@ class RelaySelection:
         known = self._relays.get(event.relay)
         if known is None or known.attempt != event.attempt or known.state not in _ASKED:
             return []
-        if known.state is State.RENEWING and event.reason not in _DISTRUSTED:
+        if known.state is State.RENEWING and event.reason not in DISTRUSTED:
             assert known.lease is not None
             known.state = State.HELD
             known.lease.is_sound = False
@@ -358,7 +338,7 @@ class RelaySelection:
         for relay in self._relays.values():
             if relay.state is State.RESERVING:
                 if now >= relay.asked_at + self._config.hedge_after:
-                    self._past_of(relay.relay).failures += 1  # slow: others are asked first next time
+                    self._reputation.disappointed(relay.relay)
                 commands += self._release(relay)
             elif relay.lease is not None and not relay.lease.is_sound:
                 commands += self._release(relay)
@@ -403,8 +383,7 @@ class RelaySelection:
         times = [max(due, self._seek_at)]
         if len(slow_at) < self._config.max_attempts:
             idle = [relay.relay for relay in self._relays.values() if relay.state is State.IDLE]
-            rested = [self._past[one].rest_until if one in self._past else 0.0 for one in idle]
-            times += [max(due, min(rested))] if idle else []
+            times += [max(due, min(map(self._reputation.rest_until, idle)))] if idle else []
         return times
 
     # Helpers
@@ -424,8 +403,7 @@ class RelaySelection:
         )
 
     def _may_ask(self, relay: _Relay, now: float) -> bool:
-        past = self._past.get(relay.relay)
-        return relay.state is State.IDLE and (past is None or past.rest_until <= now)
+        return relay.state is State.IDLE and self._reputation.rest_until(relay.relay) <= now
 
     def _rank(self, relay: _Relay, beside: list[_Relay]) -> tuple[bool, bool, bool, float, float]:
         """The smallest is the best: an entry point, no troubles, apart from those we have, near.
@@ -433,12 +411,11 @@ class RelaySelection:
         What we know of an entry point counts before what it did: whoever waits for the connections of all of
         them to break once, as they do when our network changes, must not become our relay for that.
         """
-        past = self._past.get(relay.relay)
         apart = relay.prefix is None or all(
             relay.prefix != other.prefix for other in beside if other is not relay
         )
         near = float("inf") if relay.round_trip is None else relay.round_trip
-        troubled = past is not None and past.failures > 0
+        troubled = self._reputation.is_troubled(relay.relay)
         return not relay.is_entry_point, troubled, not apart, near, relay.tie
 
     def _ask(self, relay: _Relay, state: State, now: float) -> Command:
@@ -455,23 +432,5 @@ class RelaySelection:
 
     def _give_up(self, relay: _Relay, reason: Failure, now: float) -> list[Command]:
         """Back to IDLE, to rest for as long as the reason asks for."""
-        config, past = self._config, self._past_of(relay.relay)
-        if reason in _DISTRUSTED:
-            rest = config.retry_distrusted
-        else:
-            rest = config.retry_soon
-            if reason in _REFUSALS:
-                rest = config.retry_refused
-            elif reason is Failure.PERMISSION_DENIED:
-                rest = config.retry_denied
-            rest = min(rest * 2 ** min(past.failures, 16), config.max_rest)
-        past.failures += 1
-        past.rest_until = now + rest * self._rng.uniform(0.75, 1.25)
+        self._reputation.failed(relay.relay, reason, now)
         return self._release(relay)
-
-    def _past_of(self, relay: PeerId) -> _Past:
-        past = self._past.setdefault(relay, _Past())
-        self._past.move_to_end(relay)
-        if len(self._past) > self._config.max_remembered:
-            self._past.popitem(last=False)
-        return past

@@ -14,6 +14,7 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
+from wws.relay.reputation import ReputationConfig
 from wws.relay.selection import RelaySelection, SelectionConfig, State
 from wws.relay.selection_events import (
     Answered,
@@ -256,13 +257,13 @@ def test_a_better_relay_takes_over_when_a_lease_is_due() -> None:
 @pytest.mark.parametrize(
     ("reason", "least"),
     [
-        (Failure.TIMEOUT, CONFIG.retry_soon),
-        (Failure.CONNECTION, CONFIG.retry_soon),
-        (Failure.REFUSED, CONFIG.retry_refused),
-        (Failure.RESOURCE_LIMIT, CONFIG.retry_refused),
-        (Failure.PERMISSION_DENIED, CONFIG.retry_denied),
-        (Failure.VOUCHER, CONFIG.retry_distrusted),
-        (Failure.MALFORMED, CONFIG.retry_distrusted),
+        (Failure.TIMEOUT, CONFIG.reputation.retry_soon),
+        (Failure.CONNECTION, CONFIG.reputation.retry_soon),
+        (Failure.REFUSED, CONFIG.reputation.retry_refused),
+        (Failure.RESOURCE_LIMIT, CONFIG.reputation.retry_refused),
+        (Failure.PERMISSION_DENIED, CONFIG.reputation.retry_denied),
+        (Failure.VOUCHER, CONFIG.reputation.retry_distrusted),
+        (Failure.MALFORMED, CONFIG.reputation.retry_distrusted),
     ],
 )
 def test_a_relay_that_gave_none_rests(reason: Failure, least: float) -> None:
@@ -464,14 +465,14 @@ def test_who_floods_us_with_relays_does_not_keep_out_entry_points() -> None:
 
 
 def test_what_is_remembered_of_relays_is_bounded() -> None:
-    machine = selection(replace(CONFIG, max_remembered=5))
+    machine = selection(replace(CONFIG, reputation=ReputationConfig(max_remembered=5)))
     machine.handle(SetWanted(True), 0, NOW)
     for number in range(20):
         relay = Identity.from_label(f"relay {number}").peer_id
         attempt = asked(machine.handle(seen(relay), number, NOW))[relay]
         machine.handle(ReserveFailed(relay, attempt, Failure.REFUSED), number, NOW)
         machine.handle(CandidateLost(relay), number, NOW)
-    assert len(machine._past) == 5
+    assert len(machine._reputation) == 5
 
 
 @pytest.mark.parametrize("dies_at", [10.0, 10.5, 11.0, 11.9, 12.0, 100.3])
