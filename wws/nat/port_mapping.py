@@ -21,7 +21,6 @@ from enum import Enum, auto
 from typing import Final, Literal, TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.addresses.multiaddr import Transport as MultiaddrTransport
 from wws.addresses.scope import Scope, scope_of_ip
 from wws.errors import LocalProtocolError, ParseError
 from wws.machine import Command, Event
@@ -36,11 +35,11 @@ from wws.nat.gateway_requests import (
     Port,
     Refused,
     Request,
-    Transport,
     Unmapped,
     UnmapPort,
     fits,
 )
+from wws.nat.port_leases import Lease, Leases
 from wws.nat.port_mapping_events import (
     AskUpnp,
     Changed,
@@ -60,7 +59,6 @@ from wws.nat.port_mapping_events import (
 
 ProtocolName: TypeAlias = Literal["pcp", "nat-pmp", "upnp"]
 MappingState: TypeAlias = Literal["none", "pcp", "nat-pmp", "upnp", "not offered"]
-MULTIADDR_TRANSPORTS: Final[dict[Transport, MultiaddrTransport]] = {"tcp": "tcp", "udp": "quic-v1"}
 PROTOCOLS: Final[tuple[ProtocolName, ...]] = ("pcp", "nat-pmp", "upnp")
 
 
@@ -76,15 +74,6 @@ class State(Enum):
 @dataclass(frozen=True, slots=True)
 class _Find:
     """Not a request to the router, but waits in the queue like one."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lease:
-    external_port: int
-    external_ip: str
-    renew_at: float
-    expires_at: float
-    round: int
 
 
 @dataclass(slots=True)
@@ -114,7 +103,7 @@ class PortMapping:
         self._local = ""
         self._ports: tuple[Port, ...] = ()
         self._nonce = b""
-        self._leases: dict[Port, _Lease] = {}
+        self._leases = Leases()
         self._external_ip: str | None = None
         self._queue: deque[Request | _Find] = deque()
         self._exchange: _Exchange | None = None
@@ -129,10 +118,7 @@ class PortMapping:
     @property
     def mappings(self) -> tuple[Multiaddr, ...]:
         """Where we can be reached from outside, if the router keeps its word."""
-        return tuple(
-            Multiaddr.of(lease.external_ip, lease.external_port, MULTIADDR_TRANSPORTS[port.transport])
-            for port, lease in self._leases.items()
-        )
+        return self._leases.mappings
 
     @property
     def offered(self) -> MappingState:
@@ -145,10 +131,8 @@ class PortMapping:
         """When `TimerFired` is due."""
         if self._exchange is not None:
             return self._exchange.deadline
-        times = [lease.renew_at for lease in self._leases.values()] if self.state is State.MAPPED else []
-        if self._wakeup is not None:
-            times.append(self._wakeup)
-        return min(times, default=None)
+        times = [self._wakeup, self._leases.next_renewal() if self.state is State.MAPPED else None]
+        return min((time for time in times if time is not None), default=None)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event. Raises `LocalProtocolError` for one that we may not have caused any more."""
@@ -255,9 +239,7 @@ class PortMapping:
 
     def _look_after(self, now: float) -> list[Command]:
         """Renew what is due, and ask for a sign of life."""
-        for port, lease in list(self._leases.items()):
-            if now >= lease.expires_at:
-                del self._leases[port]
+        self._leases.expire(now)
         if not self._leases:
             return self._begin(0, now)
         check = self._wakeup is not None and now >= self._wakeup
@@ -319,7 +301,7 @@ class PortMapping:
                 if self._protocol == "pcp":
                     return self._next(now)
                 if (nothing := _why_useless(ip)) or ip is None:
-                    return self._give_up(nothing, now, self._give_back())
+                    return self._give_up(nothing, now, self._leases.requests_to_give_back)
                 changed = self.state is State.MAPPED and ip != self._external_ip
                 self._external_ip = ip
                 if changed:
@@ -334,17 +316,18 @@ class PortMapping:
         ip = answer.external_ip or self._external_ip
         if (nothing := _why_useless(ip)) or ip is None:
             made = UnmapPort(answer.port, answer.external_port)
-            return self._give_up(nothing, now, [*self._give_back(), made])
+            return self._give_up(nothing, now, [*self._leases.requests_to_give_back, made])
         config = self._config
         lifetime = min(answer.lifetime or config.lifetime, config.max_lifetime)
         if lifetime < config.min_lifetime:
             self._queue.appendleft(UnmapPort(answer.port, answer.external_port))
-            self._leases.pop(answer.port, None)
+            self._leases.drop(answer.port)
             return self._refused(request, "lease_too_short", now)
         self.counts["renewed" if answer.port in self._leases else "mapped"] += 1
         self._granted_by = self._protocol
         half = lifetime / 2 * (1 + config.jitter * self._rng.random())
-        self._leases[answer.port] = _Lease(answer.external_port, ip, now + half, now + lifetime, self._round)
+        lease = Lease(answer.external_port, ip, now + half, now + lifetime, self._round)
+        self._leases.grant(answer.port, lease)
         return self._next(now)
 
     def _refused(self, request: Request, reason: str, now: float) -> list[Command]:
@@ -354,30 +337,24 @@ class PortMapping:
                 self._other_ports -= 1
                 other = self._rng.randrange(1024, 65_536)
                 self._queue.appendleft(replace(request, external_port=other))
-                self._leases.pop(port, None)
+                self._leases.drop(port)
             case MapPort(lifetime=lifetime) if reason == "permanent_only" and lifetime:
                 self._queue.appendleft(replace(request, lifetime=0))
             case MapPort(port=port) if port in self._leases:
-                self._renew_later(port, now)
+                self._leases.renew_later(port, now, self._config.min_lifetime / 4)
             case LookUp(port=port) if reason == "conflict":  # it leads to somebody else now
-                self._leases.pop(port, None)
+                self._leases.drop(port)
                 self._queue.append(self._map(port))
             case LookUp(port=port) if reason == "no_such_mapping" and port in self._leases:
                 self.counts["forgotten"] += 1
                 self._queue.append(self._map(port))
-                self._leases[port] = replace(self._leases[port], expires_at=now)
+                self._leases.end(port, now)
             case _ if reason == "unsupported_version" or isinstance(request, AskAddress):
                 if self.state is State.ASKING:
                     return self._next_protocol(now)
             case _:
                 pass  # of this port nothing comes; the others are still asked for
         return self._next(now)
-
-    def _renew_later(self, port: Port, now: float) -> None:
-        """The lease holds until its end; until then ask again, each time after half of what is left."""
-        lease = self._leases[port]
-        least = self._config.min_lifetime / 4
-        self._leases[port] = replace(lease, renew_at=now + max(least, (lease.expires_at - now) / 2))
 
     def _unanswered(self, now: float) -> list[Command]:
         """The router is silent, or what it says is of no use."""
@@ -388,7 +365,7 @@ class PortMapping:
             return self._drained(now)
         if self.state is State.MAPPED:  # has it restarted, as another perhaps?
             return self._begin(0, now)
-        if exchange is not None and any(lease.round == self._round for lease in self._leases.values()):
+        if exchange is not None and self._leases.has_any_of(self._round):
             self._queue.clear()  # part of the ports is better than none
             return self._drained(now)
         return self._next_protocol(now)
@@ -416,9 +393,7 @@ class PortMapping:
         """Nothing is left to ask for the moment."""
         match self.state:
             case State.ASKING:
-                self._leases = {
-                    port: lease for port, lease in self._leases.items() if lease.round == self._round
-                }
+                self._leases.keep(self._round)
                 if not self._leases:
                     return self._next_protocol(now)
                 self.state, self.reason = State.MAPPED, ""
@@ -434,12 +409,9 @@ class PortMapping:
                 pass
         return []
 
-    def _give_back(self) -> Iterable[Request]:
-        return [UnmapPort(port, lease.external_port) for port, lease in self._leases.items()]
-
     def _close(self, now: float) -> list[Command]:
         """Also what is being asked for at this moment may come to be, and is given back."""
-        back = list(self._give_back())
+        back: list[Request] = [*self._leases.requests_to_give_back]
         asked = self._exchange.request if self._exchange is not None else None
         if isinstance(asked, MapPort) and asked.port not in self._leases:
             back.append(UnmapPort(asked.port, asked.external_port))
