@@ -45,7 +45,7 @@ from wws.nat.punch_events import (
 )
 from wws.nat.punch_initiator import Initiator
 from wws.nat.punch_receiver import Receiver
-from wws.nat.punching import HolePunchConfig, Role
+from wws.nat.punching import HolePunchConfig, Role, State
 from wws.runtime.connection import Connection
 from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
@@ -222,6 +222,8 @@ class HolePuncher:
 
     async def _ask(self, side: _Side, exchange: int, message: HolePunch) -> None:
         """Take the initiative: a stream for one attempt, its CONNECT first."""
+        if side.machine.state is not State.CONNECTING:
+            return  # given up before it began: the peer must not wait for the rest
         circuits = self._circuits.get((side.peer, side.role), {})
         circuit = next((one for one in reversed(circuits.values()) if not one.is_leaving), None)
         try:
