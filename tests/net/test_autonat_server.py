@@ -30,8 +30,9 @@ from wws.nat.autonat_v2 import (
     ResponseStatus,
 )
 from wws.nat.dial_back_rules import DialBackConfig
+from wws.runtime.circuit import Circuit
 from wws.runtime.clock import SystemClock
-from wws.runtime.connection import Circuit, Connection, ConnectionLost
+from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.host import Host, HostConfig
 from wws.runtime.nat.autonat_server import AutonatServer, AutonatServerConfig
 from wws.runtime.quic_transport import QuicTransport

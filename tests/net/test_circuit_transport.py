@@ -15,7 +15,8 @@ import pytest
 from tests.interop.ours import until
 from tests.net.mesh_node import MeshNode, node
 from wws.errors import WwsError
-from wws.runtime.connection import Circuit, CircuitLimitReached, CircuitUse, Connection, ConnectionLost
+from wws.runtime.circuit import Circuit, CircuitLimitReached, CircuitUse
+from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.relay import circuit_transport
 from wws.runtime.relay.circuit_transport import CircuitTransport
 from wws.runtime.streams import Stream, StreamReset

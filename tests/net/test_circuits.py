@@ -25,7 +25,8 @@ from wws.relay.messages import (
     StopType,
 )
 from wws.relay.watch import WatchConfig
-from wws.runtime.connection import Circuit, Connection, HandshakeFailed
+from wws.runtime.circuit import Circuit
+from wws.runtime.connection import Connection, HandshakeFailed
 from wws.runtime.dialer import DialFailed
 from wws.runtime.host import HostConfig
 from wws.runtime.quic_transport import QuicTransport

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from wws.addresses.multiaddr import Multiaddr, Transport
@@ -20,6 +19,7 @@ from wws.addresses.scope import Scope, scope_of_ip
 from wws.errors import ParseError, RemoteProtocolError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.mesh.identify import Identification
+from wws.runtime.circuit import Circuit
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.multistream import NegotiationFailed, Negotiator
 from wws.transport.muxed import (
@@ -50,51 +50,6 @@ class HandshakeFailed(WwsError):
     """The connection ended before the peer had proven who it is."""
 
     code = "handshake_failed"
-
-
-class CircuitLimitReached(StreamReset):
-    """The circuit reached the relay's limit. What needs more goes over a direct connection, or in parts."""
-
-    code = "relay_limit"
-
-
-@dataclass(slots=True)
-class CircuitUse:
-    """What has gone over a circuit so far, as counted at our end."""
-
-    since: float = 0.0
-    """When it was opened, in monotonic seconds."""
-    sent: int = 0
-    received: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Circuit:
-    """The way of a relayed connection."""
-
-    relay: PeerId
-    address: Multiaddr
-    """Where the relay is, with its PeerId."""
-    limit_seconds: float | None = None
-    """How long the relay lets the circuit live; `None`: as long as the relay itself."""
-    limit_bytes: int | None = None
-    """How many bytes it lets through each way; `None`: any number."""
-    is_limited: bool = True
-    """Whether the relay has spoken of a limit at all, whatever numbers it gave."""
-    use: CircuitUse = field(default_factory=CircuitUse, compare=False)
-
-    @property
-    def bytes_left(self) -> int | None:
-        """How many may still go the way on which more have gone; `None`: any number."""
-        if self.limit_bytes is None:
-            return None
-        return max(0, self.limit_bytes - max(self.use.sent, self.use.received))
-
-    def seconds_left(self, now: float) -> float | None:
-        """How long the relay still carries this; `None`: as long as it lives."""
-        if self.limit_seconds is None:
-            return None
-        return max(0.0, self.limit_seconds - (now - self.use.since))
 
 
 class ConnectionHost(Protocol):

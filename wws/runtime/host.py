@@ -31,8 +31,9 @@ from wws.mesh.admission import Admission, AdmissionConfig
 from wws.mesh.connections import Close, ConnectionTable, ConnectionTableConfig, Probe
 from wws.mesh.peers import PeerStore, PeerStoreConfig
 from wws.mesh.reach import mesh_scope
+from wws.runtime.circuit import Circuit
 from wws.runtime.clock import Clock
-from wws.runtime.connection import Circuit, Connection, ConnectionLost
+from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.handlers import Handlers, HandlersConfig, StreamHandler
 from wws.runtime.socket_connection import SocketConnection
 from wws.runtime.sockets import listening_socket

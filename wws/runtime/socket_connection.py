@@ -13,13 +13,8 @@ from typing import cast
 
 from wws.addresses.multiaddr import Multiaddr, Transport
 from wws.errors import RemoteProtocolError, WwsError
-from wws.runtime.connection import (
-    Circuit,
-    CircuitLimitReached,
-    Connection,
-    ConnectionHost,
-    ConnectionLost,
-)
+from wws.runtime.circuit import Circuit, CircuitLimitReached
+from wws.runtime.connection import Connection, ConnectionHost, ConnectionLost
 from wws.transport.muxed import ByteStreamConnection
 
 _WRITE_HIGH = 512 * 1024

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeAlias
 
 from wws.errors import WwsError
-from wws.runtime.connection import Circuit, CircuitLimitReached
+from wws.runtime.circuit import Circuit, CircuitLimitReached
 from wws.runtime.streams import Stream, StreamReset
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]

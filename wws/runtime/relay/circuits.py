@@ -30,7 +30,8 @@ from wws.relay.messages import (
     StopType,
 )
 from wws.relay.watch import CircuitWatch, Close, GiveUp, Ping, Retire, WatchConfig
-from wws.runtime.connection import Circuit, CircuitUse, Connection, ConnectionLost, HandshakeFailed
+from wws.runtime.circuit import Circuit, CircuitUse
+from wws.runtime.connection import Connection, ConnectionLost, HandshakeFailed
 from wws.runtime.dialer import Dialer, TimedOut
 from wws.runtime.host import Host
 from wws.runtime.relay.circuit_transport import CircuitTransport
