@@ -281,9 +281,9 @@ def _refusal(observation: Observation, listening: Iterable[Multiaddr], scope: Sc
     try:
         if way.version != unwrap(observation.observer_ip).version:
             return "wrong_family"
-        if scope is not None and scope_of_ip(seen.host) < scope:
+        reach = scope_of_ip(seen.host)  # also without a scope: it has to be an address of a host
+        if scope is not None and reach < scope:
             return "scope"
-        scope_of_ip(seen.host)
     except ParseError:
         return "no_address"
     if not _shows(local, listening):
