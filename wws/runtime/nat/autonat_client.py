@@ -42,6 +42,8 @@ Outcome: TypeAlias = tuple[bool | None, str]
 
 _MINUTE: Final = 60.0
 _PIECE: Final = 4096
+"""Bytes of dial data in one message: the most that the specification allows."""
+_EXPECTED: Final = "expected"
 _STATUSES: Final = {
     ResponseStatus.E_INTERNAL_ERROR: "internal_error",
     ResponseStatus.E_REQUEST_REJECTED: "rejected",
@@ -170,27 +172,26 @@ class AutonatClient:
             if frame is None:
                 raise Truncated("a dial-back without a nonce")
             pending = self._pending.get(DialBack.parse(frame).nonce)
-            reason = "unknown_nonce" if pending is None else _misfit(pending, host, connection)
-            if pending is None or reason is not None:
-                self.dialled_back[reason or "unknown_nonce"] += 1
-                self._host.count_refusal(autonat_v2.DIAL_BACK_PROTOCOL, reason or "unknown_nonce")
+            found = "unknown_nonce" if pending is None else _judge(pending, host, connection)
+            self.dialled_back[found] += 1
+            if pending is None or found != _EXPECTED:
+                self._host.count_refusal(autonat_v2.DIAL_BACK_PROTOCOL, found)
                 stream.reset()
                 return
-            self.dialled_back["expected"] += 1
             pending.reached.set()
             await stream.write_frame(DialBackResponse().encode())
             stream.close_write()
             await stream.read_to_end(autonat_v2.MAX_DIAL_BACK_BYTES)
 
 
-def _misfit(pending: _Pending, host: Host, connection: Connection) -> str | None:
-    """Why a nonce on this connection does not show that we can be reached: any peer that we have asked knows
-    it, and could say it over the connection that we have with it, or have another say it."""
+def _judge(pending: _Pending, host: Host, connection: Connection) -> str:
+    """`expected`, or why a nonce on this connection does not show that we can be reached: any peer that we
+    have asked knows it, and could say it over the connection that we have with it, or have another say it."""
     if host is not pending.at:
         return "other_host"
     if connection.outbound or connection.is_limited or connection.opened_at < pending.since:
         return "other_connection"
-    return None if connection.transport == pending.address.transport else "other_transport"
+    return _EXPECTED if connection.transport == pending.address.transport else "other_transport"
 
 
 def _meaning(response: DialResponse) -> Outcome:
