@@ -76,11 +76,13 @@ class DailyBudget:
         return {"day": self._day, "bytes": self._used}
 
     def restore(self, value: JsonObject) -> None:
-        """Go on from what `to_json` gave. Raises `ParseError` for anything else, and nothing has changed."""
+        """Go on from what `to_json` gave; what was carried meanwhile counts as well, for peers are served
+        before the file is read. Raises `ParseError` for anything else, and nothing has changed."""
         day, used = value.get("day"), value.get("bytes")
         if not _is_count(day) or not _is_count(used):
             raise ParseError("not the state of a byte budget")
-        self._day, self._used = day, used
+        if day >= self._day:
+            self._day, self._used = day, used + (self._used if day == self._day else 0)
 
     def _turn(self, unix_now: int) -> None:
         day = unix_now // DAY

@@ -117,3 +117,15 @@ def test_parties_are_remembered_in_bounded_number() -> None:
     for party in ("1", "2", "3", "1", "4"):
         budget.spend(100, NOON, party)
     assert [budget.is_share_spent(party, NOON) for party in "1234"] == [True, False, True, True]
+
+
+def test_what_was_carried_before_the_file_was_read_counts_as_well() -> None:
+    yesterday, budget = DailyBudget(1000), DailyBudget(1000)
+    yesterday.spend(100, NOON - DAY)
+    budget.spend(5, NOON)
+    budget.restore(yesterday.to_json())
+    assert budget.used(NOON) == 5
+    today = DailyBudget(1000)
+    today.spend(200, NOON)
+    budget.restore(today.to_json())
+    assert budget.used(NOON) == 205
