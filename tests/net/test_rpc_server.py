@@ -227,7 +227,7 @@ async def test_a_name_is_claimed_resolved_and_lost_to_the_first(home: Path) -> N
         ("swarm.ping", {"target": "bob", "count": True}, -32602, "invalid_params"),
         ("swarm.ping", {"target": "bob", "count": 101}, -32602, "invalid_params"),
         ("swarm.ping", {"target": "bob", "more": 1}, -32602, "invalid_params"),
-        ("swarm.ping", ["bob", 1, 2], -32602, "invalid_params"),
+        ("swarm.ping", ["bob", 1, 2, 3], -32602, "invalid_params"),
         ("swarm.ping", {"target": "b\u0000b"}, -32602, "invalid_params"),
         ("swarm.ping", {"target": "\ud800"}, -32602, "invalid_params"),
         ("swarm.stop", {"release_name": 1}, -32602, "invalid_params"),
