@@ -11,7 +11,7 @@ from agent_cli.result import WrongUsage
 from wws.errors import LocalError
 from wws.rpc.codes import Exit
 
-CHECKED: Final = ("--name", "--network")
+CHECKED: Final = ("--name", "--network", "--relay-only")
 """Options that are compared with what the node does; all others count at its start only."""
 
 
@@ -43,6 +43,22 @@ def check_network(asked: str, status: dict[str, Any]) -> None:
         f"The node {status['node']!r} runs already, in the network {described}.",
         hint=f"Stop it first (wws leave --node {status['node']}), or join as another node: --node NAME",
     )
+
+
+class NotHidden(LocalError):
+    """The node runs already and shows its addresses, and now it is asked not to."""
+
+    code = "not_relay_only"
+    exit_code = Exit.USAGE
+
+
+def check_relay_only(wanted: bool, status: dict[str, Any]) -> None:
+    """Raises `NotHidden` when a running node announces its addresses and now is asked not to."""
+    if wanted and not status.get("relay_only"):
+        raise NotHidden(
+            f"The node {status['node']!r} runs already, and announces its own addresses.",
+            hint=f"Stop it first (wws leave --node {status['node']}), then join with --relay-only.",
+        )
 
 
 def without_effect(given: Mapping[str, object], status: dict[str, Any], options: Options) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent_cli.already_running import check_network, without_effect
+from agent_cli.already_running import check_network, check_relay_only, without_effect
 from agent_cli.commands.status import network_of
 from agent_cli.compose import STATUS_TIMEOUT, asked_node, home_of
 from agent_cli.connector import spawn, start_failure, start_lock, wait_until_ended, wait_until_ready
@@ -258,6 +258,8 @@ def _follow(
             raise
         if process is None and network is not None:
             check_network(network, status)
+        if process is None:
+            check_relay_only("--relay-only" in arguments, status)
         if process is None and not has_asked and status["status"] in ("failed_retrying", "lost"):
             os.kill(ready.pid, signal.SIGHUP)  # who joins again does not want to wait for the next try
             has_asked = True

@@ -58,7 +58,7 @@ def describe(data: dict[str, Any]) -> str:
             ("peers", _peers(data)),
             ("swarm", text.swarm_size(data.get("swarm_size"))),
             ("reachable", reachability_of(data)),
-            ("nat", NATS.get(str(data.get("nat")), data.get("nat"))),
+            ("nat", None if data.get("relay_only") else NATS.get(str(data.get("nat")), data.get("nat"))),
             ("external", "\n".join(map(_external, data.get("external", ())))),
             # Circuits are named by their relays, below; --json has every address whole.
             (
@@ -103,6 +103,8 @@ def reachability_of(data: dict[str, Any]) -> str:
             mapped = data.get("port_mapping")
             how = f", through a port opened by {mapped}" if mapped in ("pcp", "nat-pmp", "upnp") else ""
             return f"public (others connect directly{how})"
+        case "private" if data.get("relay_only"):
+            return "only through relays, as asked for (--relay-only)"
         case "private":
             through = "through a relay first" if data.get("relays") else "not at all: no relay was found yet"
             return f"private (others connect {through})"

@@ -373,7 +373,8 @@ async def test_a_server_that_never_answers_is_given_up() -> None:
         assert node.reach.reachability == "unknown"
 
 
-async def test_servers_get_no_more_data_a_minute_than_the_bound() -> None:
+@pytest.mark.parametrize("bound", [{"max_data_per_minute": 100_000}, {"max_data_per_day": 100_000}])
+async def test_servers_get_no_more_data_a_minute_than_the_bound(bound: dict[str, int]) -> None:
     paid: list[int] = []
 
     async def want(stream: Stream) -> None:
@@ -388,7 +389,7 @@ async def test_servers_get_no_more_data_a_minute_than_the_bound() -> None:
         await stream.write_frame(DialResponse(ResponseStatus.OK, 0, DialStatus.E_DIAL_ERROR).encode())
         await stream.finish()
 
-    config = replace(QUICK, client=AutonatClientConfig(max_data=50_000, max_data_per_minute=100_000))
+    config = replace(QUICK, client=AutonatClientConfig(max_data=50_000, **bound))
     async with servers(3, instead=want) as nodes, alice(config) as node:
         for server in nodes:
             await node.join(server)

@@ -80,6 +80,19 @@ class NameNotPinned(ResolveError):
         self.target = target
 
 
+class LookUpUnanswered(ResolveError):
+    """Nobody answered the look-up: that says nothing of the name."""
+
+    code = "lookup_unanswered"
+
+    def __init__(self, target: NameTarget | DidTarget | PeerTarget) -> None:
+        super().__init__(
+            f"nobody answered the look-up of {target}",
+            hint="is this machine online? `wws status` shows its peers",
+        )
+        self.target = target
+
+
 class OwnerChanged(ResolveError):
     """The name belongs to another key than the one it was first seen with."""
 

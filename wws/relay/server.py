@@ -190,11 +190,13 @@ EVENTS: tuple[type[Event], ...] = (
     ReserveAsked, ConnectAsked, Accepted, Declined, Relayed, CircuitEnded, PeerGone, Switched, TimerFired,
 )  # fmt: skip
 
+SHARE_USED = "daily_budget_prefix"
+"""Why peers of a prefix are turned away that has used its share of the day's budget."""
 _PASSED_ON = frozenset({Status.PERMISSION_DENIED, Status.RESOURCE_LIMIT_EXCEEDED})
 """What a destination may say that its caller is told word for word."""
 _ENDED_WHILE_OPENING = {
     "daily_budget": Status.RESOURCE_LIMIT_EXCEEDED,
-    "daily_budget_prefix": Status.RESOURCE_LIMIT_EXCEEDED,
+    SHARE_USED: Status.RESOURCE_LIMIT_EXCEEDED,
     "switched_off": Status.CONNECTION_FAILED,
 }
 
@@ -323,7 +325,7 @@ class RelayMachine:
         """Which budget of the day keeps us from carrying more for a prefix, or `None`."""
         if self.budget.is_spent(unix_now):
             return "daily_budget"
-        return "daily_budget_prefix" if self.budget.is_share_spent(prefix, unix_now) else None
+        return SHARE_USED if self.budget.is_share_spent(prefix, unix_now) else None
 
     def _switch(self, on: bool) -> list[Command]:
         self.is_on = on

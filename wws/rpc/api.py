@@ -183,6 +183,8 @@ class NodeStatus:
     nat: Nat = "unknown"
     relays: tuple[Relay, ...] = ()
     external: tuple[ExternalAddress, ...] = ()
+    relay_only: bool = False
+    """Whether no address of its own is announced, by the user's wish."""
     port_mapping: str = "off"
     """How the router opened our port: `pcp`, `nat-pmp`, `upnp`; or `none`, `not_offered`, `off`."""
     relay_service: RelayService | None = None

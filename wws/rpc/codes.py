@@ -106,7 +106,7 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
         ),
     ),
     (UNREACHABLE, Exit.RELAYED_ONLY, "relayed_only relay_limited"),
-    (UNREACHABLE, Exit.NO_WAY_IN, "not_joined no_network no_way_in"),
+    (UNREACHABLE, Exit.NO_WAY_IN, "not_joined no_network no_way_in lookup_unanswered"),
     (
         INTEGRITY,
         Exit.INTEGRITY,

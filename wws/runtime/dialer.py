@@ -84,8 +84,15 @@ class DialFailed(WwsError):
         self.peer = peer
         self.attempts = tuple(attempts)
         self.tried = frozenset(attempt.address.without_peer() for attempt in attempts)
-        tried = "; ".join(f"{attempt.address.without_peer()}: {attempt.message}" for attempt in attempts)
+        # Of a relay with several addresses one line says enough.
+        tried = "; ".join(dict.fromkeys(map(_described, attempts)))
         super().__init__(f"cannot reach {peer}: {tried or 'no address of it is known'}")
+
+
+def _described(attempt: Attempt) -> str:
+    address = attempt.address
+    way = f"through relay {address.relay_id}" if address.is_circuit else str(address.without_peer())
+    return f"{way}: {attempt.message}"
 
 
 class Dialer:

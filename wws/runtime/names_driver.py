@@ -32,7 +32,7 @@ from wws.names.kinds import NameRecords, PeerRecords
 from wws.names.lease import Lease
 from wws.names.lease_state import LeaseState
 from wws.names.peer_keeper import PeerRecordKeeper
-from wws.names.resolve import Resolved, resolve_name, resolve_peer, target_key
+from wws.names.resolve import LookUpUnanswered, Resolved, resolve_name, resolve_peer, target_key
 from wws.names.state import StateUnreadable
 from wws.names.uri import DidTarget, NameTarget, PeerTarget
 from wws.runtime.dht_driver import DhtDriver
@@ -213,6 +213,8 @@ class NamesDriver:
     ) -> Resolved:
         """Who a target is and where. Raises `ResolveError` and what the DHT raises."""
         found = await self._dht.get(target_key(target))
+        if found.value is None and not found.asked and self._host.table.peer_count:
+            raise LookUpUnanswered(target)
         unix_now = self._host.clock.unix()
         if isinstance(target, NameTarget):
             return self._pins.use(

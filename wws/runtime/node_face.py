@@ -23,6 +23,10 @@ from wws.runtime.node import Node
 
 PING_GAP = 0.2
 """Seconds between two pings of one report."""
+PING_TIMEOUT = 4.0
+"""Seconds for one round trip, after which the connection is taken for dead."""
+MAX_NAMED = 256
+"""Peers whose names are remembered for the list of peers."""
 MAX_MEASURED = 32
 """Connections whose round trip is measured for one list of peers; the keep-alive measures the rest."""
 MEASURE_TIMEOUT = 1.0
@@ -49,6 +53,8 @@ class NodeFace:
         self.rpc: str | None = None
         self.http: str | None = None
         self.socket: str | None = None
+        self._resolved: dict[PeerId, str] = {}
+        """Names that were asked for here, by whose they are."""
         self.warnings: list[api.Warned] = []
         """What this process warns of besides the node: ports that its own servers could not have."""
 
@@ -76,6 +82,7 @@ class NodeFace:
             join=self._progress(),
             reachability="private" if self._is_hidden() else node.nat.reachability.reachability,
             nat=node.nat.reachability.nat,
+            relay_only=self._is_hidden(),
             relays=self._relays(),
             external=tuple(
                 api.ExternalAddress(str(one.address.without_peer()), one.verdict, one.source)
@@ -125,7 +132,12 @@ class NodeFace:
         connections = self._node.host.connections()
         unmeasured = [c for c in connections if c.machine.round_trip is None][:MAX_MEASURED]
         times = dict(zip(unmeasured, await asyncio.gather(*map(self._measure, unmeasured)), strict=True))
-        return api.PeerList(tuple(_peer(connection, times.get(connection)) for connection in connections))
+        return api.PeerList(
+            tuple(
+                _peer(connection, times.get(connection), self._resolved.get(connection.peer_id))
+                for connection in connections
+            )
+        )
 
     async def connect(self, address: str) -> api.Connected:
         target = self._parse(address)
@@ -149,8 +161,9 @@ class NodeFace:
             relayed = self._node.host.connection_to(peer, direct=True) is None
             if wait_direct and seq == count and relayed:
                 await self._node.nat.puncher.wait_settled(peer, wait_direct)
-            # Which way it goes is decided for each anew: a hole may have been punched meanwhile.
-            replies.append(await self._ping_once(seq, self._node.host.connection_to(peer) or connection))
+            # Which way it goes is decided for each anew: a hole may have been punched meanwhile, or the
+            # connection given up that did not answer the one before.
+            replies.append(await self._ping_once(seq, self._node.host.connection_to(peer), target))
         return api.PingReport(
             target=target,
             peer_id=str(peer),
@@ -159,12 +172,20 @@ class NodeFace:
             replies=tuple(replies),
         )
 
-    async def _ping_once(self, seq: int, connection: Connection) -> api.PingReply:
-        path, relay = _path(connection), _relay(connection)
+    async def _ping_once(self, seq: int, connection: Connection | None, target: str) -> api.PingReply:
         try:
-            elapsed = await self._node.ping.ping(connection)
+            connection = connection or await self._connect(self._parse(target))
+            path, relay = _path(connection), _relay(connection)
+            async with asyncio.timeout(PING_TIMEOUT):
+                elapsed = await self._node.ping.ping(connection)
         except WwsError as error:
             return api.PingReply(seq, None, None, reason=str(error))
+        except TimeoutError:
+            # It may be dead, as when UDP stops to pass: what comes next tries the peer's addresses anew.
+            if connection is not None:
+                connection.is_leaving = True
+            reason = f"no answer within {PING_TIMEOUT:g} s; the next try dials the peer anew"
+            return api.PingReply(seq, None, None, reason=reason)
         why = self._node.nat.puncher.why_not_direct(connection.peer_id) if path == "relay" else None
         return api.PingReply(seq, round(elapsed * 1000, 3), path, relay, why)
 
@@ -255,7 +276,10 @@ class NodeFace:
         if isinstance(target, NameTarget) and not node.host.table.peer_count:
             raise NotJoined(f"cannot look {target} up: no peer is connected")
         try:
-            return await node.names.resolve(target, only_pinned=not node.is_vouched_for())
+            found = await node.names.resolve(target, only_pinned=not node.is_vouched_for())
+            if found.name is not None:
+                self._remember(found.peer_id, found.name)
+            return found
         except OwnerChanged as error:
             error.details = {"pinned": str(error.pinned), "found": str(error.found)}
             raise
@@ -266,6 +290,12 @@ class NodeFace:
             if not isinstance(target, PeerTarget):
                 raise
             return await self._find(target)
+
+    def _remember(self, peer: PeerId, name: str) -> None:
+        self._resolved.pop(peer, None)
+        self._resolved[peer] = name
+        if len(self._resolved) > MAX_NAMED:
+            del self._resolved[next(iter(self._resolved))]
 
     async def _find(self, target: PeerTarget) -> ResolvedTarget:
         """A peer without a record: perhaps it is connected, or others know where it is."""
@@ -374,7 +404,8 @@ class NodeFace:
 
     def _swarm_size(self) -> api.SwarmSize:
         size = self._node.dht.machine.swarm_size(self._node.clock.monotonic())
-        return api.SwarmSize(size.count, size.low, size.high, size.method)
+        seen = self._node.host.table.peer_count + 1  # who only asks the DHT is not in its estimate
+        return api.SwarmSize(max(size.count, seen), max(size.low, seen), max(size.high, seen), size.method)
 
     def _state_bytes(self) -> int:
         folder = self._node.preparation.node.state
@@ -405,7 +436,7 @@ def _identity(peer: PeerId, name: str | None, path: str | None) -> api.IdentityI
     )
 
 
-def _peer(connection: Connection, measured: float | None) -> api.PeerConnection:
+def _peer(connection: Connection, measured: float | None, name: str | None) -> api.PeerConnection:
     said = connection.identification
     rtt = connection.machine.round_trip or measured
     return api.PeerConnection(
@@ -417,6 +448,7 @@ def _peer(connection: Connection, measured: float | None) -> api.PeerConnection:
         relay=_relay(connection),
         rtt_ms=None if rtt is None else round(rtt * 1000, 3),
         agent=said.agent_version if said is not None else None,
+        name=name,
     )
 
 

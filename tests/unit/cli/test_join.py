@@ -186,12 +186,19 @@ def test_another_publisher_is_another_network(cli: Cli) -> None:
 
 def test_options_that_come_too_late_are_named(cli: Cli) -> None:
     assert "no effect" not in cli("join", "--name", "alice", "--listen", "/ip4/127.0.0.1/tcp/0").err
-    again = cli("join", "--name", "alice", "--listen", "/ip4/127.0.0.1/tcp/0", "--relay-only")
+    again = cli("join", "--name", "alice", "--listen", "/ip4/127.0.0.1/tcp/0", "--swarm", "lab")
     assert again.code == 0
-    assert "warning: --listen, --relay-only have no effect" in again.err
+    assert "warning: --swarm, --listen have no effect" in again.err
     assert "wws leave --node alice" in again.err
     assert "no effect" not in cli("join", "--name", "alice", "--timeout", "9").err
     assert "warning: --name has no effect" in cli("join", "--node", "alice", "--name", "bob").err
+
+
+def test_who_asks_to_hide_is_not_told_that_all_is_well(cli: Cli) -> None:
+    assert cli("join", "--name", "alice").code == 0
+    shown = cli("join", "--name", "alice", "--relay-only")
+    assert shown.code == 2
+    assert "wws leave --node alice" in shown.err
 
 
 @pytest.mark.parametrize("state", ["taken", "lost"])

@@ -41,6 +41,7 @@ Outcome: TypeAlias = tuple[bool | None, str]
 """Whether we were reached, `None` where nothing can be said; and then the reason."""
 
 _MINUTE: Final = 60.0
+_DAY: Final = 86_400.0
 _PIECE: Final = 4096
 """Bytes of dial data in one message: the most that the specification allows."""
 _EXPECTED: Final = "expected"
@@ -70,6 +71,9 @@ class AutonatClientConfig:
     """Bytes that a server gets for one dial; the specification's most."""
     max_data_per_minute: int = 400_000
     """Bytes for all of them in any 60 seconds."""
+    max_data_per_day: int = 4_000_000
+    """Bytes for all of them in any 24 hours: with too few servers for a verdict nothing is ever settled, and
+    somebody pays for his line by the byte."""
 
 
 @dataclass(eq=False, slots=True)
@@ -151,11 +155,14 @@ class AutonatClient:
     async def _pay(self, stream: Stream, asked: DialDataRequest) -> None:
         """Send the data that a server wants before it dials another IP than it sees us at."""
         now = self._host.clock.monotonic()
-        while self._paid and self._paid[0][0] + _MINUTE <= now:
+        while self._paid and self._paid[0][0] + _DAY <= now:
             self._paid.popleft()
-        spent = sum(count for _, count in self._paid)
+        today = sum(count for _, count in self._paid)
+        spent = sum(count for at, count in self._paid if at + _MINUTE > now)
         if asked.byte_count > self._config.max_data:
             raise DialDataTooMuch(f"a server wants {asked.byte_count} bytes for a dial")
+        if today + asked.byte_count > self._config.max_data_per_day:
+            raise DialDataTooMuch("servers have had enough of our data for today")
         if spent + asked.byte_count > self._config.max_data_per_minute:
             raise DialDataTooMuch("servers have had enough data of us for this minute")
         self._paid.append((now, asked.byte_count))

@@ -11,6 +11,7 @@ ends, for whatever reason, both streams are over and the circuit's place is free
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from wws.errors import ParseError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
 from wws.mesh.reach import reaches
+from wws.relay.budget import ALERTS, DAY
 from wws.relay.messages import (
     HOP_PROTOCOL,
     MAX_ADDRESSES,
@@ -35,6 +37,7 @@ from wws.relay.messages import (
     StopType,
 )
 from wws.relay.server import (
+    SHARE_USED,
     Accepted,
     Alert,
     Asker,
@@ -65,6 +68,9 @@ from wws.runtime.streams import Stream
 from wws.transport.multistream import ProtocolNotSupported
 
 _PROTECTED = "relayed"
+_MOST_TOLD = 256
+"""Prefixes a day that the operator is told of."""
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,8 @@ class RelayServer:
         self._streams: dict[int, list[Stream]] = {}
         """What is reset when a circuit has to end: while it is being opened, not the stream that will be told
         why it was not."""
+        self._told: set[str] = set()
+        self._told_on = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self.relayed_bytes: Counter[str] = Counter()
@@ -172,6 +180,9 @@ class RelayServer:
         """Let other limits hold from now on."""
         self._config = config
         self._machine.reconfigure(config.relay)
+        budget = self._machine.budget
+        if (percent := budget.percent(self._host.clock.unix())) >= ALERTS[0]:
+            tell(budget, percent)  # carrying more would not cross that mark any more
 
     async def close(self) -> None:
         """End every slot and circuit, and save."""
@@ -240,6 +251,8 @@ class RelayServer:
                         stream.reset()  # does nothing where it ended in good order
                     self._feed(CircuitEnded(circuit))
             case [Refuse() as refusal]:
+                if refusal.reason == SHARE_USED and asker.prefix is not None:
+                    self._tell_share(asker.prefix)
                 await self._refuse(hop, refusal)
 
     async def _run_circuit(self, hop: Stream, opening: OpenStop) -> None:
@@ -312,6 +325,16 @@ class RelayServer:
     async def _refuse(self, stream: Stream, refusal: Refuse) -> None:
         self._host.count_refusal(HOP_PROTOCOL, refusal.reason)
         await self._answer(stream, HopMessage(HopType.STATUS, status=refusal.status))
+
+    def _tell_share(self, prefix: str) -> None:
+        """Warn the operator, once a day for each, that the peers of one prefix are turned away."""
+        day = self._host.clock.unix() // DAY
+        if day != self._told_on:
+            self._told_on = day
+            self._told.clear()
+        if prefix not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(prefix)
+            _logger.warning("%s has used its share of the relay's bytes for today", prefix)
 
     async def _answer(self, stream: Stream, answer: HopMessage) -> None:
         """The last word on a stream. Who does not take it, or not end its side, is not waited for long."""
