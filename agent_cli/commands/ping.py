@@ -32,8 +32,10 @@ def ping(
 ) -> Result:
     """Measure round trips to a peer, and say whether each went direct or through which relay."""
     check_target(target)
-    with progress(options, f"pinging {target}"):
-        params = {"target": target, "count": count, "wait_direct": _patience(count, require_direct)}
+    patience = _patience(count, require_direct)
+    hole = f" (a hole punch gets up to {patience} s)" if patience else ""
+    with progress(options, f"pinging {target}{hole}"):
+        params = {"target": target, "count": count, "wait_direct": patience}
         data: dict[str, Any] = call(options, "swarm.ping", params)
     shown = "\n".join(_line(reply) for reply in data["replies"])
     shown += f"\n{data['received']} of {data['sent']} answered by {data['peer_id']}"

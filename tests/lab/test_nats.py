@@ -196,12 +196,15 @@ def test_links_are_slow_and_lose(lab: Lab) -> None:
 
 def test_nothing_is_left_of_a_lab_that_was_killed() -> None:
     script = """
-import os, pathlib, sys
+import os, pathlib, sys, time
 from tests.lab.internet import Internet
 internet = Internet()
 alice = internet.host("alice", "198.18.1.2").namespace
 with open(os.devnull, "wb") as sink:
     inside = alice.start(["sleep", "600"], env=os.environ, folder=pathlib.Path("/"), out=sink, errors=sink)
+comm = pathlib.Path(f"/proc/{inside.pid}/comm")
+while comm.read_text().strip() != "sleep":  # until then nobody has asked to die with its parent
+    time.sleep(0.01)
 print(inside.pid, internet.carrier._process.pid, flush=True)
 sys.stdin.read()
 """

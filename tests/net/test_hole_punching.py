@@ -223,7 +223,7 @@ async def test_who_does_not_want_to_is_not_punched_and_shows_no_address() -> Non
 async def test_when_nothing_comes_through_people_are_told_why() -> None:
     config = replace(QUICK, punch=replace(QUICK.punch, expect_timeout=0.5))
     async with two(config, config, reachable=False) as (alice, bob, circuit):
-        assert bob.puncher.why_not_direct(alice.peer_id) == "hole punching is going on"
+        assert (bob.puncher.why_not_direct(alice.peer_id) or "").startswith("hole punching is going on")
         await bob.puncher.wait_settled(alice.peer_id, 20)
         await alice.puncher.wait_settled(bob.peer_id, 20)
         assert bob.puncher.why_not_direct(alice.peer_id) == "3 attempts failed: nothing came through"
@@ -363,7 +363,7 @@ async def test_waiting_ends_with_the_direct_connection() -> None:
 async def test_waiting_is_bounded() -> None:
     async with two(reachable=False) as (alice, bob, _):
         await alice.puncher.wait_settled(bob.peer_id, 0.05)
-        assert alice.puncher.why_not_direct(bob.peer_id) == "hole punching is going on"
+        assert (alice.puncher.why_not_direct(bob.peer_id) or "").startswith("hole punching is going on")
         assert not alice.puncher._waiters
 
 

@@ -135,6 +135,12 @@ class HolePunching:
         return self.state in (State.DIRECT, State.ENDED, State.RESTING, State.IDLE)
 
     @property
+    def progress(self) -> str:
+        """What is under way, for people, and what has come of it so far."""
+        attempt = f" (attempt {self._attempt} of {self._config.attempts})" if self._attempt else ""
+        return f"hole punching is going on{attempt}" + (f"; {self.reason}" if self.reason else "")
+
+    @property
     def is_at_work(self) -> bool:
         """Whether an attempt is under way."""
         return self.state in self._at_work

@@ -121,8 +121,8 @@ class HolePuncher:
         sides = self._sides_of(peer)
         if not sides:
             return "there is no connection through a relay that could be made direct"
-        if any(not side.machine.is_settled for side in sides):
-            return "hole punching is going on"
+        if busy := [side.machine for side in sides if not side.machine.is_settled]:
+            return busy[0].progress
         if not any(self._speaks(peer)):
             return "the peer does not speak /libp2p/dcutr"
         return next(

@@ -20,6 +20,7 @@ from wws.identity.keys import Identity
 from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
 from wws.runtime.identify_service import IdentifyService
+from wws.runtime.logs import logger
 from wws.runtime.nat.autonat_server import AutonatServer
 from wws.runtime.nat.hole_punching import HolePuncher
 from wws.runtime.nat.port_mapping import PortMapper
@@ -69,9 +70,10 @@ class NatServices:
         self.reachability = ReachabilityDriver(
             host, dialer, identify, self._make_probe_host, reachability_config(config), rng
         )
-        self.reachability.on_change.append(on_change)
+        self.reachability.on_change += [on_change, self._tell_place]
+        self._told: tuple[str, str] | None = None
         self.relay_client = RelayClient(host, dialer, relay_client_config(config), rng, network=network)
-        self.relay_client.on_change.append(on_change)
+        self.relay_client.on_change += [on_change, self._tell_relays]
         self.circuits: Circuits | None = None
         if config.network.enable_relay_client:
             self.circuits = Circuits(
@@ -153,6 +155,16 @@ class NatServices:
         if self.port_mapper is not None:
             self.port_mapper.refresh()
         return self._announced
+
+    def _tell_place(self) -> None:
+        place = (self.reachability.reachability, self.reachability.nat)
+        if place != self._told:
+            self._told = place
+            logger("nat").info("place", reachability=place[0], nat=place[1])
+
+    def _tell_relays(self) -> None:
+        held = [str(reservation.relay) for reservation in self.relay_client.reservations]
+        logger("nat").info("relays", reserved=held)
 
     def dropped_datagrams(self) -> Mapping[str, int]:
         """What came over UDP and was not answered, by reason."""

@@ -31,6 +31,8 @@ class NatSurveyConfig:
     """Seconds from the first server to the first survey: by then most are connected."""
     again: float = 3600.0
     """Seconds between two surveys of one way."""
+    retry: float = 120.0
+    """The same after one in which nobody answered: UDP that was blocked may pass by now."""
     timeout: float = 5.0
     """Seconds for one dial."""
 
@@ -65,11 +67,11 @@ class NatSurvey:
             self._since = now
         if now < self._since + self._config.after or (self._task is not None and not self._task.done()):
             return
-        dials: list[tuple[PeerId, Multiaddr]] = []
+        dials: list[tuple[Way, PeerId, Multiaddr]] = []
         for way in ways:
             if now >= self._next_at.get(way, now):
                 self._next_at[way] = now + self._config.again
-                dials += self._dials(way, servers)
+                dials += [(way, peer, target) for peer, target in self._dials(way, servers)]
         if dials:
             self._task = self._host.spawn(self._run(dials), "survey the NAT")
 
@@ -92,18 +94,22 @@ class NatSurvey:
                 dials.append((server.peer, target))
         return dials
 
-    async def _run(self, dials: Sequence[tuple[PeerId, Multiaddr]]) -> None:
-        for peer, target in dials:
+    async def _run(self, dials: Sequence[tuple[Way, PeerId, Multiaddr]]) -> None:
+        silent = {way for way, _, _ in dials}
+        for way, peer, target in dials:
             try:
                 async with asyncio.timeout(self._config.timeout):
                     await self._dial(peer, target)
                 self.dials["done"] += 1
+                silent.discard(way)
             except WwsError as error:
                 self.dials[error.code] += 1
             except TimeoutError:
                 self.dials["timeout"] += 1  # of UDP most often: it is blocked
             except OSError:
                 self.dials["no_socket"] += 1
+        for way in silent:
+            self._next_at[way] = self._host.clock.monotonic() + self._config.retry
 
     async def _dial(self, peer: PeerId, target: Multiaddr) -> None:
         if target.transport == "quic-v1":
