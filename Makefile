@@ -21,7 +21,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: $(READY) ## three bootstrap nodes, alice and bob on this machine, on the real stack
+demo: $(READY) ## three bootstrap nodes, alice, bob and carol on this machine, on the real stack
 	@$(BIN)/wws demo $(DEMO)
 
 .PHONY: check

@@ -23,7 +23,7 @@ from tests.e2e.programs import MODULES, Programs
 from tests.lab.knot import Knot
 
 HOSTS = ("one", "two", "three", "lone")
-ADDRESSES = {"one": "203.0.113.1", "two": "203.0.113.2", "three": "203.0.113.3", "lone": "203.0.113.7"}
+ADDRESSES = {"one": "192.0.2.1", "two": "198.51.100.1", "three": "203.0.113.1", "lone": "203.0.113.7"}
 """Host → its address in the documents; all are on port 9000 there."""
 DOMAIN = "example.org"
 TIMEOUT = 60
