@@ -42,7 +42,8 @@ def test_behind_two_symmetric_nats_a_mapped_port_makes_it_direct(tmp_path: Path,
             took = swarm.wait(alice, "mapped address", is_mapped, SETTLED_WITHIN)
             found = reach(swarm, bob, alice, Patience())
             assert (found.path, found.exit_code) == ("direct", 0), f"{found}\n{bob.log_end()}"
-            tell("port mapping", f"announced {took:.1f} s after the join; {found}")
+            way = f"bob reaches alice {found.path}ly by {found.transport}"
+            tell("Port mapping (PCP)", f"announced {took:.1f} s after the join; {way}")
             swarm.wait(
                 bob, "verdict of its router", lambda status: status["port_mapping"] == "not_offered", 30
             )

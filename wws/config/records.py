@@ -170,7 +170,7 @@ class LimitSettings:
     relay_circuit_duration: Seconds = 600.0
     relay_bytes_per_day: Number = 32 * 1024**3
     """Bytes carried for others in a day of UTC, all together; 0: no bound."""
-    relay_probe_interval: Seconds = 2.0
+    relay_probe_interval: Seconds = 1.5
     """Silence after which a relay that we depend on is asked whether it is still there."""
 
     # NAT

@@ -56,7 +56,7 @@ class SelectionConfig:
     """Relays that are asked for a slot at once."""
     hedge_after: float = 1.0
     """Seconds after which the next candidate is asked beside one that has not answered yet."""
-    probe_interval: float = 2.0
+    probe_interval: float = 1.5
     """Seconds of silence of a relay that holds a slot, after which it is probed."""
     probe_timeout: float = 2.0
     """Seconds that it has to answer; more for one that is far away, up to twice as many."""

@@ -122,8 +122,7 @@ def relay_server_config(config: NodeConfig) -> RelayServerConfig:
 
 def relay_client_config(config: NodeConfig) -> RelayClientConfig:
     """How we find relays for ourselves."""
-    interval = config.limits.relay_probe_interval
-    return RelayClientConfig(selection=SelectionConfig(probe_interval=interval, probe_timeout=interval))
+    return RelayClientConfig(selection=SelectionConfig(probe_interval=config.limits.relay_probe_interval))
 
 
 def circuits_config(config: NodeConfig) -> CircuitsConfig:
