@@ -36,7 +36,7 @@ from wws.relay.selection_events import (
 from wws.testing.simulated_time import SimulatedTime
 
 NOW = 1_800_000_000
-CONFIG = SelectionConfig()
+CONFIG = SelectionConfig(probe_interval=2.0)
 CAROL, DAVE, ERIN, FRANK = (
     Identity.from_label(label).peer_id for label in ("carol", "dave", "erin", "frank")
 )
