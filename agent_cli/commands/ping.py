@@ -57,7 +57,7 @@ def _patience(count: int, require_direct: bool) -> int:
 def _line(reply: dict[str, Any]) -> str:
     if reply["rtt_ms"] is None:
         return f"{reply['seq']}: no answer" + (f" ({reply['reason']})" if reply["reason"] else "")
-    way = "direct" if reply["path"] == "direct" else f"through relay {reply['relay']}"
+    way = "direct" if reply["path"] == "direct" else f"via {reply['relay']}"
     reason = f" ({reply['reason']})" if reply["reason"] else ""
     return f"{reply['seq']}: {text.milliseconds(reply['rtt_ms'])} {way}{reason}"
 
