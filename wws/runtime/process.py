@@ -15,7 +15,7 @@ from wws.config.records import NodeConfig
 from wws.config.reloading import reload_config
 from wws.errors import LocalError, WwsError
 from wws.identity.keys import Identity
-from wws.rpc.api import Warned
+from wws.rpc.api import RelayService, Warned
 from wws.rpc.wire import WireConfig
 from wws.runtime import keyfile, systemd
 from wws.runtime.announcement import identity_lines, txt_lines
@@ -162,6 +162,11 @@ class Process:
                 "NAT": status.nat,
                 "Announced addresses": status.addresses,
                 "Relays": [relay.peer_id for relay in status.relays],
+                "Relay for": _relay_service(status.relay_service),
+                "Refused most": [
+                    f"{protocol} {reason}: {count}"
+                    for (protocol, reason), count in node.refusals().most_common(3)
+                ],
                 "Version": status.version,
             }
 
@@ -275,6 +280,15 @@ def _rpc_config(config: NodeConfig, env: Mapping[str, str]) -> RpcServerConfig:
         ),
         wire=WireConfig(max_line=limits.rpc_line, max_depth=limits.rpc_depth, max_batch=limits.rpc_batch),
     )
+
+
+def _relay_service(service: RelayService | None) -> str | None:
+    """What we do as a relay, on the status page; `None`: we are none."""
+    if service is None:
+        return None
+    of = "" if service.bytes_per_day is None else f" of {service.bytes_per_day:,}"
+    carried = f"{service.bytes_today:,}{of} bytes today"
+    return f"{service.reservations} reservations, {service.circuits} circuits, {carried}"
 
 
 def _log_bug(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
