@@ -17,7 +17,7 @@ from tests.e2e.programs import MODULES, REPOSITORY
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(120)]
 
 UP_WITHIN = 90.0
-_COMMAND = re.compile(r"^```sh\npython (-m tests\.lab [^-].*)\n```$", re.MULTILINE)
+_COMMAND = re.compile(r"^```sh\n\.venv/bin/python (-m tests\.lab [^-].*)\n```$", re.MULTILINE)
 _STATUS = re.compile(r"^(?P<name>[\w-]+): wws (?P<arguments>--home \S+ --node \S+ status)$", re.MULTILINE)
 
 
