@@ -210,21 +210,17 @@ class Dialer:
         """
         loop = asyncio.get_running_loop()
         sock = dialling_socket(host, self._host.listen_addresses) if self._config.reuse_port else None
-        if sock is None:
-            await loop.create_connection(lambda: connection, host, port)
-            return
-        try:
-            await loop.sock_connect(sock, (host, port))
-        except OSError as error:
-            sock.close()
-            if not fall_back or not is_taken_way(error):
-                raise
-            await loop.create_connection(lambda: connection, host, port)
-            return
-        except BaseException:
-            sock.close()
-            raise
-        await loop.create_connection(lambda: connection, sock=sock)
+        if sock is not None:
+            try:
+                await loop.sock_connect(sock, (host, port))
+            except BaseException as error:
+                sock.close()
+                if not (fall_back and isinstance(error, OSError) and is_taken_way(error)):
+                    raise
+            else:
+                await loop.create_connection(lambda: connection, sock=sock)
+                return
+        await loop.create_connection(lambda: connection, host, port)
 
     async def close(self) -> None:
         """End every dial that is under way."""

@@ -414,10 +414,11 @@ class Host:
         if first:
             for peer_listener in self.listeners.peer_connected:
                 peer_listener(peer)
-        elif (oldest := self._connections.get(self.table.of_peer(peer)[0])) not in (None, connection):
-            assert oldest is not None
-            # Is the peer here again because the old one is dead? Streams go over the old one until we know.
-            self.probe(oldest)
+        else:
+            oldest = self._connections.get(self.table.of_peer(peer)[0])
+            if oldest is not None and oldest is not connection:
+                # Is the peer here again because the old one is dead? Streams go over it until we know.
+                self.probe(oldest)
         if not connection.is_limited:
             for waiter in self._direct_waiters.get(peer, ()):
                 if not waiter.done():
