@@ -93,7 +93,7 @@ async def test_discovery_finds_the_entry_points(knot: Knot) -> None:
         commands += machine.handle(DnsAnswered(query.kind, answer.texts), 1.0, UNIX)
     assert BundleTaken(BUNDLE) in commands
     assert {command.peer_id for command in commands if isinstance(command, Dial)} <= {ALICE, BOB}
-    assert machine.witnesses(UNIX) == {ALICE, BOB}
+    assert machine.witnesses(UNIX) == ({ALICE, BOB}, set())
 
 
 async def test_dns_over_https_steps_in(knot: Knot, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a network's earlier bundles have settled: its publisher keys, the highest number, the last good one.
 
+With them it is remembered whom the last change of the list replaced: they are witnesses for a while yet.
 A bundle is judged against this state, and the state moves only when one is accepted:
 
     signature of a known key bad, or number below the highest or the floor ─► refused
@@ -34,6 +35,7 @@ from wws.discovery.bundle import (
 )
 from wws.discovery.network import Network
 from wws.discovery.publishers import MAX_PUBLISHERS, PublisherKey, key_id, parse_publisher_key, valid_signers
+from wws.discovery.witness_sets import WitnessesBefore
 from wws.errors import ParseError
 
 SCHEMA = 1
@@ -80,6 +82,7 @@ class BundleState:
         *,
         min_seq: int = 0,
         last: Bundle | None = None,
+        before: WitnessesBefore | None = None,
         config: BundleConfig | None = None,
     ) -> None:
         self.domain = domain
@@ -89,6 +92,8 @@ class BundleState:
         """The floor below which no bundle was ever acceptable."""
         self.last: Bundle | None = last
         """The bundle accepted last; perhaps expired since."""
+        self.before = before or WitnessesBefore()
+        """The witnesses that the last change of the list replaced."""
         self._config = config or BundleConfig()
 
     @property
@@ -105,6 +110,7 @@ class BundleState:
         bundle = Bundle.parse(text)
         self._check(bundle, unix_now)
         if self.last is None or self.last.body != bundle.body:
+            self.before = self.before.after(self.last, bundle, unix_now)
             self.last = bundle
             if bundle.keys is not None:
                 self.keys = bundle.keys
@@ -196,6 +202,7 @@ class BundleState:
             "keys": [key.hex() for key in self.keys],
             "min_seq": self.min_seq,
             "bundle": None if self.last is None else self.last.text,
+            "witnesses_before": self.before.to_json(),
         }
 
     @classmethod
@@ -218,8 +225,9 @@ class BundleState:
         try:
             known = [parse_publisher_key(key) for key in keys if isinstance(key, str)]
             last = None if text is None else Bundle.parse(text)
+            before = WitnessesBefore.from_json(value.get("witnesses_before"))
         except ParseError as error:
             raise StateMalformed(f"network state: {error}") from None
         if len(known) != len(keys):
             raise StateMalformed("network state has a key that is not a text")
-        return cls(domain, known, min_seq=min_seq, last=last, config=config)
+        return cls(domain, known, min_seq=min_seq, last=last, before=before, config=config)

@@ -22,7 +22,6 @@ from typing import TypeAlias
 from wws.addresses.multiaddr import Multiaddr
 from wws.codec import base64, canonical
 from wws.codec.canonical import MAX_INTEGER, JsonObject, JsonValue
-from wws.discovery.bundle import Bundle
 from wws.discovery.publishers import (
     MAX_PUBLISHERS,
     PublisherKey,
@@ -33,7 +32,6 @@ from wws.discovery.publishers import (
 )
 from wws.errors import ParseError, WwsError
 from wws.identity.keys import SIGNATURE_LENGTH, Identity
-from wws.identity.peer_id import PeerId
 
 MAX_FILE = 16 * 1024
 """Largest network file, in bytes."""
@@ -109,14 +107,6 @@ class Network:
     def protocol_id(self) -> str | None:
         """What identify advertises for this network, or `None` for an ad hoc one."""
         return network_protocol_id(self.domain) if self.domain else None
-
-    def witnesses(self, bundle: Bundle | None) -> frozenset[PeerId]:
-        """The witness set W: the peers of the bundle in force; without publishers the pinned ones."""
-        if self.publishers:
-            return frozenset() if bundle is None else bundle.peers
-        if self.is_ad_hoc:
-            return frozenset()
-        return frozenset(address.peer_id for address in self.peers if address.peer_id is not None)
 
     def with_peers(self, addresses: Iterable[Multiaddr]) -> Network:
         """This network with further pinned peers. Raises `BootstrapWithoutPeerId`."""

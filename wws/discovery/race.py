@@ -54,6 +54,7 @@ from wws.discovery.race_events import (
     TimerFired,
     Warn,
 )
+from wws.discovery.witness_sets import WitnessesBefore, witness_sets
 from wws.errors import LocalProtocolError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
@@ -147,9 +148,11 @@ class Discovery:
         """The bundle in force."""
         return self.bundles.in_force(unix_now) if self.bundles is not None else None
 
-    def witnesses(self, unix_now: int) -> frozenset[PeerId]:
-        """The witness set W of the network."""
-        return self.network.witnesses(self.bundle(unix_now))
+    def witnesses(self, unix_now: int) -> tuple[frozenset[PeerId], frozenset[PeerId]]:
+        """The witnesses of names: W, and W′ for a while after a change."""
+        if self.bundles is None:
+            return witness_sets(self.network, None, WitnessesBefore(), unix_now)
+        return witness_sets(self.network, self.bundles.last, self.bundles.before, unix_now)
 
     def is_entry_point(self, peer_id: PeerId, unix_now: int) -> bool:
         """Whether a peer is an entry point; those of an expired bundle are while they are connected."""

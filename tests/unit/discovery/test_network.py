@@ -15,10 +15,7 @@ from tests.unit.discovery.world import (
     PUBLISHER,
     SECOND_PUBLISHER,
     SIGNED,
-    UNSIGNED,
     at,
-    bundle,
-    entry,
 )
 from wws.addresses.multiaddr import Multiaddr
 from wws.codec import base64, canonical
@@ -197,10 +194,3 @@ def meaning(text: str) -> str:
         return type(parse_net_argument(text, ["home"])).__name__
     except WwsError as error:
         return error.code
-
-
-def test_the_witness_set() -> None:
-    assert SIGNED.witnesses(None) == frozenset()
-    assert SIGNED.witnesses(bundle(entry(ALICE), entry(BOB))) == {ALICE, BOB}
-    assert UNSIGNED.with_peers([at(ALICE)]).witnesses(None) == {ALICE}
-    assert ad_hoc_network([at(ALICE)]).witnesses(None) == frozenset()

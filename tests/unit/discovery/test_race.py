@@ -132,7 +132,7 @@ def test_the_bundle_brings_entry_points_and_is_kept() -> None:
     assert only(search.step(DialSucceeded(BOB, at(BOB, "198.51.100.1"))), Joined) == [
         Joined(BOB, Source.BUNDLE, lan_only=False)
     ]
-    assert search.machine.witnesses(search.unix_now) == {ALICE, BOB}
+    assert search.machine.witnesses(search.unix_now) == ({ALICE, BOB}, set())
 
 
 def test_a_peer_connected_before_the_bundle_vouches_for_it_is_a_way_in_then() -> None:
