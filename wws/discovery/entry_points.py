@@ -195,6 +195,11 @@ class EntryPoints:
             if self.source_of(peer, unix_now) in (None, Source.EXPIRED_BUNDLE)
         ]
 
+    def addresses_of(self, peer_id: PeerId, unix_now: int) -> tuple[Multiaddr, ...]:
+        """Where an entry point is, as far as is known; of any other peer nothing is."""
+        source = self.source_of(peer_id, unix_now)
+        return () if source is None else self._candidate(peer_id, source, unix_now).addresses
+
     def lan_addresses(self, peer_id: PeerId) -> tuple[Multiaddr, ...]:
         """Where mDNS found a peer."""
         return in_dial_order(self._lan.get(peer_id, ()))

@@ -54,7 +54,8 @@ class WitnessesBefore:
 
     def to_json(self) -> JsonObject:
         """As it stands in the state of a network."""
-        return {"peers": sorted(map(str, self.peers)), "changed_at": self.changed_at}
+        peers: list[JsonValue] = [*sorted(map(str, self.peers))]
+        return {"peers": peers, "changed_at": self.changed_at}
 
     @classmethod
     def from_json(cls, value: JsonValue) -> WitnessesBefore:

@@ -1,0 +1,1 @@
+"""Witnesses on a host: asking them, and being one."""
