@@ -25,6 +25,12 @@ METHOD_PARAMS = {
     "swarm.renew_name": ["name"],
     "swarm.my_names": [],
     "swarm.release_name": ["name"],
+    "swarm.transfer_name": ["name", "new_pubkey"],
+    "swarm.accept_name": ["entry"],
+    "swarm.trust_name": ["name", "owner?"],
+    "swarm.equivocations": [],
+    "swarm.bans": [],
+    "swarm.unban": ["subject"],
     "swarm.stop": ["release_name?"],
     "rpc.discover": [],
 }
@@ -62,7 +68,13 @@ MEMBERS: dict[type, set[str]] = {
     },
     api.NameRegistered: {"registered", "expires_at", "witnessed"},
     api.NameRenewed: {"renewed", "new_expires_at"},
-    api.LeasedName: {"name", "swarm", "expires_at", "witnessed", "state"},
+    api.LeasedName: {"name", "swarm", "expires_at", "witnessed", "state", "holder", "problem"},
+    api.NameTransferred: {"name", "swarm", "transferred", "entry", "to"},
+    api.NameAccepted: {"name", "swarm", "accepted", "expires_at", "witnessed"},
+    api.NameTrusted: {"name", "swarm", "did", "peer_id", "before"},
+    api.AgentRegistered: {"registered", "expires_at"},
+    api.Equivocation: {"name", "swarm", "peer_id", "seq", "found_at"},
+    api.Ban: {"subject", "kind", "reason", "until"},
 }
 
 

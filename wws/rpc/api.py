@@ -16,7 +16,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from wws.codec.canonical import JsonObject
 
 Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
 """A value of JSON."""
@@ -26,7 +29,10 @@ Reachability: TypeAlias = Literal["public", "private", "unknown"]
 Nat: TypeAlias = Literal["none", "endpoint_independent", "address_dependent", "unknown"]
 Path: TypeAlias = Literal["direct", "relay"]
 Direction: TypeAlias = Literal["in", "out"]
-NameState: TypeAlias = Literal["claiming", "held", "grace", "taken", "released", "lost"]
+NameState: TypeAlias = Literal[
+    "claiming", "held", "grace", "taken", "released", "lost", "contested", "transferring", "transferred"
+]
+BanKind: TypeAlias = Literal["peer", "prefix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +158,8 @@ class LeasedName:
     state: NameState
     holder: str | None = None
     """The DID of the holder when the name belongs to somebody else."""
+    problem: str | None = None
+    """Why it is not as it should be, in a sentence; None when it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +323,10 @@ class Resolved:
     """True when the name passed to this owner by a transfer that the pin followed."""
     first_pin: bool = False
     """True when this answer made the pin."""
+    warnings: tuple[str, ...] = ()
+    """Stable words for what a careful caller should know, such as `unwitnessed_first_pin`."""
+    looks_like: str | None = None
+    """A name known here that this one could be taken for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +357,115 @@ class NameReleased:
     name: str
     released: bool
     free_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameTransferred:
+    """The entry by which the name goes to another key; it is theirs once they have accepted it."""
+
+    name: str
+    swarm: str
+    transferred: bool
+    """Whether the entry is signed and kept: this node makes no other for the name."""
+    entry: Mapping[str, object]
+    """The signed entry (wire.md 4), which `swarm.accept_name` takes at the new owner's node."""
+    to: str
+    """The DID of the new owner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameAccepted:
+    """The name that was transferred to this node is now kept by it."""
+
+    name: str
+    swarm: str
+    accepted: bool
+    expires_at: int | None
+    witnessed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameTrusted:
+    """From now on this node believes that the name belongs to this owner."""
+
+    name: str
+    swarm: str
+    did: str
+    peer_id: str
+    before: str | None
+    """The DID that was believed before; None when the name was not known here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equivocation:
+    """A peer that signed two different records with one sequence number; both are kept as proof."""
+
+    name: str
+    swarm: str
+    peer_id: str
+    seq: int
+    found_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ban:
+    """A peer or a prefix that this node does not talk to for a while."""
+
+    subject: str
+    """A PeerId, or a prefix such as `203.0.113.0/24`."""
+    kind: BanKind
+    reason: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unbanned:
+    """The ban on the subject is lifted."""
+
+    subject: str
+    unbanned: bool
+    """False when there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRegistered:
+    """The agent may sign requests to this node until then."""
+
+    registered: bool
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A secret that lets a local program call some methods. The secret itself is not kept."""
+
+    id: str
+    label: str
+    methods: tuple[str, ...]
+    rate: int
+    """Calls a minute."""
+    created_at: int
+    expires_at: int | None
+    """None: until it is revoked."""
+    last_used: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCreated:
+    """A new token, and the only time that its secret is shown."""
+
+    token: Token
+    secret: str
+    """What its holder sends as the member `token` beside `method`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRevoked:
+    """The token no longer opens anything."""
+
+    id: str
+    revoked: bool
+    """False when there was none of this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +516,26 @@ class NodeApi(Protocol):
     async def names(self) -> Sequence[LeasedName]: ...
 
     async def release_name(self, name: str) -> NameReleased: ...
+
+    async def transfer_name(self, name: str, new_pubkey: str) -> NameTransferred:
+        """Signs the name over to the key (64 hex digits). Raises `name_not_held`, `double_transfer`."""
+        ...
+
+    async def accept_name(self, entry: JsonObject) -> NameAccepted:
+        """Takes up a name by the entry that its owner signed. Raises `transfer_refused`, `not_joined`."""
+        ...
+
+    async def trust_name(self, name: str, owner: str | None) -> NameTrusted:
+        """Pins the name to `owner` (a DID or PeerId), or to who holds it now. Raises `name_not_found`."""
+        ...
+
+    async def equivocations(self) -> Sequence[Equivocation]:
+        """What was found of peers that contradict themselves, newest last."""
+        ...
+
+    async def bans(self) -> Sequence[Ban]: ...
+
+    async def unban(self, subject: str) -> Unbanned: ...
 
     async def stop(self, release_name: bool) -> Stopping:
         """Gives the names up if asked, begins the shutdown, and returns before it is complete."""

@@ -88,7 +88,8 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
         Exit.REFUSED,
         (
             "name_taken name_contested contested not_allowed refused busy too_many_clients wrong_network "
-            "key_exists identity_in_use network_exists network_key_pinned too_many_names node_running"
+            "key_exists identity_in_use network_exists network_key_pinned too_many_names node_running "
+            "transfer_refused double_transfer"
         ),
     ),
     (UNAUTHORISED, Exit.REFUSED, "unauthorised"),

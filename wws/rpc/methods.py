@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from wws.rpc import api
 from wws.rpc.api import Json, NodeApi
-from wws.rpc.params import flag, integer, parse_params, text
+from wws.rpc.params import flag, hexadecimal, integer, parse_params, signed_object, text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from wws.codec.canonical import JsonObject
 
 P = TypeVar("P", bound="DataclassInstance")
 
@@ -69,6 +71,34 @@ class NameParams:
 @dataclass(frozen=True, slots=True)
 class ResolveParams:
     name: str = field(metadata=text("A name or wws: URI, a DID, a PeerId, or a multiaddr with /p2p/"))
+
+
+@dataclass(frozen=True, slots=True)
+class TransferParams:
+    name: str = field(metadata=text("The name to give away", max_length=128))
+    new_pubkey: str = field(
+        metadata=hexadecimal("The new owner's Ed25519 public key: node_id of its identity", digits=64)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptParams:
+    entry: JsonObject = field(
+        metadata=signed_object("What swarm.transfer_name answered as entry, or its JSON text")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrustParams:
+    name: str = field(metadata=text("The name, with or without wws:", max_length=128))
+    owner: str | None = field(
+        default=None, metadata=text("Its owner's DID or PeerId; absent: who holds it now", max_length=128)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectParams:
+    subject: str = field(metadata=text("A PeerId or a prefix, as swarm.bans shows it", max_length=128))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +233,51 @@ _TABLE: Final = (
         api.NameReleased,
         lambda node, params: node.release_name(params.name),
         errors=("name_not_held",),
+    ),
+    _row(
+        "swarm.transfer_name",
+        "Sign a name of this node over to another key; the new owner accepts the entry.",
+        TransferParams,
+        api.NameTransferred,
+        lambda node, params: node.transfer_name(params.name, params.new_pubkey),
+        errors=("name_not_held", "double_transfer"),
+    ),
+    _row(
+        "swarm.accept_name",
+        "Take up a name by the entry that its owner signed for this node.",
+        AcceptParams,
+        api.NameAccepted,
+        lambda node, params: node.accept_name(params.entry),
+        errors=("transfer_refused", "not_joined"),
+    ),
+    _row(
+        "swarm.trust_name",
+        "Believe from now on that a name belongs to this owner.",
+        TrustParams,
+        api.NameTrusted,
+        lambda node, params: node.trust_name(params.name, params.owner),
+        errors=("name_not_found", "not_joined"),
+    ),
+    _row(
+        "swarm.equivocations",
+        "Peers that signed two records with one sequence number.",
+        NoParams,
+        list[api.Equivocation],
+        lambda node, _: node.equivocations(),
+    ),
+    _row(
+        "swarm.bans",
+        "Peers and prefixes that this node does not talk to for a while.",
+        NoParams,
+        list[api.Ban],
+        lambda node, _: node.bans(),
+    ),
+    _row(
+        "swarm.unban",
+        "Lift the ban on a peer or a prefix.",
+        SubjectParams,
+        api.Unbanned,
+        lambda node, params: node.unban(params.subject),
     ),
     _row(
         "swarm.stop",

@@ -67,7 +67,7 @@ def _param(field: dataclasses.Field[Any]) -> Json:
 
 def _schema(annotation: object, schemas: dict[str, Json]) -> Json:
     """JSON Schema of a type annotation; records are put into `schemas` and referred to."""
-    if annotation is Any:
+    if annotation in (Any, object):
         return {}
     if annotation is type(None):
         return {"type": "null"}

@@ -11,9 +11,10 @@ Pydantic could do this; a bootstrap node would load it for twelve small records.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 from wws.errors import WwsError
 from wws.rpc.api import Json
@@ -25,6 +26,8 @@ P = TypeVar("P", bound="DataclassInstance")
 
 MAX_TEXT: Final = 1024
 """Characters in a text parameter unless its field says otherwise: a multiaddr has room."""
+
+_HEX: Final = frozenset("0123456789abcdef")
 
 
 class InvalidParams(WwsError):
@@ -94,6 +97,73 @@ class FlagRule:
         return {"type": "boolean"}
 
 
+@dataclass(frozen=True, slots=True)
+class HexRule:
+    """Bytes as lower-case hex digits, all of them."""
+
+    description: str
+    digits: int
+
+    def check(self, name: str, value: Json) -> Json:
+        if not isinstance(value, str) or len(value) != self.digits or not set(value) <= _HEX:
+            raise InvalidParams(f"{name} must be {self.digits} lower-case hex digits")
+        return value
+
+    def schema(self) -> dict[str, Json]:
+        return {"type": "string", "pattern": f"^[0-9a-f]{{{self.digits}}}$"}
+
+
+@dataclass(frozen=True, slots=True)
+class SignedObjectRule:
+    """A small flat object of texts and integers, as it is or as its JSON text (how people paste it)."""
+
+    description: str
+    max_length: int = 4096
+    """Characters of the text."""
+    max_members: int = 16
+
+    def check(self, name: str, value: Json) -> Json:
+        if isinstance(value, str):
+            value = self._parsed(name, value)
+        if not isinstance(value, dict):
+            raise InvalidParams(f"{name} must be an object, or the JSON text of one")
+        if len(value) > self.max_members:
+            raise InvalidParams(f"{name} has {len(value)} members, at most {self.max_members} are read")
+        for key, member in value.items():
+            is_integer = isinstance(member, int) and not isinstance(member, bool)
+            if not (isinstance(member, str) or is_integer) or len(str(member)) > self.max_length:
+                raise InvalidParams(f"{name}: {key[:32]!r} is neither a text nor an integer of usual size")
+        return value
+
+    def schema(self) -> dict[str, Json]:
+        members: dict[str, Json] = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
+        whole: dict[str, Json] = {
+            "type": "object",
+            "maxProperties": self.max_members,
+            "additionalProperties": members,
+        }
+        return {"anyOf": [whole, {"type": "string", "maxLength": self.max_length}]}
+
+    def _parsed(self, name: str, text: str) -> Json:
+        if len(text) > self.max_length or text.count("{") > 1 or "[" in text:
+            raise InvalidParams(f"{name} is not the JSON text of a small flat object")
+        try:
+            value: Json = json.loads(text, object_pairs_hook=_without_duplicates, parse_float=_no_number)
+        except (ValueError, RecursionError):
+            raise InvalidParams(f"{name} is not the JSON text of a small flat object") from None
+        return value
+
+
+def hexadecimal(description: str, *, digits: int) -> dict[str, Rule]:
+    """Field metadata: exactly so many lower-case hex digits."""
+    return {"rule": HexRule(description, digits)}
+
+
+def signed_object(description: str) -> dict[str, Rule]:
+    """Field metadata: a flat object, or its JSON text."""
+    return {"rule": SignedObjectRule(description)}
+
+
 def text(description: str, *, max_length: int = MAX_TEXT) -> dict[str, Rule]:
     """Field metadata: a text of 1 to `max_length` characters without control characters."""
     return {"rule": TextRule(description, max_length)}
@@ -140,6 +210,17 @@ def parse_params(model: type[P], raw: Json) -> P:
             raise InvalidParams(f"the parameter {name} is missing")
         values[name] = rule_of(field).check(name, value)
     return model(**values)
+
+
+def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member appears twice")
+    return members
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no integer")
 
 
 def _by_name(names: list[str], raw: Json) -> Mapping[str, Json]:

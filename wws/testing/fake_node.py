@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from wws.codec.canonical import JsonObject
 from wws.errors import WwsError
 from wws.rpc import api
 from wws.rpc.api import Json
@@ -41,6 +42,8 @@ class FakeSwarm:
     owners: dict[str, str] = field(default_factory=dict)
     """Name → PeerId."""
     released: set[str] = field(default_factory=set)
+    transfers: dict[str, JsonObject] = field(default_factory=dict)
+    """Name → the entry that its owner signed and nobody has accepted."""
 
 
 class FakeNode:
@@ -63,6 +66,10 @@ class FakeNode:
         self._path = path
         self._name: str | None = None
         self.join = api.JoinProgress("joined", source="pinned")
+        self.trusted: dict[str, str] = {}
+        """Name → PeerId."""
+        self.banned: dict[str, api.Ban] = {}
+        self.found_equivocations: list[api.Equivocation] = []
 
     @property
     def address(self) -> str:
@@ -189,7 +196,7 @@ class FakeNode:
 
     async def names(self) -> Sequence[api.LeasedName]:
         return [
-            api.LeasedName(name, "public", NOW + LEASE, witnessed=False, state="held")
+            self._leased(name)
             for name, owner in self.swarm.owners.items()
             if owner == self.peer_id and name not in self.swarm.released
         ]
@@ -198,6 +205,61 @@ class FakeNode:
         lease = self._lease(name)
         self.swarm.released.add(lease.name)
         return api.NameReleased(name=lease.name, released=True, free_at=NOW + 2 * LEASE)
+
+    async def transfer_name(self, name: str, new_pubkey: str) -> api.NameTransferred:
+        lease = self._lease(name)
+        taker = self._find(f"did:swarm:{new_pubkey}")
+        before = self.swarm.transfers.get(lease.name)
+        if before is not None and before["to"] != taker.peer_id:
+            message = f"wws:{lease.name} was signed over to another key before."
+            raise FakeError("double_transfer", message, name=lease.name)
+        entry: JsonObject = {
+            "from": self.peer_id,
+            "to": taker.peer_id,
+            "name": lease.name,
+            "swarm": lease.swarm,
+            "seq": NOW,
+            "at": NOW,
+            "signature": self.did,
+        }
+        self.swarm.transfers[lease.name] = entry
+        return api.NameTransferred(
+            name=lease.name, swarm=lease.swarm, transferred=True, entry=entry, to=taker.did
+        )
+
+    async def accept_name(self, entry: JsonObject) -> api.NameAccepted:
+        name = entry.get("name")
+        is_ours = entry.get("to") == self.peer_id
+        if not (is_ours and isinstance(name, str) and self.swarm.transfers.get(name) == entry):
+            raise FakeError("transfer_refused", "The entry gives this node no name.")
+        del self.swarm.transfers[name]
+        self.swarm.owners[name] = self.peer_id
+        self._name = name
+        return api.NameAccepted(
+            name=name, swarm="public", accepted=True, expires_at=NOW + LEASE, witnessed=False
+        )
+
+    async def trust_name(self, name: str, owner: str | None) -> api.NameTrusted:
+        bare = _bare(name)
+        node = self._find(bare if owner is None else owner)
+        before = self.trusted.get(bare)
+        self.trusted[bare] = node.peer_id
+        return api.NameTrusted(
+            name=bare,
+            swarm="public",
+            did=node.did,
+            peer_id=node.peer_id,
+            before=None if before is None else self.swarm.nodes[before].did,
+        )
+
+    async def equivocations(self) -> Sequence[api.Equivocation]:
+        return list(self.found_equivocations)
+
+    async def bans(self) -> Sequence[api.Ban]:
+        return list(self.banned.values())
+
+    async def unban(self, subject: str) -> api.Unbanned:
+        return api.Unbanned(subject, self.banned.pop(subject, None) is not None)
 
     async def stop(self, release_name: bool) -> api.Stopping:
         released = [lease.name for lease in await self.names()] if release_name else []
@@ -211,7 +273,11 @@ class FakeNode:
         bare = _bare(name)
         if self.swarm.owners.get(bare) != self.peer_id or bare in self.swarm.released:
             raise FakeError("name_not_held", f"wws:{bare} is not a name of this node.", name=bare)
-        return api.LeasedName(bare, "public", NOW + LEASE, witnessed=False, state="held")
+        return self._leased(bare)
+
+    def _leased(self, name: str) -> api.LeasedName:
+        state: api.NameState = "transferring" if name in self.swarm.transfers else "held"
+        return api.LeasedName(name, "public", NOW + LEASE, witnessed=False, state=state)
 
     def _find(self, target: str) -> FakeNode:
         bare = _bare(target)
