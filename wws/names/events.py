@@ -1,7 +1,8 @@
 """What happens to the machines of names (events), and what they ask of their driver (commands).
 
-The driver owes them one thing: each `LookUp`, `StoreRecord` and `SolveProofOfWork` is answered exactly once,
-and a machine has at most one of them open. The last group of commands are reports: they ask for nothing.
+The driver owes them one thing: each `LookUp`, `StoreRecord`, `SolveProofOfWork` and `AskWitnesses` is answered
+exactly once, and a machine has at most one of them open. The last group of commands are reports: they ask for
+nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
 from wws.identity.proof_of_work import LEAST_BITS
 from wws.machine import Command, Event
+from wws.names import transfers
 from wws.names.lease_state import LeaseState
+from wws.names.witness.messages import WitnessAnswer, WitnessRequest
 
 # Events: what the user or the node wants
 
@@ -32,6 +35,26 @@ class Renew(Event):
 @dataclass(frozen=True, slots=True)
 class Release(Event):
     """Give the name back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer(Event):
+    """Give the name away: sign an entry with which `to` can take it up. Reported by `TransferSigned`."""
+
+    to: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(Event):
+    """Take up the name that `entry` gives to us; `bits` of work where a new proof is needed."""
+
+    entry: transfers.Transfer
+    bits: int = LEAST_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessesChanged(Event):
+    """The network has other witnesses from now on: they are to hear of the lease soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +110,13 @@ class StoreFailed(Event):
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class WitnessesAnswered(Event):
+    """What each witness said. `None`: it could not be asked, or did not answer in time."""
+
+    answers: tuple[tuple[PeerId, WitnessAnswer | None], ...]
+
+
 # Commands
 
 
@@ -115,6 +145,13 @@ class SolveProofOfWork(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class AskWitnesses(Command):
+    """Ask every witness, all at once and bounded in time; answered by `WitnessesAnswered`."""
+
+    request: WitnessRequest
+
+
+@dataclass(frozen=True, slots=True)
 class SaveState(Command):
     """Write this to disk before the commands after it are carried out; `None`: forget the lease."""
 
@@ -140,6 +177,49 @@ class NameTaken(Command):
     expires_at: int
     free_at: int
     released: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NameContested(Command):
+    """Others came for the name at the same time, and nobody has a majority of the witnesses yet.
+
+    It is tried again after `retry_after` seconds; `None`: not any more, the claim is given up.
+    """
+
+    holder: PeerId | None
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CoverDelayed(Command):
+    """The name is ours, but the witnesses do not say so, or not for longer: `code` is theirs or
+    `witnesses_away`, `reason` is for people. They are asked again after `delay` seconds."""
+
+    code: str
+    reason: str
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSigned(Command):
+    """The word that gives the name away; its taker accepts it. Until then the name stays ours."""
+
+    entry: transfers.Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class NameTransferred(Command):
+    """The name has gone to `to`, as we signed it: we do not hold it any longer."""
+
+    to: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptRefused(Command):
+    """A transfer to us cannot be taken up, for good: `code` is a stable word, `reason` is for people."""
+
+    code: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
