@@ -1,6 +1,7 @@
 """Which names could be taken for one another, against a plain Levenshtein table and a plain loop."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -115,7 +116,7 @@ def test_alike_goes_both_ways(one: str, other: str) -> None:
 def test_a_skeleton_is_its_own_shape_without_repeats(name: str) -> None:
     shape = skeleton(name)
     assert shape
-    assert all(a != b for a, b in zip(shape, shape[1:], strict=False))
+    assert all(a != b for a, b in pairwise(shape))
     assert not set(shape) & set("01i25869q-")
 
 
