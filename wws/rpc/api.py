@@ -160,6 +160,10 @@ class LeasedName:
     """The DID of the holder when the name belongs to somebody else."""
     problem: str | None = None
     """Why it is not as it should be, in a sentence; None when it is."""
+    receipts: int = 0
+    """Witnesses of the network whose receipts cover the record that is published."""
+    witnesses: int = 0
+    """Witnesses that the network has; with none no name can be witnessed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +210,10 @@ class NodeStatus:
     peers: int = 0
     connections: ConnectionCounts = ConnectionCounts(0, 0)
     names: tuple[LeasedName, ...] = ()
+    bans: int = 0
+    """Peers and prefixes that are banned now: `swarm.bans` lists them."""
+    equivocations: int = 0
+    """Peers found to contradict themselves: `swarm.equivocations` lists them."""
     swarm_size: SwarmSize = SwarmSize(1, 1, 1, "none")
     uptime_s: float = 0.0
     traffic: Traffic = Traffic(0, 0)
