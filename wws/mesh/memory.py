@@ -1,0 +1,301 @@
+"""How many bytes peers make this node keep, by connection, peer, prefix and in total; and who goes first.
+
+    open ──charge(held), charge(held) …──► close: all that it was charged is free again
+              '─over a bound─► shed: whom to close, from the heaviest party
+
+What is charged is what has *arrived* or waits to leave, the moment it does, and not what peers were granted:
+yamux grants 256 KiB with every stream before we are asked, so ten thousand connections of 512 streams may
+send 1.3 TB at any time, and to charge that would be to refuse everybody. So the bound does not rest on
+grants. It rests on each read being charged before the next one, and on closing connections at once when
+that is too much: what is kept never exceeds `total` by more than one read of one socket. Grants follow
+where they are ours to give: windows grow only while `has_room`.
+
+A connection is charged from its first moment for what an idle one takes, and for each of its streams, so that
+ten thousand silent ones, or a million empty streams, count too.
+
+Parties are peers and groups: the public /24 or /56 of an address, or the relay that a circuit comes through.
+Over a party's own bound its heaviest connections go. Over the total the heaviest group goes first, then by
+itself whoever has none: a hundred identities in one prefix weigh as one. Whom we cannot do without (entry
+points and relays in use) goes last, and is bounded as a party all the same.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from wws.errors import LocalProtocolError
+from wws.identity.peer_id import PeerId
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """Bounds on what is kept for peers, in bytes."""
+
+    total: int = 256 * _MIB
+    """For all connections together."""
+    per_peer: int = 64 * _MIB
+    """For all connections of one peer."""
+    per_group: int = 128 * _MIB
+    """For all connections with one IPv4 /24 or IPv6 /56, or through one relay."""
+    connection: int = 12 * 1024
+    """What a connection is charged that carries nothing: its keys, its tables, its place everywhere."""
+    stream: int = 6 * 1024
+    """What a stream is charged that carries nothing, the task of its handler included."""
+    handshake: int = 128 * 1024
+    """What a QUIC handshake under way is charged beside: its keys, certificates and messages."""
+    growth_share: float = 0.5
+    """Share of the total up to which windows grow."""
+    relief: float = 0.875
+    """Share of a bound down to which connections are closed once it is exceeded: closing one at a time would
+    mean looking at all of them for each read."""
+
+
+class Party:
+    """Whoever is charged for several connections: a peer, or a group of them."""
+
+    __slots__ = ("accounts", "held")
+
+    def __init__(self) -> None:
+        self.held = 0
+        """Bytes charged to all its connections."""
+        self.accounts = 0
+        """How many connections it has."""
+
+
+class Account:
+    """What is charged to one connection. `held` is to be read only."""
+
+    __slots__ = ("group", "group_name", "held", "key", "peer", "peer_id")
+
+    def __init__(self, key: int) -> None:
+        self.key: int | None = key
+        """The connection; `None` once it is closed."""
+        self.held = 0
+        self.peer: Party | None = None
+        self.peer_id: PeerId | None = None
+        self.group: Party | None = None
+        self.group_name: str | None = None
+
+
+class MemoryLedger:
+    """The accounts of all connections. Each `open` is answered by exactly one `close`, or by `shed`."""
+
+    def __init__(self, config: MemoryConfig) -> None:
+        self._config = config
+        self._accounts: dict[int, Account] = {}
+        self._peers: dict[PeerId, Party] = {}
+        self._groups: dict[str, Party] = {}
+        self._room = 0
+        self.total = 0
+        """Bytes charged to all connections."""
+        self.reconfigure(config)
+
+    @property
+    def config(self) -> MemoryConfig:
+        return self._config
+
+    def reconfigure(self, config: MemoryConfig) -> None:
+        """Let other bounds hold from the next charge on."""
+        self._config = config
+        self._room = int(config.total * config.growth_share)
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def of_peer(self, peer: PeerId) -> int:
+        """Bytes charged to the connections of a peer."""
+        party = self._peers.get(peer)
+        return 0 if party is None else party.held
+
+    def of_group(self, name: str) -> int:
+        """Bytes charged to the connections of a group."""
+        party = self._groups.get(name)
+        return 0 if party is None else party.held
+
+    def heaviest_peers(self, count: int) -> list[tuple[PeerId, int]]:
+        """The peers that are charged the most, for people to see."""
+        return heapq.nlargest(
+            count, ((peer, party.held) for peer, party in self._peers.items()), key=lambda one: one[1]
+        )
+
+    def has_room(self) -> bool:
+        """Whether peers may be granted more than they need: windows grow only then."""
+        return self.total < self._room
+
+    # The life of an account
+
+    def open(self, key: int, group: str | None = None) -> Account:
+        """A connection has come: what it is charged from now on."""
+        if key in self._accounts:
+            raise LocalProtocolError(f"connection {key} has an account already")
+        account = self._accounts[key] = Account(key)
+        self._join(account, group)
+        self._add(account, self._config.connection)
+        return account
+
+    def belongs(self, account: Account, peer: PeerId) -> None:
+        """The connection is known to be that peer's."""
+        if account.key is None or account.peer_id == peer:
+            return
+        if account.peer is not None:
+            raise LocalProtocolError("a connection does not change its peer")
+        party = self._peers.setdefault(peer, Party())
+        account.peer, account.peer_id = party, peer
+        party.accounts += 1
+        party.held += account.held
+
+    def move(self, account: Account, group: str | None) -> None:
+        """The peer has another address now."""
+        if account.key is None or account.group_name == group:
+            return
+        self._leave(account)
+        self._join(account, group)
+
+    def charge(self, account: Account, held: int) -> bool:
+        """`held` bytes are kept for the connection now, beside what an idle one takes.
+
+        `True`: a bound is exceeded, and `shed` is to be called before anything more is read. A closed account
+        is charged nothing.
+        """
+        if account.key is None:
+            return False
+        more = held + self._config.connection - account.held
+        if not more:
+            return False
+        self._add(account, more)
+        return more > 0 and self.is_over(account)
+
+    def is_over(self, account: Account) -> bool:
+        """Whether a bound is exceeded that the connection counts to."""
+        config = self._config
+        if self.total > config.total:
+            return True
+        if account.peer is not None and account.peer.held > config.per_peer:
+            return True
+        return account.group is not None and account.group.held > config.per_group
+
+    def close(self, account: Account) -> None:
+        """The connection is gone. Does nothing the second time."""
+        if account.key is None:
+            return
+        del self._accounts[account.key]
+        self._add(account, -account.held)
+        self._leave(account)
+        if account.peer is not None and account.peer_id is not None:
+            account.peer.accounts -= 1
+            if not account.peer.accounts:
+                del self._peers[account.peer_id]
+            account.peer = account.peer_id = None
+        account.key = None
+
+    # Who goes
+
+    def shed(
+        self,
+        account: Account,
+        *,
+        weigh: Callable[[int], int | None],
+        is_spared: Callable[[PeerId], bool],
+    ) -> list[int]:
+        """Close accounts until every bound that `account` counts to is kept: their connections, which the
+        caller closes at once.
+
+        `weigh` says what is really kept for a connection (`None`: it cannot be said): sockets drain without
+        a word. `is_spared`: who goes only when nobody else is left.
+        """
+        config = self._config
+        doomed: list[int] = []
+        for party, bound in ((account.peer, config.per_peer), (account.group, config.per_group)):
+            if party is None or party.held <= bound:
+                continue
+            members = [one for one in self._accounts.values() if party in (one.peer, one.group)]
+            self._weigh_again(members, weigh)
+            members.sort(key=lambda one: -one.held)
+            for member in members:
+                if party.held <= bound * config.relief:
+                    break
+                self._doom(member, doomed)
+        if self.total > config.total:
+            self._weigh_again(list(self._accounts.values()), weigh)
+            self._shed_total(doomed, is_spared)
+        return doomed
+
+    def _shed_total(self, doomed: list[int], is_spared: Callable[[PeerId], bool]) -> None:
+        enough = self._config.total * self._config.relief
+        spared: list[Account] = []
+        others: list[Account] = []
+        for account in self._accounts.values():
+            is_last = account.peer_id is not None and is_spared(account.peer_id)
+            (spared if is_last else others).append(account)
+        for accounts in (others, spared):
+            for account in _heaviest_first(accounts):
+                if self.total <= enough:
+                    return
+                self._doom(account, doomed)
+
+    def _doom(self, account: Account, doomed: list[int]) -> None:
+        assert account.key is not None
+        doomed.append(account.key)
+        self.close(account)
+
+    def _weigh_again(self, accounts: list[Account], weigh: Callable[[int], int | None]) -> None:
+        for account in accounts:
+            if account.key is not None and account.held > self._config.connection:
+                held = weigh(account.key)
+                if held is not None:
+                    self._add(account, held + self._config.connection - account.held)
+
+    # Inside
+
+    def _add(self, account: Account, more: int) -> None:
+        account.held += more
+        self.total += more
+        if account.peer is not None:
+            account.peer.held += more
+        if account.group is not None:
+            account.group.held += more
+
+    def _join(self, account: Account, group: str | None) -> None:
+        if group is None:
+            return
+        party = self._groups.setdefault(group, Party())
+        account.group, account.group_name = party, group
+        party.accounts += 1
+        party.held += account.held
+
+    def _leave(self, account: Account) -> None:
+        party, name = account.group, account.group_name
+        if party is None or name is None:
+            return
+        party.accounts -= 1
+        party.held -= account.held
+        if not party.accounts:
+            del self._groups[name]
+        account.group = account.group_name = None
+
+
+def _heaviest_first(accounts: Iterable[Account]) -> Iterable[Account]:
+    """One account after the other, always the heaviest of the party that is the heaviest then."""
+    members: dict[int, list[Account]] = {}
+    parties: dict[int, Party | Account] = {}
+    for account in accounts:
+        party = account.group or account.peer or account
+        parties[id(party)] = party
+        members.setdefault(id(party), []).append(account)
+    heap: list[tuple[int, int]] = []
+    for key, own in members.items():
+        own.sort(key=lambda one: one.held)
+        heap.append((-sum(one.held for one in own), key))
+    heapq.heapify(heap)
+    while heap:
+        weight, key = heap[0]
+        account = members[key].pop()
+        if members[key]:
+            heapq.heapreplace(heap, (weight + account.held, key))
+        else:
+            heapq.heappop(heap)
+        yield account
