@@ -1,4 +1,4 @@
-"""Runs one machine of names: its look-ups, stores, proofs and timer; its reports go to a callback."""
+"""Runs one machine of names: its look-ups, stores, proofs, witnesses and timer; reports go to a callback."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from wws.errors import WwsError
 from wws.identity import proof_of_work
 from wws.machine import Command, Event
 from wws.names.events import (
+    AskWitnesses,
     LookedUp,
     LookUp,
     LookUpFailed,
@@ -19,9 +20,12 @@ from wws.names.events import (
     StoreFailed,
     StoreRecord,
     TimerFired,
+    WitnessesAnswered,
 )
+from wws.names.witness.messages import WitnessRequest
 from wws.runtime.dht_driver import DhtDriver
 from wws.runtime.host import Host
+from wws.runtime.witness.client import WitnessClient
 
 _Work: TypeAlias = Coroutine[Any, Any, None]
 
@@ -37,9 +41,15 @@ class MachineDriver:
     """Owns one machine. `report` gets every command that asks for nothing, in order."""
 
     def __init__(
-        self, machine: NameMachine, host: Host, dht: DhtDriver, report: Callable[[Command], None]
+        self,
+        machine: NameMachine,
+        host: Host,
+        dht: DhtDriver,
+        witnesses: WitnessClient,
+        report: Callable[[Command], None],
     ) -> None:
         self._machine = machine
+        self._witnesses = witnesses
         self._host = host
         self._dht = dht
         self._report = report
@@ -60,6 +70,8 @@ class MachineDriver:
                     self._start(self._store(key, value))
                 case SolveProofOfWork(context=context, did=did, bits=bits):
                     self._start(self._solve(context, did, bits))
+                case AskWitnesses(request=request):
+                    self._start(self._ask(request))
                 case _:
                     self._report(command)
         self._reschedule()
@@ -104,6 +116,9 @@ class MachineDriver:
     async def _solve(self, context: str, did: str, bits: int) -> None:
         nonce = await asyncio.to_thread(proof_of_work.solve, context, did, bits)
         self.feed(ProofSolved(nonce))
+
+    async def _ask(self, request: WitnessRequest) -> None:
+        self.feed(WitnessesAnswered(await self._witnesses.ask(request)))
 
     def _reschedule(self) -> None:
         if self._timer is not None:

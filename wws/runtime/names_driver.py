@@ -6,42 +6,43 @@ record is published. A target is resolved by a look-up in the DHT, judged by the
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
-from wws.machine import Command
+from wws.machine import Command, Event
 from wws.names.events import (
+    Accept,
     AddressesChanged,
     Claim,
-    NameHeld,
-    NameLost,
-    NameReleased,
-    NameTaken,
     Release,
     Renew,
     RetryScheduled,
     SaveState,
     Start,
+    WitnessesChanged,
 )
+from wws.names.events import Transfer as Give
 from wws.names.kinds import NameRecords, PeerRecords
 from wws.names.lease import Lease
 from wws.names.lease_state import LeaseState
 from wws.names.peer_keeper import PeerRecordKeeper
+from wws.names.pins import Pins
 from wws.names.resolve import LookUpUnanswered, Resolved, resolve_name, resolve_peer, target_key
 from wws.names.state import StateUnreadable
+from wws.names.transfers import Transfer
 from wws.names.uri import DidTarget, NameTarget, PeerTarget
 from wws.runtime.dht_driver import DhtDriver
+from wws.runtime.held_name import HeldName, NotOurName
 from wws.runtime.homes import Home, NodePaths
 from wws.runtime.host import Host
 from wws.runtime.logs import logger
 from wws.runtime.machine_driver import MachineDriver
 from wws.runtime.pin_store import PinStore
 from wws.runtime.state_files import StateFile
+from wws.runtime.witness.client import WitnessClient
 
 MAX_NAMES = 64
 """Names that one node keeps."""
@@ -53,48 +54,10 @@ class TooManyNames(WwsError):
     code = "too_many_names"
 
 
-class NotOurName(WwsError):
-    """This node neither holds nor claims the name."""
+class PinsFull(WwsError):
+    """This home remembers as many names as it may."""
 
-    code = "name_not_held"
-
-
-class NameUnsettled(WwsError):
-    """The claim or renewal has not come to an end yet; it goes on in the background."""
-
-    code = "timeout"
-
-
-class NameIsTaken(WwsError):
-    """The name belongs to somebody else."""
-
-    code = "name_taken"
-
-    def __init__(self, name: str, holder: PeerId, expires_at: int) -> None:
-        super().__init__(
-            f"wws:{name} belongs to {holder}", hint="Choose another name, or wait until its lease lapses."
-        )
-        self.details = {
-            "holder": holder.did,
-            "holder_peer_id": str(holder),
-            "expires_at": expires_at,
-        }
-
-
-@dataclass(slots=True)
-class HeldName:
-    """One name of ours, and how it stands."""
-
-    lease: Lease
-    driver: MachineDriver
-    state: str = "claiming"
-    """`claiming`, `held`, `taken`, `lost` or `released`. A name that was never held cannot be lost."""
-    was_held: bool = False
-    holder: PeerId | None = None
-    expires_at: int | None = None
-    free_at: int | None = None
-    problem: str = ""
-    waiters: list[asyncio.Future[None]] | None = None
+    code = "pins_full"
 
 
 class NamesDriver:
@@ -104,6 +67,7 @@ class NamesDriver:
         self,
         host: Host,
         dht: DhtDriver,
+        witnesses: WitnessClient,
         *,
         names: NameRecords,
         peers: PeerRecords,
@@ -114,6 +78,7 @@ class NamesDriver:
     ) -> None:
         self._host = host
         self._dht = dht
+        self._witnesses = witnesses
         self._kind = names
         self._peer_kind = peers
         self._domain = domain
@@ -124,7 +89,7 @@ class NamesDriver:
         self._names: dict[tuple[str, str], HeldName] = {}
         self._addresses: tuple[Multiaddr, ...] = ()
         self._keeper = MachineDriver(
-            PeerRecordKeeper(host.identity, rng=rng), host, dht, self._peer_record_reported
+            PeerRecordKeeper(host.identity, rng=rng), host, dht, witnesses, self._peer_record_reported
         )
         self.on_change: Callable[[], None] | None = None
         """Called when a name is won or lost."""
@@ -147,54 +112,78 @@ class NamesDriver:
         self._addresses = addresses
         self._keeper.feed(AddressesChanged(addresses))
         for held in self._names.values():
-            held.driver.feed(AddressesChanged(addresses))
+            _feed(held, AddressesChanged(addresses))
+
+    def witnesses_changed(self) -> None:
+        """The network has other witnesses: they are to hear of our names soon."""
+        for held in self._names.values():
+            _feed(held, WitnessesChanged())
 
     def begin_claim(self, name: str, swarm: str) -> HeldName:
         """Claim a name and keep it; returns at once. Raises `TooManyNames`."""
-        held = self._names.get((name, swarm))
-        if held is None:
-            if len(self._names) >= MAX_NAMES:
-                raise TooManyNames(f"a node keeps at most {MAX_NAMES} names")
-            lease = Lease(
-                self._host.identity,
-                name,
-                swarm,
-                kind=self._kind,
-                rng=self._rng,
-                state=self._saved.get((name, swarm)),
-                addresses=self._addresses,
-            )
-            driver = MachineDriver(
-                lease, self._host, self._dht, lambda command: self._reported(name, swarm, command)
-            )
-            held = self._names[name, swarm] = HeldName(lease, driver)
-        elif held.state == "held":
-            return held
-        held.state = "claiming"
-        held.driver.feed(Claim())
+        held = self._kept(name, swarm)
+        if held.state not in ("held", "transferring"):
+            held.begin()
+            _feed(held, Claim())
         return held
 
     async def claim(self, name: str, swarm: str, timeout: float) -> HeldName:
-        """Claim a name and wait until it is ours. Raises `NameIsTaken`, `NameUnsettled`, `TooManyNames`."""
+        """Claim a name and wait until it is ours. Raises `NameIsTaken`, `NameIsContested`, `NameUnsettled`,
+        `TooManyNames`."""
         held = self.begin_claim(name, swarm)
-        await self._settled(held, timeout)
+        await held.settled(timeout)
         return held
 
     async def renew(self, name: str, swarm: str, timeout: float) -> HeldName:
         """Renew now. Raises `NotOurName`, `NameIsTaken`, `NameUnsettled`."""
         held = self._ours(name, swarm)
-        held.state = "claiming"
-        held.driver.feed(Renew())
-        await self._settled(held, timeout)
+        held.begin()
+        _feed(held, Renew())
+        await held.settled(timeout)
         return held
 
     async def release(self, name: str, swarm: str, timeout: float) -> HeldName:
         """Give a name back. Raises `NotOurName`, `NameUnsettled`."""
         held = self._ours(name, swarm)
-        held.state = "claiming"
-        held.driver.feed(Release())
-        await self._settled(held, timeout)
+        held.begin()
+        _feed(held, Release())
+        await held.settled(timeout)
         return held
+
+    async def transfer(self, name: str, swarm: str, to: PeerId, timeout: float) -> Transfer:
+        """Sign a name over to another key; the name stays ours until that key has taken it up.
+
+        Raises `NotOurName`, `NameUnsettled`, and what the lease refuses with, such as `double_transfer`.
+        """
+        held = self._ours(name, swarm)
+        _feed(held, Give(to))
+        return await held.signed_away(timeout)
+
+    async def accept(self, entry: Transfer, timeout: float) -> HeldName:
+        """Take up the name that `entry` gives to us, and keep it. Raises `NotAccepted`, `NameIsTaken`,
+        `NameUnsettled`, `TooManyNames`."""
+        held = self._kept(entry.name, entry.swarm)
+        held.begin()
+        _feed(held, Accept(entry))
+        await held.settled(timeout)
+        return held
+
+    async def trust(self, target: NameTarget, owner: PeerId | None) -> tuple[PeerId, PeerId | None]:
+        """Pin a name to `owner`, or to whoever holds it now; that owner, and the one it was pinned to before.
+
+        Raises `NameNotFound`, `LookUpUnanswered` where nobody can be seen to hold it, `PinsFull`.
+        """
+        if owner is None:
+            owner = await self._holder(target)
+        unix_now = self._host.clock.unix()
+
+        def pin(pins: Pins) -> PeerId | None:
+            before = pins.find(self._domain, target.swarm, target.name)
+            if not pins.trust(self._domain, target.swarm, target.name, owner, unix_now):
+                raise PinsFull("this home remembers as many names as it may")
+            return None if before is None else before.owner
+
+        return owner, self._pins.use(pin)
 
     async def release_all(self, timeout: float) -> tuple[str, ...]:
         """Give every name back, each within `timeout`; those that were. The rest lapses by itself."""
@@ -235,71 +224,59 @@ class NamesDriver:
         for held in self._names.values():
             if held.problem and held.state == "claiming":
                 held.problem = ""
-                held.driver.feed(Claim())
+                _feed(held, Claim())
 
     def close(self) -> None:
         self._keeper.close()
         for held in self._names.values():
-            held.driver.close()
+            held.close()
+
+    def _kept(self, name: str, swarm: str) -> HeldName:
+        """The name among ours; it is taken up as one where it was none."""
+        held = self._names.get((name, swarm))
+        if held is not None:
+            return held
+        if len(self._names) >= MAX_NAMES:
+            raise TooManyNames(f"a node keeps at most {MAX_NAMES} names")
+        lease = Lease(
+            self._host.identity,
+            name,
+            swarm,
+            kind=self._kind,
+            rng=self._rng,
+            state=self._saved.get((name, swarm)),
+            addresses=self._addresses,
+        )
+        held = self._names[name, swarm] = HeldName(lease, self._changed)
+
+        def report(command: Command) -> None:
+            if isinstance(command, SaveState):
+                self._save(name, swarm, command.state)
+            else:
+                held.reported(command)
+
+        held.driver = MachineDriver(lease, self._host, self._dht, self._witnesses, report)
+        return held
 
     def _ours(self, name: str, swarm: str) -> HeldName:
         held = self._names.get((name, swarm))
-        if held is None or held.state in ("taken", "lost", "released"):
+        if held is None or held.is_gone:
             raise NotOurName(
                 f"wws:{name} is not a name of this node", hint=f"`wws name claim {name}` claims it"
             )
         return held
 
-    async def _settled(self, held: HeldName, timeout: float) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                while held.state == "claiming":
-                    waiter = asyncio.get_running_loop().create_future()
-                    held.waiters = [*(held.waiters or ()), waiter]
-                    await waiter
-        except TimeoutError:
-            raise NameUnsettled(
-                f"wws:{held.lease.name} is not settled after {timeout:g} s: "
-                f"{held.problem or 'the DHT has not answered'}",
-                hint="It goes on in the background; `wws name list` shows how it stands.",
-            ) from None
-        if held.state in ("taken", "lost") and held.holder is not None:
-            raise NameIsTaken(held.lease.name, held.holder, held.expires_at or 0)
+    async def _holder(self, target: NameTarget) -> PeerId:
+        """Who holds a name now, whatever is pinned."""
+        found = await self._dht.get(target_key(target))
+        if found.value is None and not found.asked:
+            raise LookUpUnanswered(target)
+        unix_now = self._host.clock.unix()
+        return resolve_name(
+            target, found.value, unix_now, kind=self._kind, pins=Pins(), domain=self._domain
+        ).peer_id
 
-    def _reported(self, name: str, swarm: str, command: Command) -> None:
-        held = self._names[name, swarm]
-        log = logger("names")
-        match command:
-            case SaveState(state=state):
-                self._save(name, swarm, state)
-                return
-            case NameHeld(expires_at=expires_at):
-                if held.state != "held":
-                    log.info("name held", name=name, swarm=swarm, expires_at=expires_at)
-                held.state, held.holder, held.expires_at, held.problem = "held", None, expires_at, ""
-                held.was_held = True
-            case NameTaken(holder=holder, expires_at=expires_at, free_at=free_at):
-                log.warning("name taken", name=name, swarm=swarm, holder=str(holder))
-                held.state, held.holder = "taken", holder
-                held.expires_at, held.free_at = expires_at, free_at
-            case NameLost(holder=holder, expires_at=expires_at):
-                log.warning("name lost", name=name, swarm=swarm, holder=str(holder))
-                # A claim that came second is told of it by the look-up that was to confirm it.
-                held.state = "lost" if held.was_held else "taken"
-                held.holder, held.expires_at = holder, expires_at
-            case NameReleased(free_at=free_at):
-                log.info("name released", name=name, swarm=swarm)
-                held.state, held.free_at, held.expires_at = "released", free_at, None
-            case RetryScheduled(reason=reason, delay=delay):
-                log.info("name retried", name=name, swarm=swarm, reason=reason, delay=round(delay, 1))
-                held.problem = reason
-                return
-            case _:
-                raise AssertionError(f"unknown command {command}")
-        for waiter in held.waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
-        held.waiters = None
+    def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
 
@@ -326,3 +303,8 @@ class NamesDriver:
                 continue
             result[state.name, state.swarm] = state
         return result
+
+
+def _feed(held: HeldName, event: Event) -> None:
+    assert held.driver is not None, "a name has its driver from the moment on that it is kept"
+    held.driver.feed(event)

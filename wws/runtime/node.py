@@ -53,6 +53,7 @@ from wws.runtime.node_config import (
 from wws.runtime.own_addresses import expand
 from wws.runtime.ping import PingConfig, PingService
 from wws.runtime.state_files import NetworkFiles, PortFile, StateFile
+from wws.runtime.witness.client import WitnessClient
 
 
 class Node:
@@ -106,7 +107,7 @@ class Node:
             on_change=self.refresh_addresses,
         )
 
-        self.name_records = NameRecords()
+        self.name_records = NameRecords(self.witness_sets)
         self.peer_records = PeerRecords()
         self.dht = DhtDriver(
             self.host,
@@ -120,9 +121,16 @@ class Node:
             dht_driver_config(config),
             network.protocol_id,
         )
+        self.witnesses = WitnessClient(
+            self.host,
+            self.dialer,
+            self.witness_sets,
+            lambda peer: self.discovery.machine.entry_points.addresses_of(peer, clock.unix()),
+        )
         self.names = NamesDriver(
             self.host,
             self.dht,
+            self.witnesses,
             names=self.name_records,
             peers=self.peer_records,
             home=preparation.home,
@@ -191,6 +199,10 @@ class Node:
         refused.update({("kad", reason): count for reason, count in self.dht.machine.refusals.items()})
         refused.update({("quic", reason): count for reason, count in self.nat.dropped_datagrams().items()})
         return refused
+
+    def witness_sets(self) -> tuple[frozenset[PeerId], frozenset[PeerId]]:
+        """The witnesses of names now: W, and W′ for a while after a change (wire.md section 5)."""
+        return self.discovery.machine.witnesses(self.clock.unix())
 
     def is_joined(self) -> bool:
         return self.discovery.view.state == "joined"

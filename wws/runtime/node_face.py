@@ -4,57 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 from wws import __version__
-from wws.dht.events import FindDone
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
-from wws.names.resolve import NameReleased as NameIsReleased
-from wws.names.resolve import OwnerChanged, PeerNotFound
-from wws.names.resolve import Resolved as ResolvedTarget
-from wws.names.uri import AddressTarget, NameTarget, PeerTarget, Target, TargetError, parse_target
+from wws.names.uri import AddressTarget, PeerTarget, Target
 from wws.nat.punch_events import Result
 from wws.rpc import api
 from wws.runtime.connection import Connection
-from wws.runtime.names_driver import HeldName
+from wws.runtime.names_face import NAME_TIMEOUT, NamesFace, leased
 from wws.runtime.node import Node
 
 PING_GAP = 0.2
 """Seconds between two pings of one report."""
 PING_TIMEOUT = 4.0
 """Seconds for one round trip, after which the connection is taken for dead."""
-MAX_NAMED = 256
-"""Peers whose names are remembered for the list of peers."""
 MAX_MEASURED = 32
 """Connections whose round trip is measured for one list of peers; the keep-alive measures the rest."""
 MEASURE_TIMEOUT = 1.0
 """Seconds that such a measurement may take."""
-NAME_TIMEOUT = 20.0
-"""Seconds that a caller waits for a claim, renewal or release; it goes on in the background."""
 
 _T = TypeVar("_T")
 
 
-class NotJoined(WwsError):
-    """The node has not found a way into its network yet."""
-
-    code = "not_joined"
-    hint = "`wws status` shows what was tried; it keeps trying."
-
-
-class NodeFace:
+class NodeFace(NamesFace):
     """Answers for one node. Implements `wws.rpc.api.NodeApi`."""
 
     def __init__(self, node: Node, stop: Callable[[], None]) -> None:
-        self._node = node
+        super().__init__(node)
         self._stop = stop
         self.rpc: str | None = None
         self.http: str | None = None
         self.socket: str | None = None
-        self._resolved: dict[PeerId, str] = {}
-        """Names that were asked for here, by whose they are."""
         self.warnings: list[api.Warned] = []
         """What this process warns of besides the node: ports that its own servers could not have."""
 
@@ -95,7 +78,7 @@ class NodeFace:
             listen=tuple(map(str, node.host.listen_addresses)),
             peers=node.host.table.peer_count,
             connections=self._connections(),
-            names=tuple(map(_leased, held)),
+            names=tuple(map(leased, held)),
             swarm_size=self._swarm_size(),
             uptime_s=round(node.clock.monotonic() - node.started_at, 3),
             traffic=api.Traffic(node.host.received_bytes, node.host.sent_bytes),
@@ -189,56 +172,6 @@ class NodeFace:
         why = self._node.nat.puncher.why_not_direct(connection.peer_id) if path == "relay" else None
         return api.PingReply(seq, round(elapsed * 1000, 3), path, relay, why)
 
-    async def register_name(self, name: str) -> api.NameRegistered:
-        target = self._name(name)
-        self._require_peers()
-        held = await self._node.names.claim(target.name, target.swarm, NAME_TIMEOUT)
-        leased = _leased(held)
-        return api.NameRegistered(
-            name=target.name,
-            swarm=target.swarm,
-            registered=leased.state == "held",
-            expires_at=leased.expires_at,
-            witnessed=leased.witnessed,
-        )
-
-    async def resolve(self, target: str) -> api.Resolved:
-        resolved = await self._resolve(self._parse(target))
-        return api.Resolved(
-            name=resolved.name,
-            swarm=resolved.swarm,
-            did=resolved.did,
-            peer_id=str(resolved.peer_id),
-            addresses=tuple(map(str, resolved.addresses)),
-            expires_at=resolved.expires_at or None,
-            stale=resolved.stale,
-            witnessed=resolved.witnessed,
-            pinned=resolved.pinned,
-            owner_changed=resolved.owner_changed,
-            first_pin="unwitnessed_first_pin" in resolved.warnings,
-        )
-
-    async def renew_name(self, name: str) -> api.NameRenewed:
-        target = self._name(name)
-        self._require_peers()
-        held = await self._node.names.renew(target.name, target.swarm, NAME_TIMEOUT)
-        leased = _leased(held)
-        return api.NameRenewed(
-            name=target.name,
-            renewed=leased.state == "held",
-            new_expires_at=leased.expires_at,
-            witnessed=leased.witnessed,
-        )
-
-    async def names(self) -> Sequence[api.LeasedName]:
-        return [_leased(held) for held in self._node.names.names]
-
-    async def release_name(self, name: str) -> api.NameReleased:
-        target = self._name(name)
-        self._require_peers()
-        held = await self._node.names.release(target.name, target.swarm, NAME_TIMEOUT)
-        return api.NameReleased(name=target.name, released=held.state == "released", free_at=held.free_at)
-
     async def stop(self, release_name: bool) -> api.Stopping:
         released = await self._node.names.release_all(NAME_TIMEOUT) if release_name else ()
         self._stop()
@@ -253,65 +186,6 @@ class NodeFace:
         except (WwsError, TimeoutError):
             return None  # shown as not known
 
-    def _require_peers(self) -> None:
-        if not self._node.host.table.peer_count:
-            raise NotJoined("no peer is connected: the name cannot be looked up or stored")
-
-    def _parse(self, text: str) -> Target:
-        target = parse_target(text)
-        if isinstance(target, NameTarget) and "@" not in text:
-            return NameTarget(target.name, self._node.config.agent.swarm)
-        return target
-
-    def _name(self, text: str) -> NameTarget:
-        target = self._parse(text)
-        if not isinstance(target, NameTarget):
-            raise TargetError(f"{text[:80]!r} is not a name")
-        return target
-
-    async def _resolve(self, target: Target) -> ResolvedTarget:
-        node = self._node
-        if isinstance(target, AddressTarget):
-            return ResolvedTarget(None, None, target.peer_id, (target.address,), 0)
-        if isinstance(target, NameTarget) and not node.host.table.peer_count:
-            raise NotJoined(f"cannot look {target} up: no peer is connected")
-        try:
-            found = await node.names.resolve(target, only_pinned=not node.is_vouched_for())
-            if found.name is not None:
-                self._remember(found.peer_id, found.name)
-            return found
-        except OwnerChanged as error:
-            error.details = {"pinned": str(error.pinned), "found": str(error.found)}
-            raise
-        except NameIsReleased as error:
-            error.details = {"free_at": error.free_at}
-            raise
-        except PeerNotFound:
-            if not isinstance(target, PeerTarget):
-                raise
-            return await self._find(target)
-
-    def _remember(self, peer: PeerId, name: str) -> None:
-        self._resolved.pop(peer, None)
-        self._resolved[peer] = name
-        if len(self._resolved) > MAX_NAMED:
-            del self._resolved[next(iter(self._resolved))]
-
-    async def _find(self, target: PeerTarget) -> ResolvedTarget:
-        """A peer without a record: perhaps it is connected, or others know where it is."""
-        node = self._node
-        addresses = node.host.peers.addresses(target.peer_id)
-        connection = node.host.connection_to(target.peer_id)
-        if not addresses and connection is not None and connection.outbound:
-            # Where it was reached is where it can be reached.
-            addresses = (connection.remote_address,)
-        if not addresses:
-            found: FindDone = await node.dht.find(target.peer_id)
-            addresses = next((p.addresses for p in found.peers if p.peer_id == target.peer_id), ())
-        if not addresses:
-            raise PeerNotFound(target)
-        return ResolvedTarget(None, None, target.peer_id, addresses, 0)
-
     async def _connect(self, target: Target) -> Connection:
         node = self._node
         peer = _peer_of(target)
@@ -322,10 +196,6 @@ class NodeFace:
         return await node.dialer.connect(
             resolved.peer_id, resolved.dialled, any_scope=isinstance(target, AddressTarget)
         )
-
-    def _main_name(self) -> str | None:
-        held = self._node.names.names
-        return held[0].lease.name if held else self._node.config.agent.wws_name
 
     def _join_state(self) -> api.JoinState:
         return self._node.discovery.view.state
@@ -449,16 +319,4 @@ def _peer(connection: Connection, measured: float | None, name: str | None) -> a
         rtt_ms=None if rtt is None else round(rtt * 1000, 3),
         agent=said.agent_version if said is not None else None,
         name=name,
-    )
-
-
-def _leased(held: HeldName) -> api.LeasedName:
-    state = held.state
-    return api.LeasedName(
-        name=held.lease.name,
-        swarm=held.lease.swarm,
-        expires_at=held.expires_at if state != "held" else held.lease.expires_at,
-        witnessed=held.lease.witnessed,
-        state=state,  # type: ignore[arg-type]
-        holder=None if held.holder is None else held.holder.did,
     )

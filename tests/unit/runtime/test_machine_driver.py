@@ -11,6 +11,7 @@ from wws.identity.keys import Identity
 from wws.identity.proof_of_work import verify
 from wws.machine import Command, Event
 from wws.names.events import (
+    AskWitnesses,
     LookedUp,
     LookUp,
     LookUpFailed,
@@ -21,8 +22,11 @@ from wws.names.events import (
     StoreFailed,
     StoreRecord,
     TimerFired,
+    WitnessesAnswered,
 )
+from wws.names.witness.messages import Op, WitnessRequest
 from wws.runtime.machine_driver import MachineDriver
+from wws.runtime.witness.client import WitnessClient
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(30)]
 
@@ -55,9 +59,14 @@ async def alice() -> AsyncIterator[MeshNode]:
         yield alice
 
 
+def nobody(on: MeshNode) -> WitnessClient:
+    """Witnesses of a network that has none."""
+    return WitnessClient(on.host, on.dialer, lambda: (frozenset(), frozenset()), lambda _: ())
+
+
 async def outcome(machine: Script, on: MeshNode) -> Event:
     """What comes back for the wish of the machine."""
-    driver = MachineDriver(machine, on.host, on.dht, pytest.fail)  # type: ignore[arg-type]
+    driver = MachineDriver(machine, on.host, on.dht, nobody(on), pytest.fail)  # type: ignore[arg-type]
     driver.feed(Start())
     await until(lambda: bool(machine.heard))
     driver.close()
@@ -101,7 +110,7 @@ async def test_work_is_done_beside_the_loop(alice: MeshNode) -> None:
 async def test_the_timer_fires_once_and_not_after_the_end(alice: MeshNode) -> None:
     machine = Script(NameReleased(0), wakeup=alice.host.clock.monotonic() + 0.01)
     reports: list[Command] = []
-    driver = MachineDriver(machine, alice.host, alice.dht, reports.append)
+    driver = MachineDriver(machine, alice.host, alice.dht, nobody(alice), reports.append)
     driver.feed(Start())
     assert reports == [NameReleased(0)]
     await until(lambda: machine.heard == [TimerFired()])
@@ -118,8 +127,13 @@ async def test_closing_ends_the_work(alice: MeshNode) -> None:
     async with node("bob") as bob:
         await alice.join(bob)
         machine = Script(LookUp(KEY))
-        driver = MachineDriver(machine, alice.host, alice.dht, pytest.fail)  # type: ignore[arg-type]
+        driver = MachineDriver(machine, alice.host, alice.dht, nobody(alice), pytest.fail)  # type: ignore[arg-type]
         driver.feed(Start())
         driver.close()
         await until(lambda: not any(task.get_name() == "Script" for task in alice.host._tasks))
         assert machine.heard == []
+
+
+async def test_witnesses_are_asked_and_their_silence_is_an_answer(alice: MeshNode) -> None:
+    request = WitnessRequest(Op.CLAIM, "public", "alice", 1, 1_800_000_000)
+    assert await outcome(Script(AskWitnesses(request)), alice) == WitnessesAnswered(())

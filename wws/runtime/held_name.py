@@ -1,0 +1,239 @@
+"""One name of this node: its lease, how it stands, and who waits for that to be settled.
+
+claiming ──► held ◄──► transferring ──► transferred        (given away, taken up by the new owner)
+   │  ▲        ├──► lost                                   (another's record wins)
+   │  └────────┴──► released
+   ├──► contested ──► held, taken                          (rivals; nobody has a majority of the witnesses)
+   └──► taken
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from wws.errors import WwsError
+from wws.identity.peer_id import PeerId
+from wws.machine import Command
+from wws.names.events import (
+    AcceptRefused,
+    CoverDelayed,
+    NameContested,
+    NameHeld,
+    NameLost,
+    NameReleased,
+    NameTaken,
+    NameTransferred,
+    RetryScheduled,
+    TransferSigned,
+)
+from wws.names.lease import Lease
+from wws.names.transfers import Transfer
+from wws.runtime.logs import logger
+from wws.runtime.machine_driver import MachineDriver
+
+NameState: TypeAlias = Literal[
+    "claiming", "held", "contested", "taken", "lost", "released", "transferring", "transferred"
+]
+GONE: frozenset[NameState] = frozenset({"taken", "lost", "released", "transferred"})
+"""States in which the name is none of ours."""
+
+
+class NotOurName(WwsError):
+    """This node neither holds nor claims the name."""
+
+    code = "name_not_held"
+
+
+class NameUnsettled(WwsError):
+    """The claim or renewal has not come to an end yet; it goes on in the background."""
+
+    code = "timeout"
+
+
+class NameIsTaken(WwsError):
+    """The name belongs to somebody else."""
+
+    code = "name_taken"
+
+    def __init__(self, name: str, holder: PeerId, expires_at: int) -> None:
+        super().__init__(
+            f"wws:{name} belongs to {holder}", hint="Choose another name, or wait until its lease lapses."
+        )
+        self.details = {
+            "holder": holder.did,
+            "holder_peer_id": str(holder),
+            "expires_at": expires_at,
+        }
+
+
+class NameIsContested(WwsError):
+    """Somebody else came for the name at the same time, and neither has a majority of the witnesses."""
+
+    code = "name_contested"
+
+    def __init__(self, name: str, holder: PeerId | None, retry_after: float | None) -> None:
+        rival = f" by {holder}" if holder is not None else ""
+        retried = (
+            "It is tried again in the background" if retry_after is not None else "The claim is given up"
+        )
+        super().__init__(
+            f"wws:{name} is contested{rival}", hint=f"{retried}; `wws name list` shows how it stands."
+        )
+        self.details = {
+            "holder": None if holder is None else holder.did,
+            "holder_peer_id": None if holder is None else str(holder),
+            "retry_after": retry_after,
+        }
+
+
+class NotAccepted(WwsError):
+    """A transfer to this node cannot be taken up."""
+
+    code = "transfer_refused"
+
+    def __init__(self, reason: str, why: str = "malformed") -> None:
+        super().__init__(reason, hint="Ask its owner for a new entry: wws name transfer NAME TARGET")
+        self.details = {"why": why}
+
+
+class HeldName:
+    """One name of ours, and how it stands. `driver` runs the lease; `on_change` is told of each change."""
+
+    def __init__(self, lease: Lease, on_change: Callable[[], None]) -> None:
+        self.lease = lease
+        self.driver: MachineDriver | None = None
+        self.was_held = False
+        self.holder: PeerId | None = None
+        """Whose it is, where it is not ours, or who claims it too."""
+        self.expires_at: int | None = None
+        self.free_at: int | None = None
+        self.problem = ""
+        """Why it is not as it should be, for people."""
+        self.given: Transfer | None = None
+        """The entry by which we gave it away, until its taker has it."""
+        self._state: NameState = "claiming"
+        self._retry_after: float | None = None
+        self._refused: AcceptRefused | None = None
+        self._on_change = on_change
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def state(self) -> NameState:
+        """How it stands."""
+        return "transferring" if self._state == "held" and self.given is not None else self._state
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is none of ours, as far as is known."""
+        return self.state in GONE
+
+    def begin(self) -> None:
+        """Something was asked for, and its outcome is awaited."""
+        self._state = "claiming"
+        self._refused = None
+
+    def close(self) -> None:
+        """Stop keeping it."""
+        if self.driver is not None:
+            self.driver.close()
+
+    async def settled(self, timeout: float) -> None:
+        """Wait until it is ours, or is not. Raises `NameIsTaken`, `NameIsContested`, `NotAccepted`, and
+        `NameUnsettled` when that takes longer than `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self._is_open():
+                    await self._change()
+        except TimeoutError:
+            if self._state == "contested":
+                raise NameIsContested(self.lease.name, self.holder, self._retry_after) from None
+            raise NameUnsettled(
+                f"wws:{self.lease.name} is not settled after {timeout:g} s: "
+                f"{self.problem or 'the DHT has not answered'}",
+                hint="It goes on in the background; `wws name list` shows how it stands.",
+            ) from None
+        if self._refused is not None:
+            raise NotAccepted(self._refused.reason, self._refused.code)
+        if self._state == "contested":
+            raise NameIsContested(self.lease.name, self.holder, None)
+        if self._state in ("taken", "lost") and self.holder is not None:
+            raise NameIsTaken(self.lease.name, self.holder, self.expires_at or 0)
+
+    async def signed_away(self, timeout: float) -> Transfer:
+        """Wait for the entry that gives it away. Raises `NameUnsettled`."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self.given is None and not self.is_gone:
+                    await self._change()
+        except TimeoutError:
+            raise NameUnsettled(
+                f"wws:{self.lease.name} is not signed over after {timeout:g} s: "
+                f"{self.problem or 'a renewal of it is under way'}",
+                hint="Try again; the same target gets the same entry.",
+            ) from None
+        if self.given is None:
+            raise NotOurName(f"wws:{self.lease.name} is not a name of this node any more")
+        return self.given
+
+    def reported(self, command: Command) -> None:
+        """Take what the lease says about itself."""
+        name, swarm = self.lease.name, self.lease.swarm
+        log = logger("names")
+        match command:
+            case NameHeld(expires_at=expires_at, witnessed=witnessed):
+                if self._state != "held":
+                    log.info("name held", name=name, swarm=swarm, expires_at=expires_at, witnessed=witnessed)
+                self._state, self.holder, self.expires_at, self.free_at = "held", None, expires_at, None
+                self.was_held = True
+                if witnessed:
+                    self.problem = ""
+            case NameTaken(holder=holder, expires_at=expires_at, free_at=free_at):
+                log.warning("name taken", name=name, swarm=swarm, holder=str(holder))
+                self._state, self.holder = "taken", holder
+                self.expires_at, self.free_at = expires_at, free_at
+            case NameContested(holder=holder, retry_after=retry_after):
+                log.warning("name contested", name=name, swarm=swarm, holder=str(holder or "unknown"))
+                self._state, self.holder, self._retry_after = "contested", holder, retry_after
+                self.problem = f"contested by {holder}" if holder is not None else "contested"
+            case NameLost(holder=holder, expires_at=expires_at):
+                log.warning("name lost", name=name, swarm=swarm, holder=str(holder))
+                # A claim that came second is told of it by the look-up that was to confirm it.
+                self._state = "lost" if self.was_held else "taken"
+                self.holder, self.expires_at = holder, expires_at
+            case NameReleased(free_at=free_at):
+                log.info("name released", name=name, swarm=swarm)
+                self._state, self.free_at, self.expires_at = "released", free_at, None
+            case TransferSigned(entry=entry):
+                log.info("name signed over", name=name, swarm=swarm, to=str(entry.to_peer))
+                self.given = entry
+            case NameTransferred(to=to):
+                log.info("name transferred", name=name, swarm=swarm, to=str(to))
+                self._state, self.holder, self.given = "transferred", to, None
+                self.expires_at = None
+            case AcceptRefused(code=code, reason=reason):
+                log.warning("transfer refused", name=name, swarm=swarm, code=code)
+                self._state, self._refused, self.problem = "taken", command, reason
+            case CoverDelayed(code=code, reason=reason, delay=delay):
+                log.info("name uncovered", name=name, swarm=swarm, code=code, retried_in=round(delay, 1))
+                self.problem = reason
+            case RetryScheduled(reason=reason, delay=delay):
+                log.info("name retried", name=name, swarm=swarm, reason=reason, delay=round(delay, 1))
+                self.problem = reason
+                return
+            case _:
+                raise AssertionError(f"unknown command {command}")
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._on_change()
+
+    def _is_open(self) -> bool:
+        return self._state == "claiming" or (self._state == "contested" and self._retry_after is not None)
+
+    async def _change(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
