@@ -1,6 +1,6 @@
 """What owners and witnesses say to each other on `/wws/receipt/1.0.0` (wire.md section 5).
 
-    owner    {v, op: "claim"|"renew"|"transfer"|"drop", swarm, name, pow, registered_at, transfers?, receipts?}
+    owner    {v, op, swarm, name, pow, registered_at, transfers?, receipts?}    op: claim, renew, transfer, drop
     witness  a receipt   or   {ok: true}   or   {error, holder?, retry_after?, required_bits?}
 
 Both are canonical JSON behind their length as a varint, at most 16 KiB. Who asks is not in the message: it
@@ -52,7 +52,7 @@ class Op(enum.StrEnum):
 
 
 class Why(enum.StrEnum):
-    """The words of refusals. A peer of another version may know others: `WitnessRefusal.error` is a string."""
+    """The words of refusals. Other versions may know more: `WitnessRefusal.error` is a string."""
 
     NAME_TAKEN = "name_taken"
     """Another owner holds the name here; `holder` says who."""
