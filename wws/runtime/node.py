@@ -141,6 +141,7 @@ class Node:
         self.discovery = self._make_discovery(rng)
         self._is_new_here = False
         self._started_names = False
+        self._told_witnesses = self.witness_sets()
 
         self.host.listeners.peer_identified.append(self._peer_identified)
         self.host.listeners.peer_connected.append(lambda _: self.refresh_addresses())
@@ -222,6 +223,9 @@ class Node:
     def _bundle_taken(self, _: Bundle) -> None:
         self.dht.reconsider_peers()
         self.nat.relay_client.reconsider()
+        if (witnesses := self.witness_sets()) != self._told_witnesses:
+            self._told_witnesses = witnesses
+            self.names.witnesses_changed()
         self._attend_to_names()
 
     def _attend_to_names(self) -> None:
