@@ -11,6 +11,7 @@ that an idle connection costs little.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -91,6 +92,7 @@ class SecureConnection:
         "_handshake",
         "_negotiator",
         "_outgoing",
+        "_room",
         "_static",
         "_yamux",
         "early_muxer",
@@ -110,13 +112,16 @@ class SecureConnection:
         expected_peer: PeerId | None = None,
         config: ConnectionConfig = DEFAULT_CONFIG,
         now: float,
+        room: Callable[[], bool] | None = None,
     ) -> None:
+        """`room` says whether the receive windows may grow; without it they always may."""
         self.is_initiator = is_initiator
         self.phase = Phase.NEGOTIATING
         self.remote_peer: PeerId | None = None
         self.early_muxer = False
         self._config = config
         self._static: NoiseStatic | None = static
+        self._room = room
         self._expected_peer = expected_peer
         self._deadline = now + config.handshake_timeout
         self._outgoing: list[bytes | bytearray] = []
@@ -196,6 +201,11 @@ class SecureConnection:
     def unread(self) -> int:
         """Received bytes that the application has not consumed."""
         return 0 if self._yamux is None else self._yamux.unread
+
+    @property
+    def incomplete(self) -> int:
+        """Bytes of a handshake message, or of one of the secure channel, whose end has not arrived."""
+        return len(self._buffer) + (0 if self._ciphers is None else self._ciphers.incomplete)
 
     @property
     def round_trip(self) -> float | None:
@@ -364,7 +374,9 @@ class SecureConnection:
         if self.remote_peer is None:
             raise LocalProtocolError("a connection was established without an identity")
         self.phase = Phase.ESTABLISHED
-        self._yamux = Yamux(is_initiator=self.is_initiator, config=self._config.yamux, now=now)
+        self._yamux = Yamux(
+            is_initiator=self.is_initiator, config=self._config.yamux, now=now, room=self._room
+        )
         events.append(Established(self.remote_peer))
 
 

@@ -166,6 +166,10 @@ class MuxedConnection(Protocol):
         """Received bytes that the application has not consumed, all streams together."""
 
     @property
+    def incomplete(self) -> int:
+        """Bytes that are kept of what cannot be read yet, because its end has not arrived."""
+
+    @property
     def buffered_to_send(self) -> int:
         """Bytes taken from the application that wait to be sent. A driver whose carrier is full stops reading
         above a mark."""

@@ -48,6 +48,11 @@ class CipherPair:
         self._partial: bytearray | None = None
         """The beginning of a message whose end has not arrived: less than 65,537 bytes."""
 
+    @property
+    def incomplete(self) -> int:
+        """Bytes of a message whose end has not arrived."""
+        return 0 if self._partial is None else len(self._partial)
+
     def encrypt(self, frames: Iterable[bytes]) -> list[bytearray]:
         """Messages that carry `frames`, each of at most `MAX_PLAINTEXT` bytes.
 

@@ -19,6 +19,7 @@ Decisions where the specification is silent, each the mildest that stays bounded
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from wws.errors import LocalProtocolError, RemoteProtocolError
@@ -97,6 +98,7 @@ class Yamux:
         "_outgoing",
         "_partial",
         "_peer_going_away",
+        "_room",
         "_table",
         "buffered",
         "is_initiator",
@@ -108,11 +110,20 @@ class Yamux:
     buffered: int
     """Frame bytes that wait for `frames_to_send`."""
 
-    def __init__(self, *, is_initiator: bool, config: YamuxConfig = DEFAULT_CONFIG, now: float) -> None:
+    def __init__(
+        self,
+        *,
+        is_initiator: bool,
+        config: YamuxConfig = DEFAULT_CONFIG,
+        now: float,
+        room: Callable[[], bool] | None = None,
+    ) -> None:
+        """`room` is asked before a window grows: what was granted cannot be taken back."""
         self.is_initiator = is_initiator
         self.refused_streams = 0
         self.buffered = 0
         self._config = config
+        self._room = room
         self._closed = False
         self._table = StreamTable(config, is_initiator=is_initiator)
         self._ids = StreamIds(is_initiator=is_initiator, max_skipped=config.max_skipped_ids)
@@ -234,7 +245,7 @@ class Yamux:
             self.ping(now)  # growth needs to know it
         elif now - stream.granted_at < self._config.growth_round_trips * max(
             round_trip, self._config.least_round_trip
-        ):
+        ) and (self._room is None or self._room()):
             delta += self._table.grow(stream)
         stream.granted_at = now
         stream.credit += delta

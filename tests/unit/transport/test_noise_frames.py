@@ -27,6 +27,16 @@ def test_a_full_frame_is_one_message_and_small_ones_share() -> None:
     assert bob.decrypt(b"".join(messages)) == [b"onetwo", large, b"threefour"]
 
 
+def test_what_waits_for_the_end_of_its_message_is_counted() -> None:
+    alice, bob = pair()
+    (message,) = alice.encrypt([bytes(1_000)])
+    assert bob.incomplete == 0
+    bob.decrypt(message[:600])
+    assert bob.incomplete == 600
+    bob.decrypt(message[600:])
+    assert bob.incomplete == 0
+
+
 def test_nothing_makes_no_message() -> None:
     assert pair()[0].encrypt([]) == []
 

@@ -438,6 +438,17 @@ def test_all_streams_share_the_growth_and_give_it_back() -> None:
     assert said(bob) == frame(WINDOW_UPDATE, 0, 3, 2 * INITIAL_WINDOW)
 
 
+def test_windows_do_not_grow_without_room() -> None:
+    answers = iter([False, True])
+    bob = Yamux(is_initiator=False, now=0.0, room=lambda: next(answers))
+    measured(bob, 0.1)
+    hear(bob, frame(WINDOW_UPDATE, SYN, 1), 1.0)
+    assert fill_and_consume(bob, 1.1) == INITIAL_WINDOW
+    hear(bob, HEADER.pack(0, DATA, 0, 1, INITIAL_WINDOW) + bytes(INITIAL_WINDOW), 1.2)
+    bob.consumed(1, INITIAL_WINDOW, 1.2)
+    assert said(bob) == frame(WINDOW_UPDATE, 0, 1, 2 * INITIAL_WINDOW)
+
+
 def test_the_round_trip_is_measured_when_it_is_first_needed() -> None:
     bob = responder()
     hear(bob, frame(WINDOW_UPDATE, SYN, 1))

@@ -251,6 +251,11 @@ class QuicMachine:
         return self._streams.unread + (0 if self.phase is Phase.CLOSED else self._engine.out_of_order)
 
     @property
+    def incomplete(self) -> int:
+        """Nothing beside what comes ahead of its turn, which is `unread`; a handshake is bounded by itself."""
+        return 0
+
+    @property
     def round_trip(self) -> float | None:
         return self._engine.round_trip
 
