@@ -125,7 +125,7 @@ def test_one_prefix_beside_a_key_is_three_peers() -> None:
     simulation = Simulation(SimulationConfig(nodes=60, seed=7, clients=0, join_within=30))
     simulation.join_all()
     (key,) = put_notes(simulation, 1)
-    simulation.add_sybils(key, 20, one_prefix=True)
+    simulation.add_sybils(key, 20, prefixes=1)
     simulation.run_for(60)
     for node in simulation.nodes:
         prefixes = [contact.prefix for contact in node.kademlia.routing]

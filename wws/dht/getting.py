@@ -135,13 +135,14 @@ class GetOperation(Operation):
         self._values[value] = self._values.get(value, 0) + 1
 
     def _enough_shown(self) -> bool:
-        """Whether enough of the k closest known by now have shown a value. One from farther away, like our
-        own store, may be left over from before the network grew together: it is compared, and no more."""
+        """Whether enough of those who should hold the value have shown one, at different prefixes. One from
+        farther away, like our own store, may be left over from before the network grew together: it is
+        compared, and no more. Where a crowd stands beside the key, only the whole region is enough."""
         shown = [peer for peer, value in self._returned.items() if value is not None]
-        if len(shown) < self.config.enough_values:
+        if len(shown) < self.config.enough_values or self.lookup.is_dense:
             return False
-        near = sum(1 for peer in shown if self.lookup.is_among_closest(peer, self.config.k))
-        return near >= self.config.enough_values
+        near = [peer for peer in shown if self.lookup.belongs(peer)]
+        return self.lookup.diversity(near) >= self.config.enough_values
 
     def _widen(self, now: float, unix_now: int) -> list[Step]:
         if self._widened:
@@ -173,7 +174,7 @@ class GetOperation(Operation):
             if value == winner or peer in self._corrected:
                 continue
             # Who holds another value gets the winner wherever it stands; who holds none, if it should.
-            if value is None and not self.lookup.is_among_closest(peer, self.config.k):
+            if value is None and not self.lookup.belongs(peer):
                 continue
             self._corrected.add(peer)
             steps.append(self.send(peer, message, Purpose.CORRECT))

@@ -51,6 +51,7 @@ from wws.dht.operations import Operation, Outgoing, Purpose, Step
 from wws.dht.planner import Planner
 from wws.dht.positions import KEY_SPACE, position_of_peer
 from wws.dht.queries import Queries, Query
+from wws.dht.region import Region
 from wws.dht.routing import RoutingTable
 from wws.dht.serving import Serving
 from wws.dht.size import SwarmSize, SwarmSizeEstimate
@@ -105,11 +106,14 @@ class Kademlia:
         self.addresses: tuple[Multiaddr, ...] = ()
         self._size = SwarmSize(config.lookup.k, config.size)
         self._queries = Queries(config)
-        self._plan = Planner(local, config, self._size, self.records, self.providers, self._queries.pace_of)
-        self._upkeep = Upkeep(local, self.routing, self.records, config.upkeep, config.lookup.k, rng)
-        self._served = Serving(
-            local, self.routing, self.records, self.providers, config.lookup.k, self.refusals
+        self._region = Region(self.routing, self._size, config.lookup, dense_share=config.dense_share)
+        self._plan = Planner(
+            local, config, self._size, self._region, self.records, self.providers, self._queries.pace_of
         )
+        self._upkeep = Upkeep(
+            local, self.routing, self._region, self.records, config.upkeep, config.lookup.k, rng
+        )
+        self._served = Serving(local, self._region, self.records, self.providers, self.refusals)
         self._operations: dict[int, Operation] = {}
         self._background: list[Operation] = []
         self.joined = False
@@ -274,10 +278,7 @@ class Kademlia:
         else:
             self._background.append(operation)
         if seeds is None:
-            contacts = self.routing.closest(operation.lookup.target, self.config.lookup.k, proven=True)
-            if len(contacts) < self.config.lookup.k:
-                contacts = self.routing.closest(operation.lookup.target, self.config.lookup.k)
-            seeds = [contact.named for contact in contacts]
+            seeds = [contact.named for contact in self._region.seeds(operation.lookup.target)]
         steps = operation.start(seeds, now, unix_now)
         return self._carry_out(operation, steps, now, unix_now)
 
@@ -426,8 +427,7 @@ class Kademlia:
             commands.append(step)
         if operation.complete and not operation.sampled:
             operation.sampled = True
-            if operation.lookup.k >= self.config.lookup.k:
-                self._sample(operation.lookup, now)
+            self._sample(operation.lookup, now)
             if operation.lookup.answered and operation.lookup.target == position_of_peer(self.local):
                 self.joined = True
         op = operation.op
@@ -448,5 +448,11 @@ class Kademlia:
     def _sample(self, lookup: Lookup, now: float) -> None:
         k = self.config.lookup.k
         distances = lookup.distances(k)
-        if len(distances) >= k or lookup.exhausted:
+        if lookup.k < k:
+            if len(distances) >= lookup.k:
+                self._size.saw_narrowly(lookup.target, distances[: lookup.k], now)
+            return
+        # Met everybody: nobody heard of is left, and we know of no k peers that a crowd may have hidden.
+        alone = lookup.exhausted and len(self.routing.closest(lookup.target, k, proven=True)) < k
+        if len(distances) >= k or alone:
             self._size.saw(lookup.target, distances, now)

@@ -16,14 +16,15 @@ routing"), however few there are: with no peer at all it ends at once. Beyond th
 - *A crowd of one prefix* counts only as far as `per_prefix` allows: twenty peers of one /24 nearest to a
   key are three, and the rest are never asked.
 - *Density.* Within `radius` every peer is asked, not only k: twenty identities placed right beside a key
-  (a Sybil attack) stand closer together than honest ones do, and do not end the look-up.
+  (a Sybil attack) stand closer together than honest ones do, and do not end the look-up. Answers may name
+  as many, because a peer who knows of the crowd names those behind it too.
 """
 
 from __future__ import annotations
 
 import heapq
-from bisect import insort
-from collections.abc import Callable, Sequence
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
@@ -221,8 +222,8 @@ class Lookup:
             case Answered(peer=peer, closer=closer):
                 candidate = self._conclude(peer, _ANSWERED)
                 self.answered += 1
-                # From here on to the end of what was asked: an answer names k peers, honest or not.
-                for named in closer[: self._config.k]:
+                # As many as an honest answer may name; of a longer one the rest is passed over.
+                for named in closer[: self._config.widest]:
                     self._hear(named, candidate.path)
             case Failed(peer=peer):
                 self._conclude(peer, _FAILED)
@@ -269,6 +270,31 @@ class Lookup:
                 if closer >= count:
                     return False
         return False
+
+    def belongs(self, peer: PeerId) -> bool:
+        """Whether the peer should hold what belongs at the target: among the closest that a look-up is after,
+        or within the radius, where everybody should."""
+        candidate = self._candidates.get(peer)
+        if candidate is not None and candidate.distance <= self._radius:
+            return True
+        return self.is_among_closest(peer, self._config.k)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether more peers stand within the radius than all that a look-up is after: far more than chance
+        puts there, so somebody may have placed them."""
+        near = bisect_right(self._ordered, self._radius, key=_distance_of)
+        if near <= self._config.k:
+            return False
+        return sum(1 for _, c in self._ordered[:near] if c.standing is not _FAILED) > self._config.k
+
+    def diversity(self, peers: Iterable[PeerId]) -> int:
+        """How many parties the peers are at least, as far as addresses tell: those of one prefix are one."""
+        parties: set[object] = set()
+        for peer in peers:
+            candidate = self._candidates.get(peer)
+            parties.update(candidate.prefixes if candidate is not None and candidate.prefixes else (peer,))
+        return len(parties)
 
     def distances(self, count: int) -> list[int]:
         """The distances of the closest that answered, for the estimate of the swarm's size."""

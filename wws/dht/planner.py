@@ -10,6 +10,7 @@ from wws.dht.lookup import Lookup, LookupConfig, Pace
 from wws.dht.messages import KadMessage, KadRecord, MessageType, WirePeer
 from wws.dht.operations import FindOperation, FindProvidersOperation
 from wws.dht.positions import KEY_SPACE, position_of_key
+from wws.dht.region import Region
 from wws.dht.size import SwarmSize
 from wws.dht.store import ProviderStore, RecordStore
 from wws.dht.storing import StoreOperation
@@ -24,6 +25,7 @@ class Planner:
         local: PeerId,
         config: KademliaConfig,
         size: SwarmSize,
+        region: Region,
         records: RecordStore,
         providers: ProviderStore,
         pace_of: Callable[[PeerId], Pace],
@@ -31,6 +33,7 @@ class Planner:
         self._local = local
         self._config = config
         self._size = size
+        self._region = region
         self._records = records
         self._providers = providers
         self._pace_of = pace_of
@@ -74,9 +77,7 @@ class Planner:
         return StoreOperation(op, message.key, lookup, self._config.operation, message, own, sure)
 
     def _lookup(self, key: bytes, now: float) -> Lookup:
-        share = self._size.share(now)
-        radius = int(share * self._config.dense_share * KEY_SPACE) if share is not None else 0
-        return self._new_lookup(key, self._config.lookup, radius=radius)
+        return self._new_lookup(key, self._config.lookup, radius=self._region.radius(now))
 
     def _new_lookup(self, key: bytes, config: LookupConfig, *, radius: int) -> Lookup:
         return Lookup(position_of_key(key), self._local, config, self._pace_of, radius=radius)

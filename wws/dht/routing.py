@@ -176,6 +176,17 @@ class RoutingTable:
                     break
         return found[:count]
 
+    def region(
+        self, position: int, count: int, radius: int, widest: int, *, proven: bool = False
+    ) -> list[Contact]:
+        """The `count` closest, and further ones as long as they are within `radius`, up to `widest` in all:
+        those who hold what belongs at `position`, also where a crowd stands in front of them."""
+        found = self.closest(position, count, proven=proven)
+        if len(found) < count or found[-1].position ^ position > radius:
+            return found
+        wider = self.closest(position, widest, proven=proven)
+        return [c for index, c in enumerate(wider) if index < count or c.position ^ position <= radius]
+
     def is_near(self, peer: PeerId, count: int) -> bool:
         """Whether the peer is among the `count` in the table that are closest to ourselves."""
         contact = self._contacts.get(peer)

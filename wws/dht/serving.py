@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 
 from wws.dht.messages import KadMessage, KadRecord, MessageType, WirePeer
-from wws.dht.positions import position_of_key, position_of_peer
-from wws.dht.routing import RoutingTable
+from wws.dht.positions import position_of_key
+from wws.dht.region import Region
 from wws.dht.store import Outcome, ProviderStore, RecordStore, StoreRefused
 from wws.identity.peer_id import PeerId
 
@@ -21,17 +21,15 @@ class Serving:
     def __init__(
         self,
         local: PeerId,
-        routing: RoutingTable,
+        region: Region,
         records: RecordStore,
         providers: ProviderStore,
-        k: int,
         refusals: Counter[str],
     ) -> None:
         self._local = local
-        self._routing = routing
+        self._region = region
         self._records = records
         self._providers = providers
-        self._k = k
         self._refusals = refusals
 
     def answer(
@@ -46,30 +44,28 @@ class Serving:
         match message.type:
             case MessageType.FIND_NODE:
                 return KadMessage(
-                    MessageType.FIND_NODE, message.key, None, self._closer(sender, message.key)
+                    MessageType.FIND_NODE, message.key, None, self._closer(sender, message.key, now)
                 ), None
             case MessageType.GET_VALUE:
-                return self._value(sender, message.key, unix_now), None
+                return self._value(sender, message.key, now, unix_now), None
             case MessageType.PUT_VALUE:
                 return self._put(sender, message, unix_now)
             case MessageType.GET_PROVIDERS:
                 providers = self._providers.find(message.key, now)
-                closer = self._closer(sender, message.key)
+                closer = self._closer(sender, message.key, now)
                 return KadMessage(MessageType.GET_PROVIDERS, message.key, None, closer, providers), None
             case MessageType.ADD_PROVIDER:
                 self._add_provider(sender, message, now)
                 return None, None  # the specification has no answer to it
 
-    def _closer(self, sender: PeerId, key: bytes) -> tuple[WirePeer, ...]:
-        contacts = self._routing.closest(position_of_key(key), self._k + 1, proven=True)
-        asking = position_of_peer(sender)
-        return tuple([contact.named for contact in contacts if contact.position != asking][: self._k])
+    def _closer(self, sender: PeerId, key: bytes, now: float) -> tuple[WirePeer, ...]:
+        return tuple(c.named for c in self._region.named_to(sender, position_of_key(key), now))
 
-    def _value(self, sender: PeerId, key: bytes, unix_now: int) -> KadMessage:
+    def _value(self, sender: PeerId, key: bytes, now: float, unix_now: int) -> KadMessage:
         # Outside of our kinds there is nothing to be had, but an answer: go drops a peer that gives none.
         value = self._records.find(key, unix_now)
         record = KadRecord(key, value) if value is not None else None
-        return KadMessage(MessageType.GET_VALUE, key, record, self._closer(sender, key))
+        return KadMessage(MessageType.GET_VALUE, key, record, self._closer(sender, key, now))
 
     def _put(
         self, sender: PeerId, message: KadMessage, unix_now: int

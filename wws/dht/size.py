@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -29,6 +30,8 @@ class SizeConfig:
     """Look-ups remembered; the oldest go first."""
     sample_lifetime: float = 3600.0
     """Seconds for which a look-up counts."""
+    few_samples: int = 8
+    """Look-ups below which the narrow ones count for the density as well."""
     errors: float = 2.0
     """How many standard errors `low` and `high` are away from `count`."""
 
@@ -50,6 +53,7 @@ class SwarmSize:
         self._k = k
         self._config = config or SizeConfig()
         self._samples: OrderedDict[int, tuple[float, float]] = OrderedDict()
+        self._narrow: OrderedDict[int, tuple[float, float]] = OrderedDict()
         self._counted: int | None = None
 
     def saw(self, target: int, distances: list[int], now: float) -> None:
@@ -58,6 +62,7 @@ class SwarmSize:
         if len(distances) < self._k:
             self._counted = len(distances)
             self._samples.clear()
+            self._narrow.clear()
             return
         self._counted = None
         self._samples.pop(target, None)
@@ -65,23 +70,39 @@ class SwarmSize:
         while len(self._samples) > self._config.max_samples:
             self._samples.popitem(last=False)
 
+    def saw_narrowly(self, target: int, distances: list[int], now: float) -> None:
+        """A narrow look-up for a random `target` found these nearest. Too few for a good estimate, but at a
+        place that nobody could crowd beforehand."""
+        self._narrow.pop(target, None)
+        self._narrow[target] = ((distances[-1] + 1) / KEY_SPACE * self._k / len(distances), now)
+        while len(self._narrow) > self._config.max_samples:
+            self._narrow.popitem(last=False)
+
     def share(self, now: float) -> float | None:
-        """The share of the key space in which k peers are expected; `None` before anything was seen."""
-        shares = [share for share, at in self._samples.values() if now - at <= self._config.sample_lifetime]
+        """The share of the key space in which k peers are expected; `None` before anything was seen.
+
+        While there are few samples, the rough ones count as well: a node that has only looked for itself
+        and for one key must not take the crowd around either for the density of the swarm."""
+        shares = self._fresh(self._samples, now)
+        if len(shares) < self._config.few_samples:
+            shares += self._fresh(self._narrow, now)
         return statistics.median(shares) if shares else None
+
+    def _fresh(self, samples: Mapping[int, tuple[float, float]], now: float) -> list[float]:
+        return [share for share, at in samples.values() if now - at <= self._config.sample_lifetime]
 
     def estimate(self, known: int, serving: bool, now: float) -> SwarmSizeEstimate:
         """The estimate. `known` peers are in the routing table, which no estimate goes below."""
         own = 1 if serving else 0
         least = known + own
-        fresh = sum(1 for _, at in self._samples.values() if now - at <= self._config.sample_lifetime)
-        share = self.share(now)
+        shares = self._fresh(self._samples, now)
+        share = statistics.median(shares) if shares else None
         if share is None:
             counted = max(self._counted or 0, known) + own
             return SwarmSizeEstimate(counted, counted, counted, "counted")
         count = (self._k - 1 / 3) / share
         # Neighbourhoods of k that overlap say the same twice: there are no more than n / k different ones.
-        samples = min(fresh, max(1.0, count / self._k))
+        samples = min(len(shares), max(1.0, count / self._k))
         error = self._config.errors * (1.25 if samples > 2 else 1.0) / math.sqrt(samples * (self._k - 2))
         low = max(least, round(count / (1 + error)))
         high = max(low, round(count * (1 + error)))

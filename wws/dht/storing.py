@@ -50,7 +50,7 @@ class StoreOperation(Operation):
         return self._give_up_at if inner is None else min(inner, self._give_up_at)
 
     def learned(self, peer: PeerId, message: KadMessage, now: float, unix_now: int) -> list[Step]:
-        late = self.complete and self.lookup.is_among_closest(peer, self.config.k)
+        late = self.complete and self.lookup.belongs(peer)
         if late or position_of_peer(peer) ^ self.lookup.target <= self._sure_distance:
             return self._store_at(peer)
         return []

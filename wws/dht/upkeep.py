@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from wws.dht.positions import KEY_BITS, position_of_peer
+from wws.dht.region import Region
 from wws.dht.routing import Contact, RoutingTable
 from wws.dht.store import HeldRecord, RecordStore
 from wws.errors import LocalProtocolError
@@ -120,11 +121,12 @@ class Upkeep:
     """Says what is due. Kademlia does it."""
 
     def __init__(
-        self, local: PeerId, routing: RoutingTable, records: RecordStore, config: UpkeepConfig, k: int,
-        rng: random.Random,
+        self, local: PeerId, routing: RoutingTable, region: Region, records: RecordStore,
+        config: UpkeepConfig, k: int, rng: random.Random,
     ) -> None:  # fmt: skip
         self._local_position = position_of_peer(local)
         self._routing = routing
+        self._region = region
         self._records = records
         self._config = config
         self._k = k
@@ -220,7 +222,7 @@ class Upkeep:
             self._ask_newcomer_at = now + self._spread(self._config.ask_newcomer_spacing)
             tasks.append(AskNewcomer(self._last_newcomer))
             self._last_newcomer = None
-        self._look_for_handovers()
+        self._look_for_handovers(now)
         tasks += self._due_handovers()
         tasks += self._due_republish(now, serving)
         for op, (key, when) in self._provided.items():
@@ -270,22 +272,24 @@ class Upkeep:
                 return key
         raise LocalProtocolError(f"no key found for bucket {bucket}")
 
-    def _look_for_handovers(self) -> None:
+    def _look_for_handovers(self, now: float) -> None:
         for _ in range(self._config.records_looked_at):
             while not self._not_looked_at:
                 if not self._newcomers:
                     return
                 self._newcomer = self._newcomers.popleft()
                 self._not_looked_at = list(self._records)
-            self._queue_handover(self._not_looked_at.pop(), self._newcomer)
+            self._queue_handover(self._not_looked_at.pop(), self._newcomer, now)
 
-    def _queue_handover(self, record: HeldRecord, newcomer: PeerId) -> None:
-        closest = self._routing.closest(record.position, self._k)
-        if not any(contact.peer == newcomer for contact in closest):
+    def _queue_handover(self, record: HeldRecord, newcomer: PeerId, now: float) -> None:
+        holders = self._region.known(record.position, now)
+        if not any(contact.peer == newcomer for contact in holders):
             return
         own = record.position ^ self._local_position
-        others = sorted(c.position ^ record.position for c in closest if c.peer != newcomer)
-        if len(others) >= self._config.handing_over and own > others[self._config.handing_over - 1]:
+        others = [contact.position ^ record.position for contact in holders if contact.peer != newcomer]
+        # Where a crowd may stand nearer than we do, its hand-overs cannot be counted on.
+        few = self._config.handing_over
+        if len(holders) <= self._k and len(others) >= few and own > others[few - 1]:
             return
         if len(self._handovers) >= self._config.max_handovers:
             self.handovers_dropped += 1
@@ -312,11 +316,15 @@ class Upkeep:
             again = now + self._spread(self._config.republish_interval)
             self._republish_at[key] = again
             heapq.heappush(self._republish_queue, (again, key))
-            closest = self._routing.closest(held[key].position, self._k, proven=True)
+            holders = self._region.known(held[key].position, now)
             own = held[key].position ^ self._local_position
-            is_holder = len(closest) < self._k or own < closest[-1].position ^ held[key].position
-            if serving and is_holder and closest:
-                tasks.append(BringRecord(key, tuple(contact.peer for contact in closest)))
+            is_holder = (
+                len(holders) < self._k
+                or own < holders[-1].position ^ held[key].position
+                or own <= self._region.radius(now)
+            )
+            if serving and is_holder and holders:
+                tasks.append(BringRecord(key, tuple(contact.peer for contact in holders)))
         return tasks
 
     def _due_now(self, now: float) -> bool:

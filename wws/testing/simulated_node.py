@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from wws.dht.kademlia import (
@@ -37,7 +36,7 @@ from wws.dht.kademlia import (
     StartPut,
     TimerFired,
 )
-from wws.dht.messages import KadMessage, MessageType
+from wws.dht.messages import KadMessage
 from wws.dht.store import RecordKind
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
@@ -126,6 +125,12 @@ class SimulatedNode:
     def find_providers(self, key: bytes, then: Then) -> int:
         """Find who provides a key; `then` is called with the `ProvidersDone`."""
         return self._operate(lambda op: StartFindProviders(op, key), then)
+
+    def dial(self, other: SimulatedNode) -> None:
+        """Connect to another node for no query's sake."""
+        if self.place.online and other.peer_id not in self.links and other.peer_id not in self._dialling:
+            self._dialling[other.peer_id] = []
+            self._dial(other, 10.0)
 
     def leave(self, *, silently: bool) -> None:
         """Go offline: with a word to each peer, or as when the power fails."""
@@ -339,17 +344,6 @@ class SimulatedNode:
         if not self.place.online:
             return
         for node in self._entry_points:
-            if node is not self and node.peer_id not in self.links and node.peer_id not in self._dialling:
-                self._dialling[node.peer_id] = []
-                self._dial(node, 10.0)
+            if node is not self:
+                self.dial(node)
         self._time.after(45.0 + 30.0 * self._rng.random(), self._keep_entry_points)
-
-
-class LyingNode(SimulatedNode):
-    """A Sybil: says it stored what it did not, and knows of no value. Otherwise it answers like others."""
-
-    def serve(self, sender: PeerId, message: KadMessage) -> KadMessage | None:
-        if message.type is MessageType.PUT_VALUE:
-            return message
-        answer = super().serve(sender, message)
-        return replace(answer, record=None) if answer is not None else None

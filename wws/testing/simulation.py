@@ -27,8 +27,11 @@ from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.testing.notes import Notes, note_key, write_note
 from wws.testing.simulated_network import NetworkConfig, Place, SimulatedNetwork
-from wws.testing.simulated_node import LyingNode, Result, SimulatedNode
+from wws.testing.simulated_node import Result, SimulatedNode
 from wws.testing.simulated_time import SimulatedTime
+from wws.testing.sybils import Lie, Sybil
+
+NodeT = TypeVar("NodeT", bound=SimulatedNode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +95,24 @@ class Simulation:
         self.network = SimulatedNetwork(self.time, random.Random(self.rng.random()), self.config.network)
         self.nodes: list[SimulatedNode] = []
         """The nodes that are online."""
-        self.sybils: list[SimulatedNode] = []
+        self.sybils: list[Sybil] = []
         self.entry_points: list[SimulatedNode] = []
         self._kinds = dict(kinds) if kinds is not None else {Notes.prefix: Notes()}
         self._directory: dict[PeerId, SimulatedNode] = {}
         self._churning = False
         for _ in range(min(self.config.entry_points, self.config.nodes)):
-            self.entry_points.append(self._make_node(dialable=True, max_connections=100_000))
+            self.entry_points.append(
+                self._make_node(dialable=True, max_connections=100_000, kind=SimulatedNode)
+            )
 
     # Making the swarm
 
     def add_node(self, *, client: bool | None = None) -> SimulatedNode:
         """Start one more node now. Whether it is a client is drawn, unless said."""
         behind_nat = self.rng.random() < self.config.clients if client is None else client
-        node = self._make_node(dialable=not behind_nat, max_connections=self.config.max_connections)
+        node = self._make_node(
+            dialable=not behind_nat, max_connections=self.config.max_connections, kind=SimulatedNode
+        )
         node.start()
         return node
 
@@ -129,8 +136,8 @@ class Simulation:
         max_connections: int,
         identity: Identity | None = None,
         like: Place | None = None,
-        kind: type[SimulatedNode] = SimulatedNode,
-    ) -> SimulatedNode:
+        kind: type[NodeT],
+    ) -> NodeT:
         config = self.config.kademlia
         if len(self.entry_points) < self.config.entry_points:
             routing = replace(config.routing, max_peers=self.config.entry_point_peers)
@@ -192,23 +199,37 @@ class Simulation:
     def run_for(self, seconds: float) -> None:
         self.time.run_until(self.time.now + seconds)
 
-    def add_sybils(self, key: str, count: int, *, one_prefix: bool = False) -> list[SimulatedNode]:
-        """Let an attacker take the `count` places nearest to a key with nodes that lie about values, their
-        identities found by trying. With `one_prefix` all of them are at one /24."""
+    def add_sybils(
+        self, key: str, count: int, *, prefixes: int | None = None, lie: Lie = Lie.NOTHING,
+        old: bytes | None = None,
+    ) -> list[Sybil]:  # fmt: skip
+        """Let an attacker take the `count` places nearest to a key, with identities found by trying.
+
+        They are spread over so many `prefixes` (/24s), or have one each. Each joins at once and dials every
+        node that can be dialled within a minute; `lie` and `old` say what it answers.
+        """
         target = position_of_key(key.encode())
         nearest = min(position_of_peer(node.peer_id) ^ target for node in self.nodes)
-        sybils: list[SimulatedNode] = []
+        sybils: list[Sybil] = []
         tried = 0
         while len(sybils) < count:
             tried += 1
             identity = Identity.from_label(f"sybil {tried} of {self.config.seed} at {key}")
             if position_of_peer(identity.peer_id) ^ target < nearest:
-                like = sybils[0].place if one_prefix and sybils else None
+                shares = prefixes is not None and len(sybils) >= prefixes
+                like = sybils[len(sybils) % prefixes].place if prefixes is not None and shares else None
                 sybil = self._make_node(
-                    dialable=True, max_connections=1_024, identity=identity, like=like, kind=LyingNode
+                    dialable=True, max_connections=100_000, identity=identity, like=like, kind=Sybil
                 )
+                sybil.lie, sybil.old, sybil.silent_from = lie, old, self.time.now + 60.0
                 sybils.append(sybil)
-                sybil.start()
+        allies = tuple(sybil.named for sybil in sybils)
+        for sybil in sybils:
+            sybil.allies = allies
+            sybil.start()
+            for node in self.nodes:
+                if node.place.dialable and node not in sybils:
+                    self.time.after(60.0 * self.rng.random(), sybil.dial, node)
         self.sybils += sybils
         return sybils
 

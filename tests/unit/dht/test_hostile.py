@@ -7,9 +7,12 @@ import random
 from tests.unit.dht.test_kademlia import ALICE, BOB, KEY, NEWER, NOTE, UNIX, address, machine, queries
 from wws.addresses.multiaddr import Multiaddr
 from wws.dht.kademlia import GetDone, PeerJoined, QueryAnswered, StartGet
+from wws.dht.lookup import LookupConfig
 from wws.dht.messages import KadMessage, KadRecord, MessageType
 from wws.dht.positions import position_of_peer
+from wws.dht.region import Region
 from wws.dht.routing import RoutingTable
+from wws.dht.size import SwarmSize
 from wws.dht.store import ProviderStore, RecordStore, StoreConfig
 from wws.dht.upkeep import BringRecord, Upkeep, UpkeepConfig
 from wws.identity.keys import Identity
@@ -60,7 +63,8 @@ class Holder:
         local = ALICE.peer_id
         self.routing = RoutingTable(position_of_peer(local))
         self.records = RecordStore(local, {PREFIX: Notes()})
-        self.upkeep = Upkeep(local, self.routing, self.records, config, 20, random.Random(1))
+        region = Region(self.routing, SwarmSize(20), LookupConfig(), dense_share=0.6)
+        self.upkeep = Upkeep(local, self.routing, region, self.records, config, 20, random.Random(1))
         for number in range(records):
             key = note_key(str(number))
             value = write_note(BOB, key, "text", seq=1, expires_at=UNIX + 3600)
