@@ -3,6 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How often one peer may do a thing, and how much more all peers of its prefix together may."""
+
+    per_second: float
+    """Of one peer, in the long run."""
+    burst: float
+    """Of one peer, at once."""
+    prefix_share: float = 16.0
+    """Peers' worth of it that one public IPv4 /24 or IPv6 /56 gets: identities cost nothing, and yet many
+    live behind one address of a provider."""
+
+
+class SharedRates:
+    """One `Share`, kept by peer and by prefix."""
+
+    def __init__(self, share: Share, max_tracked: int) -> None:
+        self._peers = Rates(share.per_second, share.burst, max_tracked)
+        self._prefixes = Rates(
+            share.per_second * share.prefix_share, share.burst * share.prefix_share, max_tracked
+        )
+
+    def reconfigure(self, share: Share, max_tracked: int) -> None:
+        """Let another share hold from now on."""
+        self._peers.reconfigure(share.per_second, share.burst, max_tracked)
+        self._prefixes.reconfigure(
+            share.per_second * share.prefix_share, share.burst * share.prefix_share, max_tracked
+        )
+
+    def take(self, peer: Hashable, prefix: str | None, now: float, count: float = 1) -> str | None:
+        """`None` when the peer may, else the word of whose share is used up. `prefix` is `None` where limits
+        by prefix do not apply. The peer's share first: a greedy one must not use up that of its prefix."""
+        if not self._peers.take(peer, now, count):
+            return RATE_LIMITED
+        if prefix is not None and not self._prefixes.take(prefix, now, count):
+            return RATE_LIMITED_PREFIX
+        return None
+
+
+RATE_LIMITED = "rate_limited"
+"""The reason of a refusal: this peer asks too often."""
+RATE_LIMITED_PREFIX = "rate_limited_prefix"
+"""The reason of a refusal: the peers of its prefix together do."""
 
 
 class Bucket:
@@ -20,13 +66,13 @@ class Bucket:
         """Fill at another pace from the last look on; what is saved up beyond the new burst is lost."""
         self._rate, self._burst = rate, burst
 
-    def take(self, now: float) -> bool:
-        """Take one token if there is one."""
+    def take(self, now: float, count: float = 1) -> bool:
+        """Take `count` tokens if they are all there, else none."""
         self._tokens = min(self._burst, self._tokens + (now - self._last) * self._rate)
         self._last = now
-        if self._tokens < 1:
+        if self._tokens < count:
             return False
-        self._tokens -= 1
+        self._tokens -= count
         return True
 
 
@@ -48,12 +94,12 @@ class Rates:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, key: Hashable, now: float) -> bool:
-        """Whether the party may do it once more now."""
+    def take(self, key: Hashable, now: float, count: float = 1) -> bool:
+        """Whether the party may do it once more now, or `count` times."""
         bucket = self._buckets.pop(key, None)
         if bucket is None:
             bucket = Bucket(self._per_second, self._burst, now)
             while len(self._buckets) >= self._max_tracked:
                 del self._buckets[next(iter(self._buckets))]
         self._buckets[key] = bucket  # at the end: the dictionary is in order of last use
-        return bucket.take(now)
+        return bucket.take(now, count)

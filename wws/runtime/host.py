@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import Scope
-from wws.errors import WwsError
+from wws.errors import RemoteProtocolError, WwsError
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.machine import Command
@@ -34,7 +34,8 @@ from wws.mesh.reach import mesh_scope
 from wws.runtime.circuit import Circuit
 from wws.runtime.clock import Clock
 from wws.runtime.connection import Connection, ConnectionLost
-from wws.runtime.handlers import Handlers, HandlersConfig, StreamHandler
+from wws.runtime.gatekeeper import Gatekeeper, GatekeeperConfig
+from wws.runtime.handlers import MULTISTREAM, Handlers, HandlersConfig, StreamHandler
 from wws.runtime.socket_connection import SocketConnection
 from wws.runtime.sockets import listening_socket
 from wws.runtime.streams import Stream
@@ -96,6 +97,7 @@ class HostConfig:
     with the most of them is closed."""
     early_muxer: bool = True
     """Offer the multiplexer inside the Noise handshake: this saves a round trip where the peer does too."""
+    gate: GatekeeperConfig = field(default_factory=GatekeeperConfig)
 
 
 @dataclass(slots=True)
@@ -116,6 +118,8 @@ class Listeners:
     """The peer at the other end has another address now: QUIC lives on when it changes."""
     pong: list[Callable[[Connection], None]] = field(default_factory=list)
     """A peer has answered `Connection.ping`; `connection.machine.round_trip` is new."""
+    peer_barred: list[Callable[[PeerId], None]] = field(default_factory=list)
+    """A peer is banned or denied from now on; its connections are about to be closed."""
 
 
 class Host:
@@ -157,7 +161,11 @@ class Host:
         self._due: dict[int, float] = {}
         self._scopes: Counter[Scope] = Counter()
         self._scope_of: dict[int, Scope] = {}
-        self.handlers = Handlers(config.handlers, spawn=self.spawn, count_refusal=self.count_refusal)
+        self.handlers = Handlers(
+            config.handlers, spawn=self.spawn, monotonic=clock.monotonic, refused=self._stream_refused
+        )
+        self.gate = Gatekeeper(self, config.gate)
+        """Who is banned or denied."""
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._housekeeping: asyncio.Task[None] | None = None
@@ -265,6 +273,11 @@ class Host:
                 return None if direct and connection.is_limited else connection
         return None
 
+    def connections_of(self, peer: PeerId) -> list[Connection]:
+        """All established connections with a peer."""
+        found = [self._connections.get(connection_id) for connection_id in self.table.of_peer(peer)]
+        return [one for one in found if one is not None and one.is_established]
+
     async def wait_direct(self, peer: PeerId) -> Connection:
         """The direct connection with a peer, as soon as there is one. Waits for ever: give it a time-out."""
         if (connection := self.connection_to(peer, direct=True)) is not None:
@@ -360,12 +373,20 @@ class Host:
                 return False
             self._circuits.add(connection.connection_id)
         else:
+            if (word := self.gate.barred_address(connection, now)) is not None:
+                self.count_refusal("connection", word)
+                if proven:
+                    self.gate.log(connection, "connection", word)
+                connection.turn_away()
+                return False
             if proven:
                 refusal = self.admission.admit(connection.remote_ip, now, outbound=connection.outbound)
             else:
                 refusal = self.admission.full(connection.remote_ip)
             if refusal is not None:
                 self.count_refusal("connection", refusal.value)
+                if proven:
+                    self.gate.log(connection, "connection", refusal.value)
                 connection.turn_away()
                 return False
             if proven:
@@ -375,6 +396,8 @@ class Host:
             if len(self._half_open) > self.config.max_half_open:
                 oldest, _ = self._half_open.popitem(last=False)
                 self.count_refusal("connection", "half_open")
+                if oldest in self._admitted:
+                    self.gate.log(self._connections[oldest], "connection", "half_open")
                 self._connections[oldest].turn_away()
         return True
 
@@ -384,6 +407,7 @@ class Host:
         refusal = self.admission.admit(connection.remote_ip, self.clock.monotonic())
         if refusal is not None:
             self.count_refusal("connection", refusal.value)
+            self.gate.log(connection, "connection", refusal.value)
             connection.abort(ConnectionLost("no room"))
             return False
         self._admitted[connection.connection_id] = connection.remote_ip
@@ -393,6 +417,9 @@ class Host:
         self._half_open.pop(connection.connection_id, None)
         if peer == self.identity.peer_id:
             connection.abort(ConnectionLost("that is ourselves"))
+            return
+        if (word := self.gate.barred(peer)) is not None:
+            self.gate.turn_out(connection, word)
             return
         now = self.clock.monotonic()
         direction = "out" if connection.outbound else "in"
@@ -430,6 +457,7 @@ class Host:
             self._count_scope(connection.connection_id, connection.scope)
             for listener in self.listeners.connection_moved:
                 listener(connection)
+            self.gate.moved(connection)
 
     def connection_gone(self, connection: Connection, error: WwsError) -> None:
         connection_id = connection.connection_id
@@ -463,13 +491,18 @@ class Host:
         return self.handlers.negotiator()
 
     def stream_opening(self, stream: Stream) -> None:
-        self.handlers.opening(stream)
+        self.handlers.opening(stream, self.admission.limited_prefix(stream.connection.remote_ip))
 
     def stream_decided(self, stream: Stream) -> None:
         self.handlers.decided(stream)
 
     def stream_ready(self, stream: Stream) -> None:
         self.handlers.ready(stream, self.admission.limited_prefix(stream.connection.remote_ip))
+
+    def protocol_broken(self, connection: Connection, error: RemoteProtocolError) -> None:
+        """The peer broke the rules of the connection itself, which is over."""
+        self.count_refusal("connection", error.code)
+        self.gate.offended(connection, error.code, "connection")
 
     def count_refusal(self, protocol: str, reason: str) -> None:
         self.refusals[protocol, reason] += 1
@@ -514,6 +547,10 @@ class Host:
             self._scope_of[connection_id] = scope
             self._scopes[scope] += 1
 
+    def _stream_refused(self, stream: Stream, protocol: str, reason: str) -> None:
+        self.count_refusal(protocol, reason)
+        self.gate.offended(stream.connection, reason, protocol)
+
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -527,6 +564,7 @@ class Host:
                 case Close(connection=connection_id, reason=reason):
                     if (connection := self._connections.get(connection_id)) is not None:
                         self.count_refusal("connection", reason)
+                        self.gate.log(connection, "connection", reason)
                         connection.close(reason)
                 case Probe(connection=connection_id):
                     if (connection := self._connections.get(connection_id)) is not None:
@@ -556,10 +594,12 @@ class Host:
             del self._half_open[connection_id]
             self.count_refusal("connection", PhaseTimeout.code)
             timeout = self.config.phase_timeout
+            if connection_id in self._admitted:
+                self.gate.log(self._connections[connection_id], "connection", PhaseTimeout.code)
             self._connections[connection_id].abort(PhaseTimeout(f"no handshake within {timeout:g} s"))
         for stream in self.handlers.overdue(now):
-            self.count_refusal("multistream", PhaseTimeout.code)
             stream.reset()
+            self._stream_refused(stream, MULTISTREAM, PhaseTimeout.code)
         while self._timers and self._timers[0][0] <= now:
             due, connection_id = heapq.heappop(self._timers)
             if self._due.get(connection_id) != due:
@@ -591,4 +631,5 @@ class Host:
             greedy = max(waiting, key=waiting.__getitem__)
             total -= waiting.pop(greedy)
             self.count_refusal("connection", "memory")
+            self.gate.log(self._connections[greedy], "connection", "memory")
             self._connections[greedy].abort(ConnectionLost("too much of it was waiting"))

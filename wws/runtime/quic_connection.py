@@ -174,7 +174,7 @@ class QuicConnection(Connection):
             datagrams = self._quic.datagrams_to_send(self._host.monotonic())
         except RemoteProtocolError as error:
             if self._error is None:
-                self._host.count_refusal("connection", error.code)
+                self._host.protocol_broken(self, error)
             self._fail(error)
             return
         if datagrams:
