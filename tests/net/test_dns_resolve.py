@@ -282,7 +282,19 @@ def test_server_forms(text: str, server: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "dns.example", "192.0.2.1:0", "192.0.2.1:x", "192.0.2.1:70000", "[::1]x", "[::1]:", "1:"]
+    "text",
+    [
+        "",
+        "dns.example",
+        "192.0.2.1:0",
+        "192.0.2.1:x",
+        "192.0.2.1:70000",
+        "192.0.2.1:0000531234",
+        "192.0.2.1:" + "0" * 5_000,
+        "[::1]x",
+        "[::1]:",
+        "1:",
+    ],
 )
 def test_no_server_forms(text: str) -> None:
     with pytest.raises(ParseError):

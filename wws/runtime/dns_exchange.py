@@ -143,7 +143,7 @@ def parse_server(text: str) -> tuple[str, int]:
         ip_address(host.partition("%")[0])
     except ValueError:
         raise ParseError(f"{text!r} is not a DNS server: write IP or IP:PORT") from None
-    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
         raise ParseError(f"{text!r} is not a DNS server: {port!r} is not a port")
     return host, int(port)
 
