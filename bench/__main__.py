@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--json FILE] [SECTION …]`: sections are connections, quic, nat, join, dht."""
+"""`python -m bench [--quick] [--json FILE] [SECTION …]`: sections: see `SECTIONS`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from bench import connections, join, nat, quic, simulated
+from bench import connections, join, names, nat, quic, rpc, simulated, work
 
-SECTIONS = ("connections", "quic", "nat", "join", "dht")
+SECTIONS = ("connections", "quic", "nat", "join", "names", "dht", "rpc", "work")
 
 
 def main() -> int:
@@ -51,9 +51,19 @@ def main() -> int:
     if "join" in wanted:
         results["join"] = asyncio.run(join.run(5 if options.quick else 30))
         print(join.table(results["join"]), flush=True)
+    if "names" in wanted:
+        results["names"] = asyncio.run(names.run(2 if options.quick else 10))
+        print(names.table(results["names"]), flush=True)
     if "dht" in wanted:
         results["dht"] = simulated.run(300 if options.quick else 1000)
         print(simulated.table(results["dht"]), flush=True)
+    if "rpc" in wanted:
+        seconds = 1.0 if options.quick else 5.0
+        results["rpc"] = asyncio.run(rpc.run(seconds))
+        print(rpc.table(results["rpc"], seconds), flush=True)
+    if "work" in wanted:
+        results["work"] = work.run(5 if options.quick else 30)
+        print(work.table(results["work"]), flush=True)
     print(f"took {time.time() - started:.0f} s", file=sys.stderr)
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
