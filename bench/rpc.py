@@ -1,8 +1,8 @@
 """The local RPC: requests a second and p99 with 50 clients, each waiting for its answer before the next call.
 
-One node without a network, on loopback; the clients are in another process, which shares the machine's cores
-with the node. By socket and by TCP with the cookie; `get_identity` is the cheapest method, `get_status` the one
-that reads the most.
+One node without a network, on loopback. The clients are in another process, which shares the machine's cores
+with the node. By socket and by TCP with the cookie; `get_identity` is the cheapest method there is, and
+`get_status` the one that reads the most.
 """
 
 from __future__ import annotations
