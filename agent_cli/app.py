@@ -43,8 +43,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "resolve": Command("agent_cli.commands.resolve", "Find out who a name, DID or PeerId is, and where."),
     "name": Command(
         "agent_cli.commands.name",
-        "Claim, list, renew and release names.",
-        ("claim", "list", "renew", "release"),
+        "Claim, keep and hand on names; accept a changed owner.",
+        ("claim", "list", "renew", "release", "transfer", "accept", "trust"),
     ),
     "ping": Command("agent_cli.commands.ping", "Measure round trips to a peer, and which way they go."),
     "call": Command("agent_cli.commands.call", "Call an RPC method of the local node."),

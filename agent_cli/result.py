@@ -11,13 +11,14 @@ Without, `text` goes to stdout, notes and errors to stderr.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from agent_cli.options import Options
-from agent_cli.text import printable
+from agent_cli.text import duration, printable
 from wws.errors import LocalError, WwsError
 from wws.rpc.codes import Exit, exit_code
 
@@ -70,8 +71,19 @@ def failed(error: WwsError, *, data: Mapping[str, object] | None = None, text: s
     """The result of a command that met this error; the error's details become data."""
     details = getattr(error, "details", None)
     members = dict(details) if isinstance(details, Mapping) else {}
-    problem = Problem(error.code, str(error), error.hint)
+    problem = Problem(error.code, str(error), _hint(error, members))
     return Result({**members, **(data or {})}, text, errors=(problem,), exit_code=exit_code_of(error))
+
+
+def _hint(error: WwsError, details: Mapping[str, object]) -> str:
+    """What to do next; and when, where the error knows. Who waits as long as it says has waited enough."""
+    seconds = details.get("retry_after")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return error.hint
+    if "again in" in f"{error} {error.hint}":  # said already, or the node itself tries again
+        return error.hint
+    step = 1 if seconds < 60 else 60
+    return f"{error.hint} Try again in {duration(max(1, math.ceil(seconds / step)) * step)}.".lstrip()
 
 
 def envelope(schema: str, result: Result) -> str:

@@ -1,72 +1,242 @@
-"""`wws name`: the names of the local node's identity."""
+"""`wws name`: the names of the local node's identity, and whom the names of others are believed to be."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+import sys
+from typing import Annotated, Any, Final
 
 import typer
 
 from agent_cli import text
-from agent_cli.compose import STATUS_TIMEOUT, call
+from agent_cli.compose import STATUS_TIMEOUT, call, home_of
+from agent_cli.known_names import looks_like, warning
+from agent_cli.name_words import label, warnings_about, why_unwitnessed, witnessed
 from agent_cli.options import Options
 from agent_cli.progress import progress
 from agent_cli.registration import command, group, make_app
-from agent_cli.result import Result, WrongUsage
-from agent_cli.targets import check_name
+from agent_cli.result import Problem, Result, WrongUsage
+from agent_cli.targets import check_name, owner_of, public_key_of
+from wws.rpc.codes import exit_code
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="3 to 32 of a-z, 0-9 and '-'.")]
+MAX_ENTRY: Final = 16 * 1024
+"""Characters of an entry that are read; one has some 600."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="3 to 32 of a-z, 0-9 and '-'; NAME@SWARM.")]
 
 
 def register(app: typer.Typer) -> None:
     names = make_app()
-    group(names, name, examples=("wws name claim alice", "wws name list"))
-    command(names, claim, examples=("wws name claim alice",))
-    command(names, list_names, name="list", examples=("wws name list --json",))
+    group(names, name, examples=("wws name claim alice", "wws name list", "wws name transfer alice bob"))
+    command(names, claim, examples=("wws name claim alice", "wws name claim alice@lab --json"))
+    command(names, list_names, name="list", examples=("wws name list", "wws name list --json"))
     command(names, renew, examples=("wws name renew alice",))
     command(names, release, examples=("wws name release alice",))
+    command(
+        names,
+        transfer,
+        examples=("wws name transfer alice bob > entry.json", "wws name transfer alice 12D3KooW..."),
+    )
+    command(names, accept, examples=("wws name accept - < entry.json", """wws name accept '{"at": ...}'"""))
+    command(
+        names, trust, examples=("wws name trust alice", "wws name trust alice --owner 12D3KooW... --json")
+    )
     app.add_typer(names, name="name")
 
 
 def name(options: Options, context: typer.Context) -> None:
-    """Claim, list, renew and release the names of this identity."""
+    """Claim, keep and hand on the names of this identity; accept a changed owner of another's."""
     if context.invoked_subcommand is None:
         raise WrongUsage("Missing command.", hint="See: wws name --help")
 
 
 def claim(options: Options, name: Name) -> Result:
-    """Claim a name for this node; the node keeps renewing it while it runs."""
+    """Claim a name for this node; the node keeps renewing it while it runs.
+
+    The network's witnesses say whose a name is: the bootstrap nodes of a signed network, by majority. While
+    they are away the name is claimed unwitnessed, and is covered by itself when they are back.
+    """
     wanted = check_name(name)
     with progress(options, f"claiming wws:{wanted}"):
         data: dict[str, Any] = call(options, "swarm.register_name", {"name": wanted})
-    witnessed = "" if data["witnessed"] else ", unwitnessed"
-    return Result(data, f"wws:{data['name']} is yours until {text.when(data['expires_at'])}{witnessed}")
+    names = _names(options)
+    entry = {**_own(names, data), **data}
+    if not data["registered"]:
+        return _refused(data, entry)
+    alike = looks_like(home_of(options), entry["name"], entry["swarm"], {own["name"] for own in names})
+    notes = _unwitnessed(entry) + warning(label(entry), alike)
+    return Result({**data, "looks_like": alike}, _held(entry), notes=notes)
 
 
 def list_names(options: Options) -> Result:
-    """List the names of this node and how long each lasts."""
-    names: list[dict[str, Any]] = call(options, "swarm.my_names", timeout=STATUS_TIMEOUT)
+    """List the names of this node: how each stands, who vouches for it, and how long it lasts."""
+    names = _names(options)
+    head = ["name", "swarm", "state", "until", "witnessed", "holder or problem"]
     rows = [
-        (
+        [
             entry["name"],
             entry["swarm"],
             entry["state"],
             text.when(entry["expires_at"]),
-            "yes" if entry["witnessed"] else "no",
-        )
+            _by(entry),
+            entry.get("holder") or entry.get("problem"),
+        ]
         for entry in names
     ]
-    shown = text.table(("name", "swarm", "state", "until", "witnessed"), rows) if rows else "No names."
-    return Result({"names": names}, shown)
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    shown = text.table(head, rows) if rows else "No names. Claim one: wws name claim NAME"
+    return Result({"names": names}, options.exact(shown))
 
 
 def renew(options: Options, name: Name) -> Result:
     """Extend the lease of a name now (the node does so by itself, long before it ends)."""
-    data: dict[str, Any] = call(options, "swarm.renew_name", {"name": check_name(name)})
-    return Result(data, f"wws:{data['name']} is renewed until {text.when(data['new_expires_at'])}")
+    wanted = check_name(name)
+    with progress(options, f"renewing wws:{wanted}"):
+        data: dict[str, Any] = call(options, "swarm.renew_name", {"name": wanted})
+    entry = {**_own(_names(options), data), **data}
+    if not data["renewed"]:
+        return _refused(data, entry)
+    until = text.when(data["new_expires_at"])
+    return Result(
+        data, f"{label(entry)} is renewed until {until}, {witnessed(entry)}.", notes=_unwitnessed(entry)
+    )
 
 
 def release(options: Options, name: Name) -> Result:
-    """Give a name up. Others may claim it once the release has run out."""
-    data: dict[str, Any] = call(options, "swarm.release_name", {"name": check_name(name)})
-    free = f"; free for others from {text.when(data['free_at'])}" if data.get("free_at") else ""
-    return Result(data, f"wws:{data['name']} is released{free}")
+    """Give a name up. After a cool-down others may claim it; until then only this node can, once more."""
+    wanted = check_name(name)
+    with progress(options, f"releasing wws:{wanted}"):
+        data: dict[str, Any] = call(options, "swarm.release_name", {"name": wanted})
+    if not data["released"]:
+        return _refused(data, {**_own(_names(options), data), **data})
+    free = f" It is free for others from {text.when(data['free_at'])}." if data.get("free_at") else ""
+    return Result(data, f"{label(data)} is released.{free}")
+
+
+def transfer(
+    options: Options,
+    name: Name,
+    target: Annotated[
+        str,
+        typer.Argument(metavar="TARGET", help="The new owner: a name, DID, PeerId, or public key in hex."),
+    ],
+) -> Result:
+    """Sign a name over to another key, for good. Prints the entry that the new owner takes it up with.
+
+    The new owner runs `wws name accept` with it; until then the name stays yours. It cannot be signed over to
+    anybody else after that.
+    """
+    wanted = check_name(name)
+    with progress(options, f"signing wws:{wanted} over to {target}"):
+        key, answer = public_key_of(options, target)
+        data: dict[str, Any] = call(options, "swarm.transfer_name", {"name": wanted, "new_pubkey": key})
+    named = label(data)
+    notes = (
+        f"{named} is signed over to {data['to']}.",
+        "The line above is for its new owner, who takes it up with: wws name accept - (and pastes the line)",
+        "Until then it stays yours and is kept by this node. It cannot be signed over to anybody else.",
+    )
+    line = json.dumps(data["entry"], separators=(",", ":"))
+    return Result(data, line, notes=warnings_about(answer, target) + notes)
+
+
+def accept(
+    options: Options,
+    entry: Annotated[
+        str, typer.Argument(metavar="ENTRY|-", help="The entry, one line of JSON; - reads stdin.")
+    ],
+) -> Result:
+    """Take up a name that its owner has signed over to this node; the node keeps it from then on."""
+    parsed = _entry(sys.stdin.read(MAX_ENTRY + 1) if entry == "-" else entry)
+    with progress(options, f"taking up wws:{parsed.get('name')}"):
+        data: dict[str, Any] = call(options, "swarm.accept_name", {"entry": parsed})
+    known = {**_own(_names(options), data), **data}
+    if not data["accepted"]:
+        return _refused(data, known)
+    return Result(data, _held(known), notes=_unwitnessed(known))
+
+
+def trust(
+    options: Options,
+    name: Name,
+    owner: Annotated[
+        str | None,
+        typer.Option(metavar="PEERID", help="The key to believe; without it: who holds the name now."),
+    ] = None,
+) -> Result:
+    """Believe from now on that a name belongs to another key than before.
+
+    A name is pinned to the key that it had when it was first used here. Where that has changed, nothing is
+    reached under it until you say that this is right. Ask its owner over another channel first.
+    """
+    wanted = check_name(name)
+    params = {"name": wanted} | ({} if owner is None else {"owner": owner_of(owner)})
+    with progress(options, f"looking wws:{wanted} up"):
+        data: dict[str, Any] = call(options, "swarm.trust_name", params)
+    before, now = data["before"], data["did"]
+    rows = [
+        ("name", label(data)),
+        ("before", "not known here" if before is None else before),
+        ("now", f"{now} (unchanged)" if before == now else now),
+        ("peer id", data["peer_id"]),
+    ]
+    return Result(data, text.pairs(rows))
+
+
+def _names(options: Options) -> list[dict[str, Any]]:
+    names: list[dict[str, Any]] = call(options, "swarm.my_names", timeout=STATUS_TIMEOUT)
+    return names
+
+
+def _own(names: list[dict[str, Any]], data: dict[str, Any]) -> dict[str, Any]:
+    """How it stands with one of our names: who vouches for it, and what is wrong."""
+    swarm = data.get("swarm")
+    found = (entry for entry in names if entry["name"] == data["name"] and swarm in (None, entry["swarm"]))
+    return next(found, {})
+
+
+def _held(entry: dict[str, Any]) -> str:
+    return f"{label(entry)} is yours until {text.when(entry['expires_at'])}, {witnessed(entry)}."
+
+
+def _unwitnessed(entry: dict[str, Any]) -> tuple[str, ...]:
+    if entry.get("witnessed"):
+        return ()
+    return (f"warning: {label(entry)} is unwitnessed: {why_unwitnessed(entry)}",)
+
+
+def _by(entry: dict[str, Any]) -> str:
+    if not entry["witnessed"]:
+        return "no"
+    receipts, witnesses = entry.get("receipts"), entry.get("witnesses")
+    return f"{receipts} of {witnesses}" if receipts and witnesses else "yes"
+
+
+def _refused(data: dict[str, Any], entry: dict[str, Any]) -> Result:
+    """The node has answered, and the name is not as was asked for."""
+    state, holder = entry.get("state", "claiming"), entry.get("holder") or "another peer"
+    code, message = {
+        "contested": ("name_contested", f"{label(entry)} is contested by {holder}."),
+        "taken": ("name_taken", f"{label(entry)} belongs to {holder}."),
+        "lost": ("name_taken", f"{label(entry)} belongs to {holder}."),
+    }.get(state, ("timeout", f"{label(entry)} is not settled yet: {entry.get('problem') or state}."))
+    problem = Problem(code, message, "How it stands: wws name list")
+    return Result({**data, "holder": entry.get("holder")}, errors=(problem,), exit_code=exit_code(code))
+
+
+def _entry(typed: str) -> dict[str, object]:
+    """What `wws name transfer` printed, also with --json. Raises `WrongUsage`."""
+    hint = "It is the line that the giver's `wws name transfer` has printed."
+    if len(typed) > MAX_ENTRY:
+        raise WrongUsage(f"An entry of more than {MAX_ENTRY} characters is none.", hint=hint)
+    try:
+        value = json.loads(typed)
+    except (ValueError, RecursionError):
+        raise WrongUsage("The entry is not JSON.", hint=hint) from None
+    for member in ("data", "entry"):
+        if isinstance(value, dict) and isinstance(value.get(member), dict):
+            value = value[member]
+    if not isinstance(value, dict) or "signature" not in value:
+        raise WrongUsage("The JSON is not the entry of a transfer.", hint=hint)
+    return value

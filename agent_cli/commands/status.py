@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent_cli import text
 from agent_cli.compose import STATUS_TIMEOUT, call
+from agent_cli.name_words import standing
 from agent_cli.options import Options
 from agent_cli.result import Result
 
@@ -54,7 +55,7 @@ def describe(data: dict[str, Any]) -> str:
             ("network", network_of(data)),
             ("peer id", data.get("peer_id")),
             ("did", data.get("did")),
-            ("names", "\n".join(name_of(name) for name in data.get("names", ()))),
+            ("names", "\n".join(map(standing, data.get("names", ())))),
             ("peers", _peers(data)),
             ("swarm", text.swarm_size(data.get("swarm_size"))),
             ("reachable", reachability_of(data)),
@@ -75,6 +76,12 @@ def describe(data: dict[str, Any]) -> str:
             (
                 "traffic",
                 f"{text.size(traffic.get('in_bytes'))} in, {text.size(traffic.get('out_bytes'))} out",
+            ),
+            ("clock", _clock(data.get("join", {}).get("clock_skew_s"))),
+            ("banned", _counted(data.get("bans"), "peer or prefix", "peers and prefixes", "swarm.bans")),
+            (
+                "caught",
+                _counted(data.get("equivocations"), "contradiction", "contradictions", "swarm.equivocations"),
             ),
             ("up", text.duration(data.get("uptime_s"))),
             ("rpc", data.get("rpc") or data.get("socket")),
@@ -112,19 +119,6 @@ def reachability_of(data: dict[str, Any]) -> str:
             return "unknown (not judged yet by enough peers)"
 
 
-def name_of(name: dict[str, Any]) -> str:
-    """A name and how it stands with it."""
-    label = f"wws:{name['name']}" + ("" if name.get("swarm") == "public" else f"@{name.get('swarm')}")
-    match name.get("state"):
-        case "held":
-            witnessed = "" if name.get("witnessed") else ", unwitnessed"
-            return f"{label}, until {text.when(name.get('expires_at'))}{witnessed}"
-        case "taken" | "lost":
-            return f"{label}, taken by {name.get('holder') or 'another peer'}"
-        case state:
-            return f"{label}, {state}"
-
-
 def warnings_of(data: dict[str, Any], options: Options) -> tuple[str, ...]:
     """The node's warnings, as notes. A port that is not there was told at the join."""
     return tuple(
@@ -140,6 +134,19 @@ def _peers(data: dict[str, Any]) -> str:
     ways = f"{direct} direct, {relayed} relayed"
     peers = data.get("peers", direct + relayed)
     return ways if peers == direct + relayed else f"{peers} ({direct + relayed} connections: {ways})"
+
+
+def _clock(skew: float | None) -> str | None:
+    """How this machine's clock stands to those of its peers; None before any has told its time."""
+    if skew is None:
+        return None
+    if abs(skew) < 1:
+        return "as those of the peers"
+    return f"{text.duration(abs(skew))} {'ahead of' if skew > 0 else 'behind'} those of the peers"
+
+
+def _counted(count: int | None, one: str, several: str, method: str) -> str | None:
+    return f"{count} {one if count == 1 else several} (wws call {method})" if count else None
 
 
 def _relay(relay: dict[str, Any]) -> str:
