@@ -14,6 +14,7 @@ from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.mesh.admission import AdmissionConfig
 from wws.mesh.connections import ConnectionTableConfig
+from wws.mesh.memory import MemoryConfig
 from wws.runtime.connection import HandshakeFailed
 from wws.runtime.dialer import DialerConfig, DialFailed
 from wws.runtime.handlers import HandlersConfig
@@ -408,7 +409,7 @@ async def test_what_waits_for_all_peers_together_is_bounded() -> None:
     async def never_reads(stream: Stream) -> None:
         await asyncio.Event().wait()
 
-    config = HostConfig(max_waiting=600_000)
+    config = HostConfig(memory=MemoryConfig(total=600_000))
     async with node("alice", config) as alice, node("bob") as bob, node("carol") as carol:
         alice.host.serve("/test/never", never_reads)
         greedy, modest = await bob.join(alice), await carol.join(alice)

@@ -20,6 +20,7 @@ The table knows every established connection. It decides, and the driver closes:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from wws.errors import LocalProtocolError
@@ -202,8 +203,10 @@ class ConnectionTable:
             if not tags:
                 del self._protected[peer]
 
-    def is_protected(self, peer: PeerId) -> bool:
-        return peer in self._protected
+    def is_protected(self, peer: PeerId, tags: Collection[str] | None = None) -> bool:
+        """Whether a peer is kept when trimming; with `tags`: for one of these reasons."""
+        own = self._protected.get(peer)
+        return own is not None and (tags is None or not own.isdisjoint(tags))
 
     def next_wakeup(self) -> float | None:
         """When `timer_fired` is wanted: the earliest duplicate to settle, or the next round of trimming."""

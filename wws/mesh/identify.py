@@ -23,6 +23,10 @@ MAX_BYTES = 64 * 1024
 """All messages of one identify together, in bytes."""
 MAX_MESSAGES = 16
 _CLOCK_FIELD = 901
+_STRING = 64
+"""Bytes of a text beside its characters, about."""
+_ADDRESS = 400
+"""Bytes of an address, about; of one by a long name a little more."""
 MAX_ADDRESSES = 32
 MAX_PROTOCOLS = 256
 MAX_PROTOCOL_TEXT = 16 * 1024
@@ -86,6 +90,18 @@ class Identification:
             if (value := getattr(push, name)) is not None
         }
         return replace(self, **changes)
+
+    @property
+    def cost(self) -> int:
+        """Bytes that this takes in memory, about."""
+        texts = (self.protocol_version or "", self.agent_version or "", *(self.protocols or ()))
+        record = self.record
+        addresses = len(self.addresses or ()) + (len(record.addresses) if record is not None else 0)
+        return (
+            sum(len(text.encode()) + _STRING for text in texts)
+            + addresses * _ADDRESS
+            + (len(record.envelope) if record is not None else 0)
+        )
 
     @property
     def network(self) -> str | None:

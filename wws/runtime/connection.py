@@ -19,6 +19,7 @@ from wws.addresses.scope import Scope, scope_of_ip
 from wws.errors import ParseError, RemoteProtocolError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.mesh.identify import Identification
+from wws.mesh.memory import Account
 from wws.runtime.circuit import Circuit
 from wws.runtime.streams import Stream, StreamReset
 from wws.transport.multistream import NegotiationFailed, Negotiator
@@ -69,6 +70,7 @@ class ConnectionHost(Protocol):
     def protocol_broken(self, connection: Connection, error: RemoteProtocolError) -> None: ...
     def count_refusal(self, protocol: str, reason: str) -> None: ...
     def count_traffic(self, received: int, sent: int) -> None: ...
+    def weigh(self, connection: Connection) -> object: ...
     def pong(self, connection: Connection) -> None: ...
 
 
@@ -76,6 +78,7 @@ class Connection(ABC):
     """One connection, from the open carrier to its end."""
 
     __slots__ = (
+        "_beside",
         "_drainers",
         "_error",
         "_established",
@@ -84,6 +87,7 @@ class Connection(ABC):
         "_identify_waiters",
         "_machine",
         "_opened",
+        "account",
         "circuit",
         "connection_id",
         "identification",
@@ -130,6 +134,9 @@ class Connection(ABC):
         self.write_paused = False
         self.is_leaving = False
         """Whether the peer takes no new streams: a new connection is wanted for those."""
+        self.account: Account | None = None
+        """What the host charges for this; its own."""
+        self._beside = 0
         self._host = host
         self._machine = machine
         self._established: asyncio.Future[None] | None = None
@@ -207,6 +214,17 @@ class Connection(ABC):
     def waiting(self) -> int:
         """Bytes held for this connection, in both directions."""
         return self._machine.unread + self.buffered
+
+    @property
+    def kept(self) -> int:
+        """Bytes kept for this connection: what waits, what cannot be read yet, messages in the hands of
+        handlers and of writers, and what the peer has said of itself."""
+        return self.waiting + self._machine.incomplete + self._beside
+
+    def hold(self, count: int) -> None:
+        """Count bytes that are kept for this connection elsewhere; negative when they are not any more."""
+        self._beside += count
+        self._host.weigh(self)
 
     # Streams
 
@@ -289,10 +307,13 @@ class Connection(ABC):
 
     def set_identified(self, identification: Identification | None) -> None:
         """Identify has ended; with `None` it failed."""
-        self.identification = identification
+        before, self.identification = self.identification, identification
         self.identify_done = True
         _wake(self._identify_waiters)
         self._identify_waiters = None
+        self.hold(
+            (0 if identification is None else identification.cost) - (0 if before is None else before.cost)
+        )
 
     # Life
 

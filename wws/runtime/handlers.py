@@ -182,6 +182,7 @@ class Handlers:
         except TimeoutError:
             word = "timeout"
         finally:
+            stream.let_go()
             if not stream.closed:
                 stream.reset()
             self.of_peers[key] -= 1

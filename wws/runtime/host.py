@@ -29,6 +29,7 @@ from wws.identity.peer_id import PeerId
 from wws.machine import Command
 from wws.mesh.admission import Admission, AdmissionConfig
 from wws.mesh.connections import Close, ConnectionTable, ConnectionTableConfig, Probe
+from wws.mesh.memory import MemoryConfig
 from wws.mesh.peers import PeerStore, PeerStoreConfig
 from wws.mesh.reach import mesh_scope
 from wws.runtime.circuit import Circuit
@@ -36,6 +37,7 @@ from wws.runtime.clock import Clock
 from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.gatekeeper import Gatekeeper, GatekeeperConfig
 from wws.runtime.handlers import MULTISTREAM, Handlers, HandlersConfig, StreamHandler
+from wws.runtime.kept_memory import KeptMemory
 from wws.runtime.socket_connection import SocketConnection
 from wws.runtime.sockets import listening_socket
 from wws.runtime.streams import Stream
@@ -43,8 +45,10 @@ from wws.transport.connection import ConnectionConfig, SecureConnection
 from wws.transport.multistream import Negotiator
 from wws.transport.noise import YAMUX, NoiseStatic
 
-_SHED_EVERYWHERE = 20
-"""Ticks between two counts of what waits on every connection, idle ones included."""
+_WEIGH_EVERYWHERE = 20
+"""Ticks between two looks at what is kept for every connection, idle ones included."""
+_INDISPENSABLE = ("entry_point", "relay")
+"""Why a peer is protected whose connection is closed last when memory is short."""
 _CLOSE_TIMEOUT = 2.0
 """Seconds that peers get to take our last words when the host closes."""
 
@@ -92,9 +96,7 @@ class HostConfig:
     """Connections that the kernel queues before we accept them."""
     tick: float = 0.5
     """Seconds between two looks at what is due: no time-out here needs to be finer."""
-    max_waiting: int = 256 * 1024 * 1024
-    """Bytes of all connections together that wait for our handlers or for the peers; over it the connection
-    with the most of them is closed."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     early_muxer: bool = True
     """Offer the multiplexer inside the Noise handshake: this saves a round trip where the peer does too."""
     gate: GatekeeperConfig = field(default_factory=GatekeeperConfig)
@@ -153,6 +155,12 @@ class Host:
         self._static = NoiseStatic(identity, muxers=(YAMUX,) if config.early_muxer else ())
         self._ids = itertools.count(1)
         self._connections: dict[int, Connection] = {}
+        self.memory = KeptMemory(
+            config.memory,
+            connection=self._connections.get,
+            is_spared=lambda peer: self.table.is_protected(peer, _INDISPENSABLE),
+            refused=self._too_heavy,
+        )
         self._circuits: set[int] = set()
         self._direct_waiters: dict[PeerId, list[asyncio.Future[Connection]]] = {}
         self._admitted: dict[int, str] = {}
@@ -243,6 +251,7 @@ class Host:
         self.admission.reconfigure(config.admission)
         self.handlers.reconfigure(config.handlers)
         self.table.reconfigure(config.table)
+        self.memory.ledger.reconfigure(config.memory)
 
     # Protocols
 
@@ -391,6 +400,8 @@ class Host:
                 return False
             if proven:
                 self._admitted[connection.connection_id] = connection.remote_ip
+        if not self.memory.open(connection, self._group_of(connection) if proven else None):
+            return False
         if not connection.outbound:  # who dials has a time-out of its own
             self._half_open[connection.connection_id] = now + self.config.phase_timeout
             if len(self._half_open) > self.config.max_half_open:
@@ -411,7 +422,8 @@ class Host:
             connection.abort(ConnectionLost("no room"))
             return False
         self._admitted[connection.connection_id] = connection.remote_ip
-        return True
+        self.memory.move(connection, self._group_of(connection))
+        return not connection.is_closed
 
     def connection_established(self, connection: Connection, peer: PeerId) -> None:
         self._half_open.pop(connection.connection_id, None)
@@ -420,6 +432,9 @@ class Host:
             return
         if (word := self.gate.barred(peer)) is not None:
             self.gate.turn_out(connection, word)
+            return
+        self.memory.belongs(connection, peer)
+        if connection.is_closed:
             return
         now = self.clock.monotonic()
         direction = "out" if connection.outbound else "in"
@@ -455,6 +470,7 @@ class Host:
     def connection_moved(self, connection: Connection) -> None:
         if connection.connection_id in self.table:
             self._count_scope(connection.connection_id, connection.scope)
+            self.memory.move(connection, self._group_of(connection))
             for listener in self.listeners.connection_moved:
                 listener(connection)
             self.gate.moved(connection)
@@ -462,6 +478,7 @@ class Host:
     def connection_gone(self, connection: Connection, error: WwsError) -> None:
         connection_id = connection.connection_id
         self._connections.pop(connection_id, None)
+        self.memory.close(connection)
         if self._half_open.pop(connection_id, None) is not None:
             self.count_refusal("connection", "handshake_incomplete")
         if not connection.was_established:
@@ -511,6 +528,9 @@ class Host:
         self.received_bytes += received
         self.sent_bytes += sent
 
+    def weigh(self, connection: Connection) -> bool:
+        return self.memory.weigh(connection)
+
     def pong(self, connection: Connection) -> None:
         self._carry_out(self.table.probe_answered(connection.connection_id, self.clock.monotonic()))
         for listener in self.listeners.pong:
@@ -532,6 +552,7 @@ class Host:
             expected_peer=expected,
             config=self.config.connection,
             now=self.clock.monotonic(),
+            room=self.memory.has_room,
         )
         return SocketConnection(self, machine, self.new_connection_id(), outbound=outbound, circuit=circuit)
 
@@ -609,27 +630,18 @@ class Host:
             if timed is not None and timed.is_established:
                 timed.handle_timer(now)
                 self._schedule(timed, now + self.config.tick)
-        self._shed()
+        self._ticks += 1
+        if self._ticks % _WEIGH_EVERYWHERE == 0:
+            self.memory.weigh_idle(list(self._connections.values()))
         if (settle_at := self.table.next_wakeup()) is not None and settle_at <= now:
             self._carry_out(self.table.timer_fired(now))
 
-    def _shed(self) -> None:
-        """Close the connection with the most bytes waiting while all together have too many.
+    def _group_of(self, connection: Connection) -> str | None:
+        """Whose memory a connection counts to beside its peer's: all of one prefix, or of one relay."""
+        if connection.circuit is not None:
+            return f"relay {connection.circuit.relay}"
+        return self.admission.limited_prefix(connection.remote_ip)
 
-        Bytes wait where there are streams or a full socket; what little else there may be is counted once in
-        many ticks, for the sake of ten thousand idle connections.
-        """
-        self._ticks += 1
-        everywhere = self._ticks % _SHED_EVERYWHERE == 0
-        waiting = {
-            key: connection.waiting
-            for key, connection in self._connections.items()
-            if everywhere or connection.streams or connection.write_paused
-        }
-        total = sum(waiting.values())
-        while total > self.config.max_waiting:
-            greedy = max(waiting, key=waiting.__getitem__)
-            total -= waiting.pop(greedy)
-            self.count_refusal("connection", "memory")
-            self.gate.log(self._connections[greedy], "connection", "memory")
-            self._connections[greedy].abort(ConnectionLost("too much of it was waiting"))
+    def _too_heavy(self, connection: Connection) -> None:
+        self.count_refusal("connection", "memory")
+        self.gate.log(connection, "connection", "memory")

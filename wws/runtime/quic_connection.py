@@ -187,6 +187,7 @@ class QuicConnection(Connection):
         if not self._gone:
             self._note_ids()
             self._arm()
+            self._host.weigh(self)
 
     def handle_timer(self, now: float) -> float | None:
         if self._gone:

@@ -75,18 +75,21 @@ class SocketConnection(Connection, asyncio.Protocol):
 
     def flush(self) -> None:
         self._flush_planned = False
-        if self._transport is None or self._error is not None:
-            return
+        if self._transport is not None and self._error is None:
+            self._write_out(self._transport)
+            self._host.weigh(self)
+
+    def _write_out(self, transport: asyncio.Transport) -> None:
         if self.write_paused:
             if self._bytes.buffered_to_send > _STOP_READING and not self._reading_paused:
                 self._reading_paused = True
-                self._transport.pause_reading()
+                transport.pause_reading()
             return
         buffers = self._bytes.data_to_send()
         if buffers:
             if self.circuit is None:  # a circuit's bytes are counted by the connection to the relay
                 self._host.count_traffic(0, sum(map(len, buffers)))
-            self._transport.writelines(buffers)
+            transport.writelines(buffers)
 
     # asyncio.Protocol
 
@@ -119,6 +122,8 @@ class SocketConnection(Connection, asyncio.Protocol):
             return
         if events:
             self._handle(events)
+        # Now, not with the flush: every socket may have brought as much before its turn comes.
+        self._host.weigh(self)
         self.flush_soon()
 
     def eof_received(self) -> bool:

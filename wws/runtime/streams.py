@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _CHUNK = 64 * 1024
 _SMALL = 512
 """Bytes up to which pieces that wait for the reader are put together."""
+_COUNTED = 1024
+"""Bytes from which on a message counts that a program holds; smaller ones are paid for with the stream."""
 
 
 _READS_IN_A_TURN = 32
@@ -46,6 +48,8 @@ class Stream:
         "_error",
         "_fin_sent",
         "_fin_wanted",
+        "_held",
+        "_is_inbound",
         "_negotiator",
         "_reader",
         "_reads",
@@ -65,6 +69,8 @@ class Stream:
         """The protocol agreed on; empty on an inbound stream until it is."""
         self.opened_at = now
         self._negotiator: Negotiator | None = negotiator
+        self._is_inbound = not negotiator.is_initiator
+        self._held = 0
         self._buffer: deque[bytes] = deque()
         self._eof = False
         self._reads = 0
@@ -90,6 +96,11 @@ class Stream:
         protocol down.
         A cancelled read loses nothing.
         """
+        if self._held:
+            self.let_go()
+        return await self._read(limit)
+
+    async def _read(self, limit: int) -> bytes:
         self._reads += 1
         if self._reads % _READS_IN_A_TURN == 0:
             await asyncio.sleep(0)
@@ -108,25 +119,39 @@ class Stream:
 
     async def read_exactly(self, length: int) -> bytes:
         """Exactly `length` bytes. Raises `Truncated` when the stream ends before."""
+        self.let_go()
         parts: list[bytes] = []
         missing = length
-        while missing:
-            data = await self.read(missing)
-            if not data:
-                raise Truncated(f"stream ended {missing} bytes early")
-            parts.append(data)
-            missing -= len(data)
+        try:
+            while missing:
+                data = await self._read(missing)
+                if not data:
+                    raise Truncated(f"stream ended {missing} bytes early")
+                parts.append(data)
+                missing -= len(data)
+                if length > _COUNTED:
+                    self._hold(len(data))
+        finally:
+            self._message_read(whole=not missing)
         return b"".join(parts)
 
     async def read_to_end(self, limit: int) -> bytes:
         """Everything up to the peer's FIN. Raises `TooLarge` over `limit` bytes."""
+        self.let_go()
         parts: list[bytes] = []
         size = 0
-        while data := await self.read():
-            size += len(data)
-            if size > limit:
-                raise TooLarge(f"peer sent more than {limit} bytes")
-            parts.append(data)
+        is_whole = False
+        try:
+            while data := await self._read(_CHUNK):
+                size += len(data)
+                if size > limit:
+                    raise TooLarge(f"peer sent more than {limit} bytes")
+                parts.append(data)
+                if size > _COUNTED:
+                    self._hold(size - self._held)
+            is_whole = True
+        finally:
+            self._message_read(whole=is_whole)
         return b"".join(parts)
 
     async def read_frame(self, limit: int) -> bytes | None:
@@ -168,19 +193,27 @@ class Stream:
         """
         view = memoryview(data)
         connection = self.connection
-        while view:
-            self._check_writable()
-            if self._negotiator is not None and not self._negotiator.may_send:
-                # Of several proposals nobody knows yet which one these bytes would reach.
-                await self._wait_writer()
-                continue
-            accepted = connection.send(self.stream_id, view)
-            view = view[accepted:]
-            if connection.write_paused:
-                await connection.drain()
-            elif not accepted and not connection.machine.send_capacity(self.stream_id):
-                # The peer's window is full. Was it the send buffer, it has room again by now.
-                await self._wait_writer()
+        held = 0
+        try:
+            while view:
+                self._check_writable()
+                if self._negotiator is not None and not self._negotiator.may_send:
+                    # Of several proposals nobody knows yet which one these bytes would reach.
+                    await self._wait_writer()
+                    continue
+                accepted = connection.send(self.stream_id, view)
+                view = view[accepted:]
+                if view and not held and len(data) > _COUNTED:
+                    held = len(data)  # all of it stays until its last byte has gone
+                    connection.hold(held)
+                if connection.write_paused:
+                    await connection.drain()
+                elif not accepted and not connection.machine.send_capacity(self.stream_id):
+                    # The peer's window is full. Was it the send buffer, it has room again by now.
+                    await self._wait_writer()
+        finally:
+            if held:
+                connection.hold(-held)
         self._check_writable()
 
     async def write_frame(self, message: bytes) -> None:
@@ -203,6 +236,13 @@ class Stream:
                 pass
         except (StreamReset, RemoteProtocolError):
             return
+
+    def let_go(self) -> None:
+        """The message that was read last is done with. The next read says so, too; at the end whoever ran the
+        handler of the stream does."""
+        if self._held:
+            self.connection.hold(-self._held)
+            self._held = 0
 
     def reset(self) -> None:
         """Give the stream up, both ways and at once. Does nothing when it is over."""
@@ -249,6 +289,16 @@ class Stream:
     @property
     def negotiator(self) -> Negotiator | None:
         return self._negotiator
+
+    def _hold(self, count: int) -> None:
+        """Count bytes that were read, and granted to the peer once more, but are still kept."""
+        self._held += count
+        self.connection.hold(count)
+
+    def _message_read(self, *, whole: bool) -> None:
+        """A message that a peer sent of its own accord counts until it was answered: answers take turns."""
+        if not (whole and self._is_inbound):
+            self.let_go()
 
     def _send_fin(self) -> None:
         if not self._fin_sent:
