@@ -16,9 +16,12 @@ from wws.dht.messages import KadMessage, KadRecord, MessageType
 from wws.identity.keys import Identity
 from wws.mesh import identify
 from wws.mesh.identify import Identification
+from wws.mesh.rates import Share
 from wws.runtime.connection import Connection
 from wws.runtime.dht_driver import PROTOCOL as KAD
 from wws.runtime.dht_driver import DhtDriverConfig
+from wws.runtime.handlers import HandlersConfig
+from wws.runtime.host import HostConfig
 from wws.runtime.identify_service import IdentifyConfig
 from wws.runtime.ping import PROTOCOL as PING_PROTOCOL
 from wws.testing.clock import ManualClock
@@ -345,8 +348,8 @@ async def test_what_identify_makes_us_remember_is_bounded() -> None:
 
 
 async def test_a_storm_of_pushes() -> None:
-    quick = IdentifyConfig(pushes_burst=3, pushes_per_second=0.001)
-    async with node("alice", identify=quick) as alice, await Hostile.authenticated(alice.port) as peer:
+    quick = HostConfig(handlers=HandlersConfig(rates={identify.PUSH_PROTOCOL: Share(0.001, 3)}))
+    async with node("alice", quick) as alice, await Hostile.authenticated(alice.port) as peer:
         heard = 0
 
         def hear(_: Connection) -> None:
@@ -360,7 +363,7 @@ async def test_a_storm_of_pushes() -> None:
             stream = 2 * number + 1
             peer.open(stream, identify.PUSH_PROTOCOL, identified(peer, (f"/x/{number}",)))
             peer.frame(DATA, FIN, stream)
-        await until(lambda: alice.host.refusals[identify.PUSH_PROTOCOL, "push_rate"] == 47)
+        await until(lambda: alice.host.refusals[identify.PUSH_PROTOCOL, "rate_limited"] == 47)
         assert heard == 3
         await until(lambda: not alice.host.handlers.of_peers)
 

@@ -5,6 +5,25 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from wws.errors import RemoteProtocolError
+
+RATE_LIMITED = "rate_limited"
+"""The reason of a refusal: this peer asks too often."""
+RATE_LIMITED_PREFIX = "rate_limited_prefix"
+"""The reason of a refusal: the peers of its prefix together do."""
+
+
+class RateLimited(RemoteProtocolError):
+    """The peer asks too often."""
+
+    code = RATE_LIMITED
+
+
+class RateLimitedPrefix(RemoteProtocolError):
+    """The peers of the peer's prefix together ask too often."""
+
+    code = RATE_LIMITED_PREFIX
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -44,11 +63,11 @@ class SharedRates:
             return RATE_LIMITED_PREFIX
         return None
 
-
-RATE_LIMITED = "rate_limited"
-"""The reason of a refusal: this peer asks too often."""
-RATE_LIMITED_PREFIX = "rate_limited_prefix"
-"""The reason of a refusal: the peers of its prefix together do."""
+    def check(self, peer: Hashable, prefix: str | None, now: float, count: float = 1) -> None:
+        """The same for who handles errors: raises `RateLimited` or `RateLimitedPrefix`."""
+        word = self.take(peer, prefix, now, count)
+        if word is not None:
+            raise RateLimited if word == RATE_LIMITED else RateLimitedPrefix
 
 
 class Bucket:

@@ -111,6 +111,7 @@ class DhtDriver:
         """Operations by kind and outcome."""
         host.listeners.peer_identified.append(self._peer_identified)
         host.listeners.peer_disconnected.append(self._peer_disconnected)
+        host.listeners.peer_barred.append(self._peer_barred)
 
     @property
     def machine(self) -> Kademlia:
@@ -243,6 +244,11 @@ class DhtDriver:
         if peer in self._host.entry_points and len(self._lost_entry_points) < _MOST_LOST:
             self._lost_entry_points.add(peer)
 
+    def _peer_barred(self, peer: PeerId) -> None:
+        """A banned or denied peer is nobody to ask, nor to name to others."""
+        if self._machine.routing.find(peer) is not None:
+            self._feed(PeerLeft(peer, for_good=True))
+
     def is_member(self, connection: Connection) -> bool:
         """Whether a peer serves our DHT and belongs to our network, so that we route through it."""
         said = connection.identification
@@ -290,7 +296,9 @@ class DhtDriver:
                 break
             request = KadMessage.parse(data)
             await self._take_turn(connection)
-            reply = self._answer(connection.peer_id, request)
+            reply = self._answer(connection, request)
+            if connection.is_closed:
+                return  # for good: that was one bad record too many
             if reply is not None:
                 async with asyncio.timeout(self._config.idle_timeout):
                     await stream.write_frame(reply.encode())
@@ -309,10 +317,17 @@ class DhtDriver:
         if turn > now:
             await asyncio.sleep(turn - now)
 
-    def _answer(self, sender: PeerId, message: KadMessage) -> KadMessage | None:
+    def _answer(self, connection: Connection, message: KadMessage) -> KadMessage | None:
         request_id = next(self._ids)
-        self._feed(RequestReceived(request_id, sender, message))
-        return self._replies.pop(request_id, None)
+        brings = message.type is MessageType.PUT_VALUE
+        refused = Counter(self._machine.refusals) if brings else None
+        self._feed(RequestReceived(request_id, connection.peer_id, message))
+        reply = self._replies.pop(request_id, None)
+        if reply is None and refused is not None:
+            # Who brings a record that breaks its rules could have seen that it does. The machine counts.
+            for word in self._machine.refusals - refused:
+                self._host.gate.offended(connection, word, PROTOCOL)
+        return reply
 
     # The machine
 

@@ -21,6 +21,7 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.errors import RemoteProtocolError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.mesh.reach import reaches
+from wws.runtime import refusals
 from wws.runtime.connection import Connection, HandshakeFailed
 from wws.runtime.host import Host
 from wws.runtime.socket_connection import SocketConnection
@@ -86,7 +87,33 @@ class DialFailed(WwsError):
         self.tried = frozenset(attempt.address.without_peer() for attempt in attempts)
         # Of a relay with several addresses one line says enough.
         tried = "; ".join(dict.fromkeys(map(_described, attempts)))
-        super().__init__(f"cannot reach {peer}: {tried or 'no address of it is known'}")
+        super().__init__(self.message(tried))
+
+    def message(self, tried: str) -> str:
+        """What to say, given what was tried."""
+        return f"cannot reach {self.peer}: {tried or 'no address of it is known'}"
+
+
+class PeerBanned(DialFailed):
+    """This node talks to the peer no more for a while: it has broken the rules too often."""
+
+    code = "peer_banned"
+
+    def message(self, tried: str) -> str:
+        return f"{self.peer} is banned: it has broken the rules too often"
+
+    hint = "swarm.bans says until when, swarm.unban lifts it."
+
+
+class PeerDenied(DialFailed):
+    """The deny list of this node has the peer."""
+
+    code = "peer_denied"
+
+    def message(self, tried: str) -> str:
+        return f"{self.peer} is on the deny list of this node"
+
+    hint = "The list is [deny] in config.toml."
 
 
 def _described(attempt: Attempt) -> str:
@@ -129,6 +156,7 @@ class Dialer:
         connection = self._host.connection_to(peer, direct=direct)
         if connection is not None:
             return connection
+        self._check_wanted(peer)
         known = tuple(dict.fromkeys((*addresses, *self._host.peers.addresses(peer))))
         if direct:
             known = tuple(address for address in known if not address.is_circuit)
@@ -161,6 +189,7 @@ class Dialer:
         connection = self._host.connection_to(peer, direct=True)
         if connection is not None:
             return connection
+        self._check_wanted(peer)
         try:
             connection = await self._dial(peer, (address,), True, timeout, asyncio.Semaphore(1))
         except DialFailed:
@@ -283,6 +312,8 @@ class Dialer:
                     attempts.append(Attempt(target, "scope", "reaches less far than this mesh"))
                 elif target.port == 0:
                     attempts.append(Attempt(target, "no_port", "has no port"))
+                elif self._host.gate.deny.denies_ip(target.host):
+                    attempts.append(Attempt(target, "denied", "the deny list of this node has the address"))
                 elif target.without_peer() in map(Multiaddr.without_peer, self._host.listen_addresses):
                     attempts.append(Attempt(target, "self", "that is ourselves"))
                 elif target.without_peer() not in targets:
@@ -299,6 +330,16 @@ class Dialer:
         # One circuit keeps its place among many addresses: it leads there when nothing else does.
         room = self._config.max_addresses - min(1, len(circuits))
         return [*direct[:room], *circuits][: self._config.max_addresses]
+
+    def _check_wanted(self, peer: PeerId) -> None:
+        """Raises `PeerBanned`, `PeerDenied`."""
+        match self._host.gate.barred(peer):
+            case None:
+                return
+            case refusals.BANNED:
+                raise PeerBanned(peer, ())
+            case _:
+                raise PeerDenied(peer, ())
 
     def _is_far(self, circuit: Multiaddr) -> bool:
         relay = circuit.relay_id

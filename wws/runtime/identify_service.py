@@ -20,7 +20,6 @@ from wws.identity.peer_id import PeerId
 from wws.mesh import identify
 from wws.mesh.envelope import seal
 from wws.mesh.identify import Identification
-from wws.mesh.rates import Rates
 from wws.mesh.reach import reaches
 from wws.mesh.same_lan import private_addresses, same_lan_addresses
 from wws.runtime.connection import Connection
@@ -37,12 +36,6 @@ class IdentifyConfig:
     """Behind the agent version: ` bootstrap` on a bootstrap node."""
     max_pushes_at_once: int = 16
     """Peers that are told of a change at the same time."""
-    pushes_burst: int = 16
-    """Pushes of one peer that are read at once; each costs us a signature check, and makes others think."""
-    pushes_per_second: float = 0.5
-    """Pushes of one peer that are read in the long run; further ones are refused."""
-    max_tracked: int = 16_384
-    """Peers whose rate of pushes is remembered."""
     move_wait: float = 1.0
     """Seconds after which a peer that has moved is told where it is seen now: by then it has arrived."""
     tell_private: bool = True
@@ -68,7 +61,6 @@ class IdentifyService:
         self._said_bytes = b""
         """What is the same on every connection, encoded."""
         self._seq = 0
-        self._pushes = Rates(config.pushes_per_second, config.pushes_burst, config.max_tracked)
         self._moving: set[int] = set()
         host.serve(identify.PROTOCOL, self._answer)
         host.serve(identify.PUSH_PROTOCOL, self._receive_push)
@@ -192,9 +184,6 @@ class IdentifyService:
             await stream.read_to_end(1)
 
     async def _receive_push(self, stream: Stream) -> None:
-        if not self._pushes.take(stream.connection.peer_id, self._host.clock.monotonic()):
-            self._host.count_refusal(identify.PUSH_PROTOCOL, "push_rate")
-            return
         async with asyncio.timeout(self._config.timeout):
             data = await stream.read_to_end(identify.MAX_BYTES)
         stream.close_write()

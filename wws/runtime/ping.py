@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wws.errors import RemoteProtocolError, WwsError
+from wws.mesh.rates import Share, SharedRates
 from wws.runtime.connection import Connection
 from wws.runtime.host import Host
 from wws.runtime.streams import Stream
@@ -21,6 +22,10 @@ class PingConfig:
     """Seconds to wait for one answer."""
     idle_timeout: float = 120.0
     """Seconds without a ping after which a stream of the peer's is given up."""
+    share: Share = field(default_factory=lambda: Share(64.0, 1024))
+    """Pings of 32 bytes that are answered, on all streams; over it the stream is reset."""
+    max_tracked: int = 4_096
+    """Peers, and prefixes, whose rate is remembered."""
 
 
 class WrongEcho(RemoteProtocolError):
@@ -42,6 +47,7 @@ class PingService:
         self._host = host
         self._config = config
         self._rng = rng
+        self._rates = SharedRates(config.share, config.max_tracked)
         host.serve(PROTOCOL, self._answer)
 
     async def ping(self, connection: Connection) -> float:
@@ -65,10 +71,13 @@ class PingService:
         return elapsed
 
     async def _answer(self, stream: Stream) -> None:
+        peer, clock = stream.connection.peer_id, self._host.clock
+        prefix = self._host.admission.limited_prefix(stream.connection.remote_ip)
         while True:
             async with asyncio.timeout(self._config.idle_timeout):
                 data = await stream.read()  # as it comes: by 32 bytes a flood would cost far more
                 if not data:
                     break
+                self._rates.check(peer, prefix, clock.monotonic(), len(data) / _LENGTH)
                 await stream.write(data)
         stream.close_write()
