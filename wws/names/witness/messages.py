@@ -1,6 +1,6 @@
 """What owners and witnesses say to each other on `/wws/receipt/1.0.0` (wire.md section 5).
 
-    owner    {v, op, swarm, name, pow, registered_at, transfers?, receipts?}   op: claim, renew, transfer, drop
+    owner    {v, op, swarm, name, pow, registered_at, transfers?, receipts?}, op: claim renew transfer drop
     witness  a receipt   or   {ok: true}   or   {error, holder?, retry_after?, required_bits?}
 
 Both are canonical JSON behind their length as a varint, at most 16 KiB. Who asks is not in the message: it

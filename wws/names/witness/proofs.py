@@ -1,0 +1,92 @@
+"""What receipts of other witnesses prove to a witness that knows less than they do (wire.md section 5).
+
+Two things: that a majority has an owner's first claim, so that it may become full; and that a majority holds
+a name for an owner, so that a witness which lost its disk takes it over. A majority is one of W or one of
+W′, of distinct members, each with a signature that verifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import median_low
+from typing import TypeAlias
+
+from wws.identity.peer_id import PeerId
+from wws.names.receipts import SEEN_WITHIN, Receipt, majority
+from wws.names.record import GRACE
+from wws.names.witness.entry import Key
+
+Sets: TypeAlias = tuple[frozenset[PeerId], frozenset[PeerId]]
+"""W and W′."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """What a majority of witnesses says of a name, and their word for it."""
+
+    owner: PeerId
+    registered_at: int
+    first_seen: int
+    """The median of theirs; of two in the middle the lower."""
+    via: str | None
+    receipts: tuple[Receipt, ...]
+
+
+def first_claim(
+    receipts: Iterable[Receipt], sets: Sets, key: Key, owner: PeerId, registered_at: int, unix_now: int
+) -> tuple[Receipt, ...]:
+    """Unexpired receipts, provisional ones too, of a majority for this owner and claim; else none."""
+    return _majority_of(
+        receipts,
+        sets,
+        lambda receipt: (
+            (receipt.swarm, receipt.name) == key
+            and receipt.owner == owner
+            and receipt.registered_at == registered_at
+            and receipt.expires_at > unix_now
+        ),
+    )
+
+
+def take_over(
+    receipts: Iterable[Receipt], sets: Sets, key: Key, registered_at: int, unix_now: int
+) -> TakeOver | None:
+    """What full receipts of a majority say of the name, whoever the owner is: they must agree on it."""
+    receipts = tuple(receipts)
+    for owner, via in dict.fromkeys((receipt.owner, receipt.via) for receipt in receipts):
+
+        def counts(receipt: Receipt, owner: PeerId = owner, via: str | None = via) -> bool:
+            return (
+                not receipt.provisional
+                and (receipt.swarm, receipt.name) == key
+                and (receipt.owner, receipt.via) == (owner, via)
+                and receipt.registered_at == registered_at
+                and abs(receipt.first_seen - registered_at) <= SEEN_WITHIN
+                and receipt.expires_at + GRACE > unix_now
+            )
+
+        if good := _majority_of(receipts, sets, counts):
+            seen = median_low([receipt.first_seen for receipt in good])
+            return TakeOver(owner, registered_at, seen, via, good)
+    return None
+
+
+def _majority_of(
+    receipts: Iterable[Receipt], sets: Sets, counts: Callable[[Receipt], bool]
+) -> tuple[Receipt, ...]:
+    """The receipts that count, one of each member of the first set that has a majority of them; else none.
+
+    Signatures are looked at last, and at no more than one for each receipt of a member.
+    """
+    members = sets[0] | sets[1]
+    good: dict[PeerId, Receipt] = {}
+    for receipt in receipts:
+        is_new = receipt.witness in members and receipt.witness not in good
+        if is_new and counts(receipt) and receipt.is_signed_by_witness:
+            good[receipt.witness] = receipt
+    for group in sets:
+        found = tuple(receipt for witness, receipt in good.items() if witness in group)
+        if len(found) >= majority(group):
+            return found
+    return ()
