@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from wws.identity.peer_id import PeerId
+from wws.names.equivocation import Equivocations
 from wws.names.peer_record import PEER_PREFIX, PeerRecord, check_peer_at, select_peer
 from wws.names.receipts import is_witnessed
 from wws.names.record import KEPT_AFTER_EXPIRY, NAME_PREFIX, NameRecord, check_at
@@ -64,8 +65,15 @@ class NameRecords:
 
     prefix = NAME_PREFIX
 
-    def __init__(self, witnesses: Witnesses | None = None, config: KindsConfig | None = None) -> None:
-        """Without `witnesses` there are none, as in a network known by `--bootstrap` alone."""
+    def __init__(
+        self,
+        witnesses: Witnesses | None = None,
+        config: KindsConfig | None = None,
+        equivocations: Equivocations | None = None,
+    ) -> None:
+        """Without `witnesses` there are none, as in a network known by `--bootstrap` alone. `equivocations`
+        is shown every valid record, and keeps the proofs that two of them make."""
+        self.equivocations = equivocations or Equivocations()
         self._witnesses = witnesses
         self._parsed = ParsedRecords(NameRecord.parse, (config or KindsConfig()).remembered)
 
@@ -73,15 +81,17 @@ class NameRecords:
         """The valid record in `value`, or the `RecordRefused` that says why it is none."""
         record = self._parsed.parse(value)
         check_at(record, key, unix_now)
+        self.equivocations.saw(record, unix_now)
         return record
 
     def winner(self, records: Sequence[NameRecord], unix_now: int) -> int:
         """The index of the record that holds, by the witnesses of this moment."""
-        return select(records, unix_now, *self._witness_sets())
+        self.equivocations.compared(records, unix_now)
+        return select(records, unix_now, *self.witness_sets)
 
     def is_witnessed(self, record: NameRecord) -> bool:
         """Whether a majority of witnesses covers the record, by the witnesses of this moment."""
-        return is_witnessed(record, *self._witness_sets())
+        return is_witnessed(record, *self.witness_sets)
 
     def validate(self, key: str, value: bytes, unix_now: int) -> None:
         """Raises `RecordRefused` unless `value` is a valid name record for `key`."""
@@ -99,7 +109,8 @@ class NameRecords:
         """Whose share of a holder's room the value takes."""
         return self._parsed.parse(value).peer_id
 
-    def _witness_sets(self) -> tuple[frozenset[PeerId], frozenset[PeerId]]:
+    @property
+    def witness_sets(self) -> tuple[frozenset[PeerId], frozenset[PeerId]]:
         return self._witnesses() if self._witnesses is not None else (NO_WITNESSES, NO_WITNESSES)
 
 
