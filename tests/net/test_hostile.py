@@ -15,11 +15,13 @@ from wws.codec import varint
 from wws.dht.messages import KadMessage, KadRecord, MessageType
 from wws.identity.keys import Identity
 from wws.mesh import identify
+from wws.mesh.bans import BansConfig
 from wws.mesh.identify import Identification
 from wws.mesh.rates import Share
 from wws.runtime.connection import Connection
 from wws.runtime.dht_driver import PROTOCOL as KAD
 from wws.runtime.dht_driver import DhtDriverConfig
+from wws.runtime.gatekeeper import GatekeeperConfig
 from wws.runtime.handlers import HandlersConfig
 from wws.runtime.host import HostConfig
 from wws.runtime.identify_service import IdentifyConfig
@@ -35,6 +37,11 @@ Frames: TypeAlias = list[tuple[int, int, int, bytes, int]]
 """Kind, flags, stream, data, and the length in the header."""
 
 MALLORY = Identity.from_label("mallory").peer_id
+PATIENT = HostConfig(
+    gate=GatekeeperConfig(bans=BansConfig(threshold=1e9)),
+    handlers=HandlersConfig(rates={KAD: Share(1e6, 1e6)}, rate=Share(1e6, 1e6)),
+)
+"""Bans nobody, and has no rates: for what else stops a peer."""
 CLIENT_HELLO = bytes.fromhex("160301007a010000760303") + bytes(111)
 HTTP = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -385,8 +392,8 @@ async def test_a_storm_of_questions_who_we_are() -> None:
     async with node("alice") as alice, honest_pair(alice), await Hostile.authenticated(alice.port) as peer:
         for number in range(scale(1000, least=200)):
             peer.open(2 * number + 1, identify.PROTOCOL)  # and never an end
-        await until(lambda: alice.host.refusals[identify.PROTOCOL, "streams_per_peer"] > 0)
-        assert alice.host.handlers.of_peers[MALLORY, identify.PROTOCOL] <= 128
+        await until(lambda: alice.host.refusals[identify.PROTOCOL, "rate_limited"] > 0)
+        assert alice.host.handlers.of_peers[MALLORY, identify.PROTOCOL] <= 32
     assert not alice.host.handlers.of_peers
 
 
@@ -400,8 +407,9 @@ async def test_a_flood_of_pings_on_one_stream() -> None:
         for _ in range(6):
             peer.frame(DATA, 0, 1, bytes(32 * 1024))
         await peer.drain()
-        await until(lambda: alice.host.sent_bytes > before + 6 * 32 * 1024)
-        assert alice.host.handlers.of_peers[MALLORY, PING_PROTOCOL] == 1
+        await until(lambda: alice.host.refusals[PING_PROTOCOL, "rate_limited"] == 1)
+        assert alice.host.sent_bytes < before + 2 * 32 * 1024
+        await until(lambda: not alice.host.handlers.of_peers[MALLORY, PING_PROTOCOL])
 
 
 @contextlib.asynccontextmanager
@@ -449,7 +457,7 @@ async def test_a_request_that_never_comes_to_its_end() -> None:
 async def test_bad_records_are_refused_counted_and_leave_no_slot() -> None:
     count = scale(1000)
     quick = DhtDriverConfig(max_requests_per_second=100_000)
-    async with node("alice", dht=quick) as alice, honest_pair(alice), kad_peer(alice) as peer:
+    async with node("alice", PATIENT, dht=quick) as alice, honest_pair(alice), kad_peer(alice) as peer:
         for number in range(count):
             key = f"/wws/names/public/n{number}".encode()
             message = KadMessage(MessageType.PUT_VALUE, key, KadRecord(key, b"{}"), ())
@@ -495,7 +503,7 @@ async def test_random_bytes_to_every_protocol_are_no_bug() -> None:
     import random
 
     dice = random.Random(1)
-    async with node("alice") as alice, honest_pair(alice), kad_peer(alice) as peer:
+    async with node("alice", PATIENT) as alice, honest_pair(alice), kad_peer(alice) as peer:
         served = [name for name in alice.host.protocols if not name.startswith("/test/")]
         for number in range(scale(400, least=100)):
             stream = 2 * number + 1
