@@ -27,6 +27,7 @@ UNWITNESSED_FIRST_PIN = "unwitnessed_first_pin"
 PIN_MOVED = "pin_moved"
 PINS_FULL = "pins_full"
 STALE = "stale"
+EQUIVOCATION = "equivocation"
 
 
 class ResolveError(WwsError):
@@ -80,6 +81,18 @@ class NameNotPinned(ResolveError):
         self.target = target
 
 
+class NameDenied(ResolveError):
+    """The operator of this node has denied the name or its owner."""
+
+    code = "name_denied"
+
+    def __init__(self, target: NameTarget | DidTarget | PeerTarget) -> None:
+        super().__init__(
+            f"{target} is on the deny list of this node", hint="[deny] in config.toml; `wws config show`"
+        )
+        self.target = target
+
+
 class LookUpUnanswered(ResolveError):
     """Nobody answered the look-up: that says nothing of the name."""
 
@@ -124,7 +137,7 @@ class Resolved:
     owner_changed: bool = False
     """Whether the pin has just moved along a chain of transfers."""
     warnings: tuple[str, ...] = ()
-    """Code words: `unwitnessed_first_pin`, `pin_moved`, `pins_full`, `stale`."""
+    """Code words: `unwitnessed_first_pin`, `pin_moved`, `pins_full`, `stale`, `equivocation`."""
 
     @property
     def did(self) -> str:
@@ -190,6 +203,7 @@ def resolve_name(
         (PIN_MOVED, verdict is Verdict.MOVED),
         (PINS_FULL, verdict is Verdict.FULL),
         (STALE, stale),
+        (EQUIVOCATION, kind.equivocations.concerns(record.name, record.swarm, record.peer_id)),
     )
     return Resolved(
         name=record.name,

@@ -199,6 +199,11 @@ class NodePaths:
         return self.state / "leases.json"
 
     @property
+    def equivocations(self) -> Path:
+        """Proofs against owners who signed two records under one number."""
+        return self.state / "equivocations.json"
+
+    @property
     def inbox(self) -> Path:
         return self.state / "inbox.sqlite"
 

@@ -8,6 +8,7 @@ ever saves time or remembers a floor, it is never worth a node that does not sta
     state/<node>/port         {"schema", "port"}
     state/<node>/peers.json   as `wws.discovery.peer_cache` writes it
     state/<node>/leases.json  as `wws.runtime.names_driver` writes it
+    state/<node>/equivocations.json  as `wws.names.equivocation` writes it
     state/<node>/relay.json   as `wws.relay.budget` writes it
     known_names.json          as `wws.names.pins` writes it
     networks/<name>.state     as `wws.discovery.bundle_state` writes it
@@ -75,8 +76,10 @@ class StateFile:
         """
         try:
             with open(self.path, "rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
-                data = file.read(MAX_STATE + 1)
+                found = os.fstat(file.fileno())
+                inode = found.st_ino
+                # Not the bound: as much would be set aside in memory for a file of a few bytes.
+                data = file.read(min(found.st_size, MAX_STATE) + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
