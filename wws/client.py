@@ -281,7 +281,10 @@ def _request(
 
 def _parse(line: bytes) -> Answer:
     """An answer object. Raises `ValueError`."""
-    answer = json.loads(line)
+    try:
+        answer = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(answer, dict):
         raise ValueError("not an object")
     return answer
