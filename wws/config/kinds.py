@@ -19,7 +19,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from wws.addresses.multiaddr import Multiaddr
 from wws.discovery.publishers import parse_domain, parse_publisher_key
 from wws.errors import WwsError
-from wws.names.uri import parse_name
+from wws.mesh.deny import parse_denied_name, parse_peer, parse_prefix
+from wws.names.uri import PUBLIC_SWARM, parse_name
 
 MAX_LIST = 1024
 """Most entries in one setting that is a list."""
@@ -125,6 +126,26 @@ def _prefix(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def denied_peer(text: str) -> str:
+    """A PeerId of the deny list, in its one spelling. Raises `ValueError`."""
+    with _as_value_error():
+        return str(parse_peer(text))
+
+
+def denied_prefix(text: str) -> str:
+    """A network of the deny list. Raises `ValueError`."""
+    with _as_value_error():
+        return str(parse_prefix(text))
+
+
+def denied_name(text: str) -> str:
+    """A name of the deny list: `name`, or `name@swarm`. Raises `ValueError`."""
+    with _as_value_error():
+        name, swarm = parse_denied_name(text)
+        name, swarm = parse_name(name), parse_name(swarm, "swarm")
+        return name if swarm == PUBLIC_SWARM else f"{name}@{swarm}"
+
+
 Count: TypeAlias = Annotated[int, BeforeValidator(_no_bool), Field(gt=0, le=2**53 - 1)]
 """How many of something: at least one."""
 Size: TypeAlias = Count
@@ -150,3 +171,9 @@ _Url: TypeAlias = Annotated[str, AfterValidator(_https_url)]
 Urls: TypeAlias = Annotated[tuple[_Url, ...], BeforeValidator(_split)]
 _Prefix: TypeAlias = Annotated[str, AfterValidator(_prefix)]
 Prefixes: TypeAlias = Annotated[tuple[_Prefix, ...], BeforeValidator(_split)]
+_DeniedPeer: TypeAlias = Annotated[str, AfterValidator(denied_peer)]
+DeniedPeers: TypeAlias = Annotated[tuple[_DeniedPeer, ...], BeforeValidator(_split)]
+_DeniedPrefix: TypeAlias = Annotated[str, AfterValidator(denied_prefix)]
+DeniedPrefixes: TypeAlias = Annotated[tuple[_DeniedPrefix, ...], BeforeValidator(_split)]
+_DeniedName: TypeAlias = Annotated[str, AfterValidator(denied_name)]
+DeniedNames: TypeAlias = Annotated[tuple[_DeniedName, ...], BeforeValidator(_split)]

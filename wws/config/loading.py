@@ -19,11 +19,13 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from wws.config.deny_file import read_deny_file
 from wws.config.errors import ConfigBadValue
 from wws.config.records import (
     BOOTSTRAP_DEFAULTS,
     SECTIONS,
     AgentSettings,
+    DenySettings,
     IdentitySettings,
     LimitSettings,
     LogSettings,
@@ -68,7 +70,7 @@ def load_config(
         sources={**dict.fromkeys(all_settings(), "default"), **sources},
         warnings=tuple(unknown_variables(env)),
     )
-    return _with_derived(config)
+    return _with_derived(_with_deny_file(config))
 
 
 def all_settings() -> list[str]:
@@ -136,6 +138,7 @@ class _Settings(BaseSettings):
     agent: AgentSettings = AgentSettings()
     rpc: RpcSettings = RpcSettings()
     limits: LimitSettings = LimitSettings()
+    deny: DenySettings = DenySettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -156,7 +159,15 @@ def _merge(layers: list[_Layer]) -> NodeConfig:
         merged = _Settings(layers=layers)  # type: ignore[call-arg]
     except ValidationError as error:
         raise _bad_value(error, layers) from None
-    return NodeConfig(merged.identity, merged.network, merged.agent, merged.rpc, merged.limits, merged.log)
+    return NodeConfig(
+        merged.identity,
+        merged.network,
+        merged.agent,
+        merged.rpc,
+        merged.limits,
+        merged.deny,
+        merged.log,
+    )
 
 
 def _bad_value(error: ValidationError, layers: list[_Layer]) -> ConfigBadValue:
@@ -239,6 +250,23 @@ def _variables() -> dict[str, str]:
 def _name(flags: Mapping[str, object], env: Mapping[str, str]) -> str | None:
     name = flags.get("name") or env.get("WWS_AGENT_NAME")
     return str(name) if name else None
+
+
+def _with_deny_file(config: NodeConfig) -> NodeConfig:
+    """With the entries of the deny list's file among those of the settings."""
+    deny = config.deny
+    if not deny.file:
+        return config
+    listed = read_deny_file((config.file.parent if config.file else Path()) / Path(deny.file).expanduser())
+    return replace(
+        config,
+        deny=replace(
+            deny,
+            peers=tuple(dict.fromkeys((*deny.peers, *listed.peers))),
+            prefixes=tuple(dict.fromkeys((*deny.prefixes, *listed.prefixes))),
+            names=tuple(dict.fromkeys((*deny.names, *listed.names))),
+        ),
+    )
 
 
 def _with_derived(config: NodeConfig) -> NodeConfig:

@@ -15,6 +15,9 @@ from typing import Literal
 from wws.config.kinds import (
     Addresses,
     Count,
+    DeniedNames,
+    DeniedPeers,
+    DeniedPrefixes,
     DnsServers,
     Domain,
     Endpoint,
@@ -140,12 +143,22 @@ class LimitSettings:
     """By how much all windows of a connection may have grown together."""
     send_buffer: Size = 1024 * 1024
     """Bytes that wait to be sent on one connection before writers are made to wait."""
+    memory: Size = 128 * 1024 * 1024
+    """Bytes kept for all connections (256 MiB in bootstrap mode); over it the heaviest are closed."""
+    memory_per_peer: Size = 32 * 1024 * 1024
+    """Of these for one peer (16 MiB in bootstrap mode)."""
+    memory_per_prefix: Size = 64 * 1024 * 1024
+    """Of these for one IPv4 /24 or IPv6 /56, and for all circuits through one relay."""
     known_peers: Count = 4096
     addresses_per_peer: Count = 16
     cached_peers: Count = 500
     """Peers that worked, remembered over restarts."""
     dht_requests_per_s: Rate = 100.0
     """Requests of one peer a second; over it the peer is made to wait."""
+    streams_per_s: Rate = 500.0
+    """Streams that one peer may open in a second, of all protocols together; over it they are reset."""
+    streams_per_s_per_protocol: Rate = 20.0
+    """The same of one protocol that has no rate of its own; ten times as many at once."""
 
     # QUIC
     quic_handshakes: Count = 256
@@ -224,6 +237,20 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DenySettings:
+    """`[deny]`: with whom this node deals in no case. What `file` lists is among the others once read."""
+
+    peers: DeniedPeers = ()
+    """PeerIds: neither dialled nor let in."""
+    prefixes: DeniedPrefixes = ()
+    """Networks or addresses: neither dialled nor let in."""
+    names: DeniedNames = ()
+    """Names, `name` or `name@swarm`: neither stored nor served, witnessed or resolved."""
+    file: str | None = None
+    """Path of a file with one entry a line, relative to the folder of `config.toml`."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """`[log]`"""
 
@@ -241,6 +268,7 @@ SECTIONS: Mapping[str, type] = {
     "agent": AgentSettings,
     "rpc": RpcSettings,
     "limits": LimitSettings,
+    "deny": DenySettings,
     "log": LogSettings,
 }
 
@@ -261,6 +289,8 @@ BOOTSTRAP_DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "quic_handshakes": 2048,
         "dht_records": 131_072,
         "known_peers": 32_768,
+        "memory": 256 * 1024 * 1024,
+        "memory_per_peer": 16 * 1024 * 1024,
         "stream_window": 4 * 1024 * 1024,
         "connection_window": 8 * 1024 * 1024,
     },
@@ -277,6 +307,7 @@ class NodeConfig:
     agent: AgentSettings = field(default_factory=AgentSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    deny: DenySettings = field(default_factory=DenySettings)
     log: LogSettings = field(default_factory=LogSettings)
     name: str | None = None
     """`--name` or `$WWS_AGENT_NAME`: chooses the key file, and calls the node unless `--node` does."""

@@ -24,6 +24,10 @@ RELOADED = frozenset(
         "network.announce",
         "network.max_peers",
         "rpc.http_hosts",
+        "deny.peers",
+        "deny.prefixes",
+        "deny.names",
+        "deny.file",
         "log.level",
         *(
             f"limits.{name}"
@@ -39,8 +43,13 @@ RELOADED = frozenset(
                 "stream_window",
                 "connection_window",
                 "send_buffer",
+                "memory",
+                "memory_per_peer",
+                "memory_per_prefix",
                 "keepalive_interval",
                 "keepalive_timeout",
+                "streams_per_s",
+                "streams_per_s_per_protocol",
                 "circuits",
                 "relay_reservations",
                 "relay_reservations_per_ip",
@@ -82,6 +91,7 @@ def reload_config(running: NodeConfig, fresh: NodeConfig) -> Reload:
         running,
         network=replace(running.network, **network),  # type: ignore[arg-type]
         limits=replace(running.limits, **limits),  # type: ignore[arg-type]
+        deny=fresh.deny,
         rpc=replace(running.rpc, http_hosts=fresh.rpc.http_hosts),
         log=replace(running.log, level=fresh.log.level),
         sources={**running.sources, **{name: fresh.sources[name] for name in changed}},
