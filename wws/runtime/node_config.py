@@ -17,17 +17,22 @@ from wws.discovery.questions import QuestionConfig
 from wws.discovery.race import DiscoveryConfig
 from wws.mesh.admission import AdmissionConfig
 from wws.mesh.connections import ConnectionTableConfig
+from wws.mesh.deny import DenyList
+from wws.mesh.memory import MemoryConfig
 from wws.mesh.peers import PeerStoreConfig
+from wws.mesh.rates import Share
+from wws.names.record import name_key
 from wws.nat.dial_back_rules import DialBackConfig
 from wws.nat.punch_budget import PunchBudgetConfig
 from wws.relay.circuit_table import CircuitConfig
 from wws.relay.reservations import ReservationConfig
 from wws.relay.selection import SelectionConfig
 from wws.relay.server import RelayConfig
+from wws.runtime.dht_driver import PROTOCOL as KAD
 from wws.runtime.dht_driver import DhtDriverConfig
 from wws.runtime.dialer import DialerConfig
 from wws.runtime.dns_resolve import DnsConfig
-from wws.runtime.handlers import HandlersConfig
+from wws.runtime.handlers import RATES, HandlersConfig
 from wws.runtime.host import HostConfig
 from wws.runtime.nat.autonat_server import AutonatServerConfig
 from wws.runtime.nat.hole_punching import HolePuncherConfig
@@ -71,10 +76,28 @@ def host_config(config: NodeConfig) -> HostConfig:
             handshake_timeout=limits.phase_timeout,
         ),
         phase_timeout=limits.phase_timeout,
-        handlers=HandlersConfig(negotiation_timeout=limits.phase_timeout),
+        handlers=HandlersConfig(
+            negotiation_timeout=limits.phase_timeout,
+            all_streams=Share(limits.streams_per_s, 4 * limits.streams_per_s, prefix_share=4),
+            rate=Share(limits.streams_per_s_per_protocol, 10 * limits.streams_per_s_per_protocol),
+            # Requests wait for their turn; that many streams nobody needs who asks and waits.
+            rates={
+                **RATES,
+                KAD: Share(2 * limits.dht_requests_per_s, 512 + limits.dht_requests_per_s, prefix_share=4),
+            },
+        ),
         max_half_open=limits.handshakes,
         max_circuits=limits.circuits,
+        memory=MemoryConfig(
+            total=limits.memory, per_peer=limits.memory_per_peer, per_group=limits.memory_per_prefix
+        ),
     )
+
+
+def deny_list(config: NodeConfig) -> DenyList:
+    """With whom this node deals in no case."""
+    deny = config.deny
+    return DenyList.parse(deny.peers, deny.prefixes, deny.names, name_key)
 
 
 def quic_config(config: NodeConfig) -> QuicTransportConfig:
