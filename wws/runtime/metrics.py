@@ -73,6 +73,12 @@ class Metrics:
             ["protocol", "reason"],
             registry=registry,
         )
+        self.bans = Gauge("wws_bans", "Peers and prefixes that are banned now.", registry=registry)
+        self.refusal_lines_suppressed = Counter(
+            "wws_refusal_lines_suppressed",
+            "Log lines of refusals that were left out, for there were too many.",
+            registry=registry,
+        )
         self.names_held = Gauge("wws_names_held", "Names that this node holds.", registry=registry)
         self.swarm_size = Gauge(
             "wws_swarm_size_peers", "Estimated number of peers in the swarm.", registry=registry

@@ -41,6 +41,7 @@ from wws.runtime.names_driver import NamesDriver
 from wws.runtime.nat.services import NatServices
 from wws.runtime.network_choice import NetworkChoice
 from wws.runtime.node_config import (
+    deny_list,
     dht_driver_config,
     dialer_config,
     discovery_config,
@@ -84,6 +85,7 @@ class Node:
 
         self.resolver = DnsResolver(dns_config(config))
         self.host = Host(identity, host_config(config), clock=clock, rng=rng)
+        self.host.gate.set_deny(deny_list(config))
         self.dialer = Dialer(self.host, self.resolver.expand, dialer_config(config))
         self.identify = IdentifyService(
             self.host,
@@ -174,6 +176,7 @@ class Node:
         """Take over settings that were read again; a node without a way in looks for one at once."""
         self.config = config
         self.host.reconfigure(host_config(config))
+        self.host.gate.set_deny(deny_list(config))
         self.nat.reconfigure(config)
         self.refresh_addresses()
         self.discovery.retry()

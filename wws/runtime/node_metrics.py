@@ -19,6 +19,7 @@ class NodeMetrics:
         follow = self.metrics.follow
         follow(self.metrics.connections, lambda: len(node.host.table))
         follow(self.metrics.peers, lambda: node.host.table.peer_count)
+        follow(self.metrics.bans, lambda: node.host.gate.count)
         follow(self.metrics.dht_records, lambda: len(node.dht.machine.records))
         follow(self.metrics.dht_providers, lambda: len(node.dht.machine.providers))
         follow(self.metrics.dht_routing_peers, lambda: len(node.dht.machine.routing))
@@ -39,6 +40,8 @@ class NodeMetrics:
         for (kind, outcome), count in node.dht.operations.items():
             if new := self._new(("dht", kind, outcome), count):
                 metrics.dht_operations.labels(kind, outcome).inc(new)
+        suppressed = node.host.gate.refusal_log.suppressed
+        metrics.refusal_lines_suppressed.inc(self._new(("suppressed",), suppressed))
         metrics.received_bytes.inc(self._new(("received",), node.host.received_bytes))
         metrics.sent_bytes.inc(self._new(("sent",), node.host.sent_bytes))
         metrics.dials.labels("succeeded").inc(self._new(("dials", "succeeded"), node.dialer.succeeded))
