@@ -60,6 +60,12 @@ class Gatekeeper:
             return DENIED
         return BANNED if self.bans.ban_of(peer, self._host.clock.monotonic()) is not None else None
 
+    @property
+    def count(self) -> int:
+        """Bans that hold, of peers and prefixes together."""
+        self.bans.expire(self._host.clock.monotonic())
+        return len(self.bans)
+
     def listing(self) -> list[Ban]:
         """The bans that hold; their ends are in monotonic seconds."""
         return self.bans.listing(self._host.clock.monotonic())
