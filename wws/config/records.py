@@ -144,7 +144,7 @@ class LimitSettings:
     send_buffer: Size = 1024 * 1024
     """Bytes that wait to be sent on one connection before writers are made to wait."""
     memory: Size = 128 * 1024 * 1024
-    """Bytes kept for all connections (256 MiB in bootstrap mode); over it the heaviest are closed."""
+    """Bytes kept for all connections (320 MiB in bootstrap mode); over it the heaviest are closed."""
     memory_per_peer: Size = 32 * 1024 * 1024
     """Of these for one peer (16 MiB in bootstrap mode)."""
     memory_per_prefix: Size = 64 * 1024 * 1024
@@ -289,7 +289,7 @@ BOOTSTRAP_DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "quic_handshakes": 2048,
         "dht_records": 131_072,
         "known_peers": 32_768,
-        "memory": 256 * 1024 * 1024,
+        "memory": 320 * 1024 * 1024,
         "memory_per_peer": 16 * 1024 * 1024,
         "stream_window": 4 * 1024 * 1024,
         "connection_window": 8 * 1024 * 1024,

@@ -14,9 +14,9 @@ A connection is charged from its first moment for what an idle one takes, and fo
 ten thousand silent ones, or a million empty streams, count too.
 
 Parties are peers and groups: the public /24 or /56 of an address, or the relay that a circuit comes through.
-Over a party's own bound its heaviest connections go. Over the total the heaviest group goes first, then by
-itself whoever has none: a hundred identities in one prefix weigh as one. Whom we cannot do without (entry
-points and relays in use) goes last, and is bounded as a party all the same.
+Over a party's own bound its heaviest connections go. Over the total those of the heaviest party go: a hundred
+identities in one prefix weigh as one, and so do all who have not proven yet who they are. Whom we cannot do
+without (entry points and relays in use) goes last, and is bounded as a party all the same.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ class MemoryConfig:
     """What a connection is charged that carries nothing: its keys, its tables, its place everywhere."""
     stream: int = 6 * 1024
     """What a stream is charged that carries nothing, the task of its handler included."""
-    handshake: int = 128 * 1024
-    """What a QUIC handshake under way is charged beside: its keys, certificates and messages."""
+    quic: int = 18 * 1024
+    """What a connection over QUIC is charged beside: its state is larger."""
+    quic_handshake: int = 96 * 1024
+    """What it is charged beside that until its handshake is over: keys, certificates and messages."""
     growth_share: float = 0.5
     """Share of the total up to which windows grow."""
     relief: float = 0.875
@@ -280,22 +282,21 @@ class MemoryLedger:
 
 def _heaviest_first(accounts: Iterable[Account]) -> Iterable[Account]:
     """One account after the other, always the heaviest of the party that is the heaviest then."""
-    members: dict[int, list[Account]] = {}
-    parties: dict[int, Party | Account] = {}
+    members: dict[str | PeerId | None, list[Account]] = {}
     for account in accounts:
-        party = account.group or account.peer or account
-        parties[id(party)] = party
-        members.setdefault(id(party), []).append(account)
+        party = None if account.peer_id is None else account.group_name or account.peer_id
+        members.setdefault(party, []).append(account)
     heap: list[tuple[int, int]] = []
-    for key, own in members.items():
+    lists = list(members.values())
+    for index, own in enumerate(lists):
         own.sort(key=lambda one: one.held)
-        heap.append((-sum(one.held for one in own), key))
+        heap.append((-sum(one.held for one in own), index))
     heapq.heapify(heap)
     while heap:
-        weight, key = heap[0]
-        account = members[key].pop()
-        if members[key]:
-            heapq.heapreplace(heap, (weight + account.held, key))
+        weight, index = heap[0]
+        account = lists[index].pop()
+        if lists[index]:
+            heapq.heapreplace(heap, (weight + account.held, index))
         else:
             heapq.heappop(heap)
         yield account

@@ -77,8 +77,8 @@ class KeptMemory:
     def _kept(self, connection: Connection) -> int:
         config = self.ledger.config
         kept = connection.kept + config.stream * len(connection.streams)
-        if not connection.was_established and connection.transport == "quic-v1":
-            kept += config.handshake
+        if connection.circuit is None and connection.transport == "quic-v1":
+            kept += config.quic if connection.was_established else config.quic + config.quic_handshake
         return kept
 
     def _weight(self, key: int) -> int | None:

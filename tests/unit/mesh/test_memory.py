@@ -107,6 +107,15 @@ def test_over_the_total_the_heaviest_party_goes_first():
     assert sum(sybil.key is None for sybil in sybils) == 2
 
 
+def test_all_who_have_not_proven_who_they_are_weigh_as_one():
+    node = Node()
+    alice = node.open(ALICE, OTHER, held=300)
+    strangers = [node.open(group=f"{number}", held=55) for number in range(10)]
+    doomed = node.fill(node.open(BOB), 50)
+    assert len(doomed) == sum(stranger.key is None for stranger in strangers) == 3
+    assert alice.key is not None
+
+
 def test_whom_we_cannot_do_without_goes_last():
     node = Node(MemoryConfig(total=1000, per_peer=600, per_group=600, connection=10))
     relay = node.open(ALICE, held=500)

@@ -66,3 +66,11 @@ def test_a_smallest_node_still_trims_and_dials() -> None:
     assert host_config(config).table.low_water == 1
     assert dialer_config(config).max_concurrent > 0
     assert kademlia_config(config).max_operations > 0
+
+
+@pytest.mark.parametrize("bootstrap", [False, True])
+def test_what_is_kept_for_peers_fits_what_one_connection_may_hold(tmp_path: Path, bootstrap: bool) -> None:
+    config = host_config(load_config({"network.bootstrap_mode": bootstrap}, {}, file=tmp_path / "none"))
+    memory, yamux = config.memory, config.connection.yamux
+    assert yamux.max_unread + 2 * yamux.max_buffered < memory.per_peer < memory.per_group < memory.total
+    assert config.admission.max_connections * memory.connection < memory.total * memory.relief
