@@ -89,7 +89,9 @@ def test_what_is_no_entry(parse: object, text: str) -> None:
 @given(st.lists(st.ip_addresses(network="203.0.112.0/20").map(str), max_size=20), st.data())
 def test_the_lookup_agrees_with_the_plain_one(ips: list[str], data: st.DataObject) -> None:
     lengths = [data.draw(st.integers(16, 32)) for _ in ips]
-    networks = [ipaddress.ip_network(f"{ip}/{length}", strict=False) for ip, length in zip(ips, lengths)]
+    networks = [
+        ipaddress.ip_network(f"{ip}/{length}", strict=False) for ip, length in zip(ips, lengths, strict=True)
+    ]
     denied = deny(prefixes=tuple(map(str, networks)))
     asked = data.draw(st.ip_addresses(network="203.0.112.0/20"))
     assert denied.denies_ip(str(asked)) == any(asked in network for network in networks)
