@@ -16,6 +16,12 @@ class PeerStoreConfig:
     """Peers remembered; over it the longest unused that is not connected is forgotten."""
     max_addresses: int = 16
     """Addresses remembered of one peer, those learnt last first."""
+    max_bytes: int = 32 * 1024 * 1024
+    """Bytes of all addresses remembered, about: names may be long. Over it peers are forgotten as above."""
+
+
+_ADDRESS = 300
+"""Bytes of an address beside its host, about."""
 
 
 @dataclass(slots=True)
@@ -24,6 +30,8 @@ class PeerInfo:
 
     addresses: OrderedDict[Multiaddr, None] = field(default_factory=OrderedDict)
     identification: Identification | None = None
+    cost: int = 0
+    """Bytes that the addresses take, about."""
 
 
 class PeerStore:
@@ -34,6 +42,8 @@ class PeerStore:
         self._config = config
         self._connected: dict[PeerId, PeerInfo] = {}
         self._others: OrderedDict[PeerId, PeerInfo] = OrderedDict()
+        self.bytes_held = 0
+        """Bytes that all addresses take, about."""
 
     def __len__(self) -> int:
         return len(self._connected) + len(self._others)
@@ -55,14 +65,20 @@ class PeerStore:
             info.addresses[full] = None
         while len(info.addresses) > self._config.max_addresses:
             info.addresses.popitem(last=False)
+        self._weigh(info)
+        while self.bytes_held > self._config.max_bytes and self._evict_oldest(peer):
+            pass
 
     def forget_address(self, peer: PeerId, address: Multiaddr) -> None:
         info = self.find(peer)
         if info is not None:
             info.addresses.pop(address if address.peer_id == peer else address.with_peer(peer), None)
+            self._weigh(info)
 
     def identified(self, peer: PeerId, identification: Identification) -> None:
-        self._touch(peer).identification = identification
+        """What a connected peer says of itself; of another nothing is kept but addresses."""
+        if (info := self._connected.get(peer)) is not None:
+            info.identification = identification
 
     def set_connected(self, peer: PeerId, connected: bool) -> None:
         if connected:
@@ -86,7 +102,18 @@ class PeerStore:
         return info
 
     def _evict(self, newcomer: PeerId) -> None:
-        if len(self) > self._config.max_peers and self._others:
-            oldest = next(iter(self._others))
-            if oldest != newcomer:
-                del self._others[oldest]
+        if len(self) > self._config.max_peers:
+            self._evict_oldest(newcomer)
+
+    def _evict_oldest(self, newcomer: PeerId) -> bool:
+        """Forget the peer that is not connected and was unused for longest, unless it is the new one."""
+        oldest = next(iter(self._others), newcomer)
+        if oldest == newcomer:
+            return False
+        self.bytes_held -= self._others.pop(oldest).cost
+        return True
+
+    def _weigh(self, info: PeerInfo) -> None:
+        cost = sum(_ADDRESS + len(address.host) for address in info.addresses)
+        self.bytes_held += cost - info.cost
+        info.cost = cost

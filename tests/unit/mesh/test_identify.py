@@ -168,6 +168,43 @@ def test_peer_store_is_bounded_and_keeps_the_connected() -> None:
     assert [address.port for address in store.addresses(peers[5])] == [1]
 
 
+def test_the_peer_store_is_bounded_in_bytes_and_gives_them_back() -> None:
+    store = PeerStore(PeerStoreConfig(max_bytes=100_000))
+    names = tuple(
+        Multiaddr.parse(f"/dns4/{'a' * 60}.{'b' * 60}.example.org/tcp/{port}") for port in range(1, 17)
+    )
+    peers = [Identity.from_label(f"peer {n}").peer_id for n in range(40)]
+    store.set_connected(peers[0], True)
+    for peer in peers:
+        store.learn(peer, names)
+        assert store.bytes_held <= 100_000
+    assert 2 < len(store) < 20
+    assert store.find(peers[0]) is not None  # it is connected
+    assert store.find(peers[-1]) is not None
+    for peer in peers:
+        for address in store.addresses(peer):
+            store.forget_address(peer, address)
+    assert store.bytes_held == 0
+
+
+def test_what_a_peer_said_of_itself_is_kept_while_it_is_connected() -> None:
+    store = PeerStore(PeerStoreConfig())
+    store.identified(ALICE.peer_id, FULL)
+    assert store.find(ALICE.peer_id) is None
+    store.set_connected(ALICE.peer_id, True)
+    store.identified(ALICE.peer_id, FULL)
+    info = store.find(ALICE.peer_id)
+    assert info is not None
+    assert info.identification is FULL
+    store.set_connected(ALICE.peer_id, False)
+    assert info.identification is None
+
+
+def test_an_identification_costs_about_what_was_sent() -> None:
+    assert len(FULL.encode()) < FULL.cost < 10 * len(FULL.encode())
+    assert Identification().cost < 200
+
+
 def test_the_scope_of_the_mesh_is_that_of_its_entry_points() -> None:
     assert mesh_scope([], []) is None
     assert mesh_scope([], [Scope.LOOPBACK, Scope.PRIVATE]) is Scope.PRIVATE
