@@ -95,9 +95,14 @@ class WitnessBook:
         self._turns = Turns(self._config.budget.max_turns)
         self._steady = SteadyClock()
         self._swept_at: float | None = None
+        self._claims_from = 0
 
-    def restore(self, entries: Iterable[Entry], counted: Iterable[Counted]) -> None:
-        """Begin with what was on disk. More than the limits allow is kept: leases are promises."""
+    def restore(self, entries: Iterable[Entry], counted: Iterable[Counted], *, claims_from: int = 0) -> None:
+        """Begin with what was on disk. More than the limits allow is kept: leases are promises.
+
+        Before `claims_from` there are no first claims: who lost what it had promised waits until it is over.
+        """
+        self._claims_from = claims_from
         for entry in entries:
             self._put(entry.key, entry)
         for one in counted:
@@ -181,10 +186,12 @@ class WitnessBook:
             return self._give_provisional(question, entry)
         if not self._shows_work(question, self.required_bits):
             return WitnessRefusal(Why.WORK_TOO_WEAK, required_bits=self.required_bits)
+        if unix_now < self._claims_from:
+            return WitnessRefusal(Why.WITNESS_FULL, retry_after=min(self._claims_from - unix_now, MAX_LEASE))
         if refusal := self._has_no_turn(question) or self._has_no_room(question, provisional=True):
             return refusal
         counted = Counted(question.caller.peer, question.key, question.caller.prefix, unix_now)
-        if not self._budget.is_counted(counted.owner, counted.key):
+        if not self._budget.is_counted(counted.owner, counted.key, unix_now):
             self._budget.count(counted)
             question.changes.counted.append(counted)
         return self._give_provisional(
@@ -365,9 +372,9 @@ class WitnessBook:
         caller, unix_now = question.caller, question.unix_now
         if rest := self._turns.rest(caller, question.key, question.now):
             return WitnessRefusal(Why.RATE_LIMITED, retry_after=rest)
-        if self._budget.is_counted(caller.peer, question.key):
-            return None
         question.changes.uncounted.extend(self._budget.lapsed(unix_now))
+        if self._budget.is_counted(caller.peer, question.key, unix_now):
+            return None
         if wait := self._budget.owner_waits(caller.peer, unix_now):
             return WitnessRefusal(Why.BUDGET_OWNER, retry_after=wait)
         if wait := self._budget.prefix_waits(caller.prefix, unix_now):

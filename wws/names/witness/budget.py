@@ -52,9 +52,10 @@ class Budget:
         """Let other bounds hold from now on."""
         self._config = config
 
-    def is_counted(self, owner: PeerId, key: Key) -> bool:
+    def is_counted(self, owner: PeerId, key: Key, unix_now: int) -> bool:
         """Whether this owner has paid for this name within the last day."""
-        return (owner, key) in self._claims
+        counted = self._claims.get((owner, key))
+        return counted is not None and abs(unix_now - counted.at) < DAY
 
     @property
     def is_full(self) -> bool:
@@ -71,10 +72,10 @@ class Budget:
         return _wait(self._prefixes.get(prefix, {}), self._config.names_per_prefix, unix_now)
 
     def count(self, counted: Counted) -> None:
-        """Count a new name, if it is not counted already."""
+        """Count a new name. What it counted before, a day or more ago, is forgotten."""
         claim = (counted.owner, counted.key)
-        if claim in self._claims:
-            return
+        if (before := self._claims.get(claim)) is not None:
+            self.uncount(before)
         self._claims[claim] = counted
         self._owners.setdefault(counted.owner, {})[claim] = counted
         if counted.prefix is not None:
