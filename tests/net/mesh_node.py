@@ -44,6 +44,7 @@ class MeshNode:
         ping: PingConfig | None = None,
         dht: DhtDriverConfig | None = None,
         kademlia: KademliaConfig | None = None,
+        names: NameRecords | None = None,
     ) -> None:
         rng = random.Random(label)
         self.host = Host(
@@ -58,7 +59,7 @@ class MeshNode:
         )
         self.identify.set_network(network)
         self.ping = PingService(self.host, ping or PingConfig(), rng)
-        kinds = {kind.prefix: kind for kind in (NameRecords(), PeerRecords())}
+        kinds = {kind.prefix: kind for kind in (names or NameRecords(), PeerRecords())}
         machine = Kademlia(self.host.identity.peer_id, kademlia or KademliaConfig(), rng, kinds)
         self.dht = DhtDriver(self.host, self.dialer, machine, dht or DhtDriverConfig(), network)
         for protocol, handler in ((ECHO, echo), (SINK, sink), (REVERSE, reverse)):

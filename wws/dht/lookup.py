@@ -17,12 +17,14 @@ routing"), however few there are: with no peer at all it ends at once. Beyond th
   key are three, and the rest are never asked.
 - *Density.* Within `radius` every peer is asked, not only k: twenty identities placed right beside a key
   (a Sybil attack) stand closer together than honest ones do, and do not end the look-up. Answers may name
-  as many, because a peer who knows of the crowd names those behind it too.
+  as many, because a peer who knows of the crowd names those behind it too. Where far more stand near the
+  target than chance puts there, the look-up is after twice as many, and waits for late ones too.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -50,6 +52,8 @@ class LookupConfig:
     """Peers known at the start from which on paths are kept apart. Below it there is one path."""
     widest: int = 60
     """Peers asked within the radius, at most."""
+    dense_k: int = 40
+    """Peers that a look-up is after where a crowd stands at the target: as many again as the crowd hides."""
     per_prefix: int = 3
     """Peers of one public /24 or /56 that count among the closest."""
     max_candidates: int = 512
@@ -188,13 +192,20 @@ class Lookup:
         pace_of: Callable[[PeerId], Pace],
         *,
         radius: int = 0,
+        expected: float = 12.0,
     ) -> None:
+        """`expected` honest peers stand within `radius` on average; 0 is an unknown radius."""
         self.state = State.IDLE
         self.target = target
         self._local = local
         self._config = config
         self._pace_of = pace_of
         self._radius = radius
+        self._too_many = [
+            (radius >> step, 1.2 * (expected / 2**step) + 3 * math.sqrt(expected / 2**step))
+            for step in range(3 if radius else 0)
+        ]
+        self._is_dense = False
         self.k = config.k
         """How many peers it is after."""
         self._path_count = 1
@@ -277,16 +288,18 @@ class Lookup:
         candidate = self._candidates.get(peer)
         if candidate is not None and candidate.distance <= self._radius:
             return True
-        return self.is_among_closest(peer, self._config.k)
+        return self.is_among_closest(peer, self.k if self._is_dense else self._config.k)
 
     @property
     def is_dense(self) -> bool:
-        """Whether more peers stand within the radius than all that a look-up is after: far more than chance
-        puts there, so somebody may have placed them."""
-        near = bisect_right(self._ordered, self._radius, key=_distance_of)
-        if near <= self._config.k:
-            return False
-        return sum(1 for _, c in self._ordered[:near] if c.standing is not _FAILED) > self._config.k
+        """Whether somebody seems to have placed peers here: within the radius, or a half or a quarter of it,
+        stand more than chance and a wrong estimate put there in one look-up of hundreds. It stays so."""
+        if not self._is_dense:
+            self._is_dense = any(
+                bisect_right(self._ordered, radius, key=_distance_of) > most
+                for radius, most in self._too_many
+            )
+        return self._is_dense
 
     def diversity(self, peers: Iterable[PeerId]) -> int:
         """How many parties the peers are at least, as far as addresses tell: those of one prefix are one."""
@@ -376,6 +389,8 @@ class Lookup:
 
     def _advance(self, now: float) -> list[Ask | Finished]:
         commands: list[Ask | Finished] = []
+        if self.is_dense:
+            self.k = max(self.k, self._config.dense_k)
         complete = True
         for path in range(self._path_count):
             budget = self._config.alpha // self._path_count
@@ -424,7 +439,7 @@ class Lookup:
         found: list[_Candidate] = []
         prefixes: dict[str, int] = {}
         crowded = self._crowded
-        give_up = now is not None and self.answered >= self._config.enough
+        give_up = now is not None and self.answered >= self._config.enough and not self._is_dense
         for distance, candidate in self._ordered:
             if len(found) >= count and (distance > self._radius or len(found) >= self._config.widest):
                 break

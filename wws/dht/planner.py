@@ -80,4 +80,7 @@ class Planner:
         return self._new_lookup(key, self._config.lookup, radius=self._region.radius(now))
 
     def _new_lookup(self, key: bytes, config: LookupConfig, *, radius: int) -> Lookup:
-        return Lookup(position_of_key(key), self._local, config, self._pace_of, radius=radius)
+        expected = config.k * self._config.dense_share
+        return Lookup(
+            position_of_key(key), self._local, config, self._pace_of, radius=radius, expected=expected
+        )

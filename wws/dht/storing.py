@@ -58,7 +58,7 @@ class StoreOperation(Operation):
     def arrived(self, now: float, unix_now: int) -> list[Step]:
         self.complete = True
         steps: list[Step] = []
-        for named in self.lookup.spread(self.config.k):
+        for named in self.lookup.spread(self.lookup.k):
             steps += self._store_at(named.peer_id)
         self._give_up_at = now + self.config.put_patience
         return steps + self._report_if_done(now)
