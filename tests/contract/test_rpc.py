@@ -5,13 +5,15 @@ import dataclasses
 import pytest
 
 from wws.rpc import api, codes
-from wws.rpc.methods import METHODS, Who
+from wws.rpc.methods import METHODS, POLICIES
 from wws.rpc.params import is_required
+from wws.rpc.policy import Role
 from wws.rpc.wire import WireConfig
 from wws.runtime.rpc_connection import ConnectionConfig
 from wws.runtime.rpc_ports import DEFAULT_PORT
 from wws.runtime.rpc_server import RpcServerConfig
 from wws.testing.fake_node import FakeNode
+from wws.testing.rpc import call
 
 METHOD_PARAMS = {
     "swarm.get_status": [],
@@ -31,6 +33,10 @@ METHOD_PARAMS = {
     "swarm.equivocations": [],
     "swarm.bans": [],
     "swarm.unban": ["subject"],
+    "swarm.register_agent": ["agent_id", "public_key", "pow"],
+    "swarm.create_token": ["label?", "methods?", "rate?", "expires_in?"],
+    "swarm.list_tokens": [],
+    "swarm.revoke_token": ["id"],
     "swarm.stop": ["release_name?"],
     "rpc.discover": [],
 }
@@ -73,6 +79,9 @@ MEMBERS: dict[type, set[str]] = {
     api.NameAccepted: {"name", "swarm", "accepted", "expires_at", "witnessed"},
     api.NameTrusted: {"name", "swarm", "did", "peer_id", "before"},
     api.AgentRegistered: {"registered", "expires_at"},
+    api.Token: {"id", "label", "methods", "rate", "created_at", "expires_at", "last_used"},
+    api.TokenCreated: {"token", "secret"},
+    api.TokenRevoked: {"id", "revoked"},
     api.Equivocation: {"name", "swarm", "peer_id", "seq", "found_at"},
     api.Ban: {"subject", "kind", "reason", "until"},
 }
@@ -95,13 +104,13 @@ def test_members_of_the_answers(record: type) -> None:
 async def test_my_names_is_a_list() -> None:
     alice = FakeNode("alice")
     await alice.register_name("alice")
-    (name,) = api.to_json(await METHODS["swarm.my_names"].call(alice, None))  # type: ignore[misc]
+    (name,) = api.to_json(await call(alice, "swarm.my_names"))  # type: ignore[misc]
     assert isinstance(name, dict)
     assert {"name", "expires_at"} <= set(name)
 
 
 async def test_the_openrpc_document_lists_each_method() -> None:
-    document = await METHODS["rpc.discover"].call(FakeNode("alice"), None)
+    document = await call(FakeNode("alice"), "rpc.discover")
     assert isinstance(document, dict)
     assert document["openrpc"].startswith("1.")
     assert {entry["name"] for entry in document["methods"]} == set(METHOD_PARAMS)
@@ -128,5 +137,34 @@ def test_bounds() -> None:
     assert (RpcServerConfig().host, DEFAULT_PORT) == ("127.0.0.1", 9370)
 
 
-def test_only_stopping_is_closed_to_tcp() -> None:
-    assert [name for name, method in METHODS.items() if method.who is Who.SOCKET] == ["swarm.stop"]
+def test_what_the_socket_alone_opens() -> None:
+    assert {name for name, policy in POLICIES.items() if policy.who == Role.SOCKET} == {
+        "swarm.stop",
+        "swarm.create_token",
+        "swarm.list_tokens",
+        "swarm.revoke_token",
+    }
+
+
+def test_what_registered_agents_may_call() -> None:
+    assert {name for name, policy in POLICIES.items() if Role.AGENT in policy.who} == {
+        "swarm.get_status",
+        "swarm.get_network_stats",
+        "swarm.get_identity",
+        "swarm.peers",
+        "swarm.ping",
+        "swarm.resolve_name",
+        "swarm.register_agent",
+        "rpc.discover",
+    }
+
+
+def test_what_strangers_may_call() -> None:
+    assert [name for name, policy in POLICIES.items() if Role.NEWCOMER in policy.who] == [
+        "swarm.register_agent"
+    ]
+
+
+def test_the_seeds_rates() -> None:
+    assert str(POLICIES["swarm.register_agent"].rate) == "1 registrations of an agent an hour"
+    assert str(POLICIES["swarm.register_name"].rate) == "5 new names of the node a day"

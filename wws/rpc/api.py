@@ -453,8 +453,7 @@ class Token:
     rate: int
     """Calls a minute."""
     created_at: int
-    expires_at: int | None
-    """None: until it is revoked."""
+    expires_at: int
     last_used: int | None = None
 
 

@@ -71,7 +71,7 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
         ),
     ),
     (PARSE_ERROR, Exit.USAGE, "parse_error line_too_long too_deep"),
-    (INVALID_REQUEST, Exit.USAGE, "invalid_request batch_too_large"),
+    (INVALID_REQUEST, Exit.USAGE, "invalid_request batch_too_large malformed_signed_request"),
     (METHOD_NOT_FOUND, Exit.USAGE, "method_not_found"),
     (INTERNAL_ERROR, Exit.BUG, "internal_error local_protocol_error"),
     (UNREACHABLE, Exit.NO_NODE, "node_not_running"),
@@ -89,11 +89,19 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
         (
             "name_taken name_contested contested not_allowed refused busy too_many_clients wrong_network "
             "key_exists identity_in_use network_exists network_key_pinned too_many_names node_running "
-            "transfer_refused double_transfer peer_banned peer_denied name_denied"
+            "transfer_refused double_transfer tier_too_low work_too_weak too_many_agents too_many_tokens "
+            "peer_banned peer_denied name_denied"
         ),
     ),
-    (UNAUTHORISED, Exit.REFUSED, "unauthorised"),
-    (RATE_LIMITED, Exit.REFUSED, "rate_limited"),
+    (
+        UNAUTHORISED,
+        Exit.REFUSED,
+        (
+            "unauthorised token_expired agent_unknown two_credentials timestamp_off nonce_seen "
+            "not_canonical other_node request_signature_wrong"
+        ),
+    ),
+    (RATE_LIMITED, Exit.REFUSED, "rate_limited nonce_window_full"),
     (TIMEOUT, Exit.UNREACHABLE, "timeout"),
     (
         UNREACHABLE,

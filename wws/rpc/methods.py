@@ -1,109 +1,48 @@
 """The one table of RPC methods (contract, section 6).
 
-A row says what the method is called, what it takes, what it answers, who may call it and what it
-does. The server dispatches by it, `rpc.discover` describes it, the tests walk it: adding a method
-is adding a row here and a member to `NodeApi`.
+A row says what the method is called, what it takes, what it answers, who may call it how often, and what it
+does. The server dispatches by it, `wws.rpc.access` judges by it, `rpc.discover` and docs/rpc.md describe it,
+the tests walk it: adding a method is adding a row here and a member to `NodeApi`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from wws.rpc import api
-from wws.rpc.api import Json, NodeApi
-from wws.rpc.params import flag, hexadecimal, integer, parse_params, signed_object, text
+from wws.rpc.api import Json
+from wws.rpc.method_params import (
+    AcceptParams,
+    AgentParams,
+    ConnectParams,
+    CreateTokenParams,
+    IdentityParams,
+    NameParams,
+    NoParams,
+    PingParams,
+    ResolveParams,
+    StopParams,
+    SubjectParams,
+    TokenParams,
+    TransferParams,
+    TrustParams,
+)
+from wws.rpc.params import parse_params
+from wws.rpc.policy import LOCAL, NEW_NAME_RATE, OWNER, READERS, REGISTRATION_RATE, Policy, Rate, Role
+from wws.rpc.serving import Serving
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from wws.codec.canonical import JsonObject
-
 P = TypeVar("P", bound="DataclassInstance")
 
-
-class Who(Enum):
-    """Which callers a method is open to."""
-
-    LOCAL = "local"
-    """The same user: on the unix socket, or on TCP with the cookie or a token."""
-    SOCKET = "socket"
-    """The same user on the unix socket only."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoParams:
-    """A method that takes nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityParams:
-    did: str | None = field(default=None, metadata=text("The DID to look up; absent: this node's own"))
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectParams:
-    addr: str = field(metadata=text("A multiaddr with /p2p/, a PeerId, a DID, or a name"))
-
-
-@dataclass(frozen=True, slots=True)
-class PingParams:
-    target: str = field(metadata=text("A name or wws: URI, a DID, a PeerId, or a multiaddr with /p2p/"))
-    count: int = field(default=4, metadata=integer("How many round trips", minimum=1, maximum=100))
-    wait_direct: int = field(
-        default=0,
-        metadata=integer(
-            "Seconds that a hole punch under way gets to end before the last round trip",
-            minimum=0,
-            maximum=30,
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class NameParams:
-    name: str = field(metadata=text("The name, with or without wws:", max_length=128))
-
-
-@dataclass(frozen=True, slots=True)
-class ResolveParams:
-    name: str = field(metadata=text("A name or wws: URI, a DID, a PeerId, or a multiaddr with /p2p/"))
-
-
-@dataclass(frozen=True, slots=True)
-class TransferParams:
-    name: str = field(metadata=text("The name to give away", max_length=128))
-    new_pubkey: str = field(
-        metadata=hexadecimal("The new owner's Ed25519 public key: node_id of its identity", digits=64)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptParams:
-    entry: JsonObject = field(
-        metadata=signed_object("What swarm.transfer_name answered as entry, or its JSON text")
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TrustParams:
-    name: str = field(metadata=text("The name, with or without wws:", max_length=128))
-    owner: str | None = field(
-        default=None, metadata=text("Its owner's DID or PeerId; absent: who holds it now", max_length=128)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class SubjectParams:
-    subject: str = field(metadata=text("A PeerId or a prefix, as swarm.bans shows it", max_length=128))
-
-
-@dataclass(frozen=True, slots=True)
-class StopParams:
-    release_name: bool = field(default=False, metadata=flag("Give up this node's names first"))
+_READ: Final = Policy(READERS)
+"""Changes nothing: for everybody who is known here."""
+_DIALS: Final = Rate(30, 60.0)
+"""For calls that make this node dial: a token or an agent must not use it to knock at many doors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +54,9 @@ class Method:
     params: type[DataclassInstance]
     result: object
     """The type of the answer, for the document."""
-    call: Callable[[NodeApi, Json], Awaitable[object]]
+    call: Callable[[Serving, Json], Awaitable[object]]
     """Parses the raw parameters (`InvalidParams`), then does it."""
-    who: Who = Who.LOCAL
+    policy: Policy
     errors: tuple[str, ...] = ()
     """The words of the errors that callers should expect, beside those any method may give."""
 
@@ -127,19 +66,19 @@ def _row(
     summary: str,
     params: type[P],
     result: object,
-    do: Callable[[NodeApi, P], Awaitable[object]],
+    do: Callable[[Serving, P], Awaitable[object]],
     *,
-    who: Who = Who.LOCAL,
+    policy: Policy,
     errors: tuple[str, ...] = (),
 ) -> Method:
-    def call(node: NodeApi, raw: Json) -> Awaitable[object]:
-        return do(node, parse_params(params, raw))
+    def call(serving: Serving, raw: Json) -> Awaitable[object]:
+        return do(serving, parse_params(params, raw))
 
-    return Method(name, summary, params, result, call, who, errors)
+    return Method(name, summary, params, result, call, policy, errors)
 
 
-async def _discover(node: NodeApi, _: NoParams) -> Json:
-    return _document((await node.status()).version)
+async def _discover(serving: Serving, _: NoParams) -> Json:
+    return _document((await serving.node.status()).version)
 
 
 @cache
@@ -149,27 +88,56 @@ def _document(version: str) -> Json:
     return document(METHODS.values(), version=version)
 
 
+async def _register_agent(serving: Serving, params: AgentParams) -> api.AgentRegistered:
+    size = (await serving.node.network_stats()).swarm_size
+    return serving.access.register_agent(
+        params.agent_id,
+        params.public_key,
+        params.pow,
+        swarm_size=size.estimate,
+        caller=serving.caller,
+        unix_ms=serving.unix_ms,
+    )
+
+
+async def _create_token(serving: Serving, params: CreateTokenParams) -> api.TokenCreated:
+    return serving.access.create_token(
+        params.label, params.methods, params.rate, params.expires_in, unix_ms=serving.unix_ms
+    )
+
+
+async def _list_tokens(serving: Serving, _: NoParams) -> list[api.Token]:
+    return [*serving.access.list_tokens()]
+
+
+async def _revoke_token(serving: Serving, params: TokenParams) -> api.TokenRevoked:
+    return serving.access.revoke_token(params.id)
+
+
 _TABLE: Final = (
     _row(
         "swarm.get_status",
         "How this node is: identity, network, connections, names.",
         NoParams,
         api.NodeStatus,
-        lambda node, _: node.status(),
+        lambda serving, _: serving.node.status(),
+        policy=_READ,
     ),
     _row(
         "swarm.get_network_stats",
         "What this node knows of the swarm around it.",
         NoParams,
         api.NetworkStats,
-        lambda node, _: node.network_stats(),
+        lambda serving, _: serving.node.network_stats(),
+        policy=_READ,
     ),
     _row(
         "swarm.get_identity",
         "An identity in each of its forms.",
         IdentityParams,
         api.IdentityInfo,
-        lambda node, params: node.identity(params.did),
+        lambda serving, params: serving.node.identity(params.did),
+        policy=_READ,
         errors=("not_found",),
     ),
     _row(
@@ -177,14 +145,16 @@ _TABLE: Final = (
         "The peers this node is connected to.",
         NoParams,
         api.PeerList,
-        lambda node, _: node.peers(),
+        lambda serving, _: serving.node.peers(),
+        policy=_READ,
     ),
     _row(
         "swarm.connect",
         "Connect to a peer.",
         ConnectParams,
         api.Connected,
-        lambda node, params: node.connect(params.addr),
+        lambda serving, params: serving.node.connect(params.addr),
+        policy=Policy(LOCAL, rate=_DIALS, audited=True, about="addr"),
         errors=("peer_unreachable", "name_not_found"),
     ),
     _row(
@@ -192,7 +162,8 @@ _TABLE: Final = (
         "Round trips to a peer, and which way they went.",
         PingParams,
         api.PingReport,
-        lambda node, params: node.ping(params.target, params.count, params.wait_direct),
+        lambda serving, params: serving.node.ping(params.target, params.count, params.wait_direct),
+        policy=Policy(READERS, rate=_DIALS),
         errors=("peer_unreachable", "name_not_found", "owner_changed"),
     ),
     _row(
@@ -200,15 +171,19 @@ _TABLE: Final = (
         "Claim a name for this node and keep renewing it.",
         NameParams,
         api.NameRegistered,
-        lambda node, params: node.register_name(params.name),
-        errors=("name_taken", "not_joined"),
+        lambda serving, params: serving.access.new_names.register(
+            serving.node, params.name, serving.unix_now
+        ),
+        policy=Policy(LOCAL, rate=NEW_NAME_RATE, audited=True, about="name"),
+        errors=("name_taken", "name_contested", "too_many_names", "malformed_name", "not_joined"),
     ),
     _row(
         "swarm.resolve_name",
         "Who a target is and where it can be reached.",
         ResolveParams,
         api.Resolved,
-        lambda node, params: node.resolve(params.name),
+        lambda serving, params: serving.node.resolve(params.name),
+        policy=_READ,
         errors=("name_not_found", "name_released", "owner_changed", "not_joined"),
     ),
     _row(
@@ -216,7 +191,8 @@ _TABLE: Final = (
         "Extend the lease of a name of this node now.",
         NameParams,
         api.NameRenewed,
-        lambda node, params: node.renew_name(params.name),
+        lambda serving, params: serving.node.renew_name(params.name),
+        policy=Policy(LOCAL, audited=True, about="name"),
         errors=("name_not_held",),
     ),
     _row(
@@ -224,14 +200,16 @@ _TABLE: Final = (
         "The names of this node.",
         NoParams,
         list[api.LeasedName],
-        lambda node, _: node.names(),
+        lambda serving, _: serving.node.names(),
+        policy=Policy(LOCAL),
     ),
     _row(
         "swarm.release_name",
         "Give up a name of this node.",
         NameParams,
         api.NameReleased,
-        lambda node, params: node.release_name(params.name),
+        lambda serving, params: serving.node.release_name(params.name),
+        policy=Policy(LOCAL, audited=True, about="name"),
         errors=("name_not_held",),
     ),
     _row(
@@ -239,7 +217,8 @@ _TABLE: Final = (
         "Sign a name of this node over to another key; the new owner accepts the entry.",
         TransferParams,
         api.NameTransferred,
-        lambda node, params: node.transfer_name(params.name, params.new_pubkey),
+        lambda serving, params: serving.node.transfer_name(params.name, params.new_pubkey),
+        policy=Policy(LOCAL, audited=True, about="name"),
         errors=("name_not_held", "double_transfer"),
     ),
     _row(
@@ -247,7 +226,8 @@ _TABLE: Final = (
         "Take up a name by the entry that its owner signed for this node.",
         AcceptParams,
         api.NameAccepted,
-        lambda node, params: node.accept_name(params.entry),
+        lambda serving, params: serving.node.accept_name(params.entry),
+        policy=Policy(LOCAL, audited=True),
         errors=("transfer_refused", "not_joined"),
     ),
     _row(
@@ -255,7 +235,8 @@ _TABLE: Final = (
         "Believe from now on that a name belongs to this owner.",
         TrustParams,
         api.NameTrusted,
-        lambda node, params: node.trust_name(params.name, params.owner),
+        lambda serving, params: serving.node.trust_name(params.name, params.owner),
+        policy=Policy(OWNER, audited=True, about="name"),
         errors=("name_not_found", "not_joined"),
     ),
     _row(
@@ -263,29 +244,66 @@ _TABLE: Final = (
         "Peers that signed two records with one sequence number.",
         NoParams,
         list[api.Equivocation],
-        lambda node, _: node.equivocations(),
+        lambda serving, _: serving.node.equivocations(),
+        policy=Policy(LOCAL),
     ),
     _row(
         "swarm.bans",
         "Peers and prefixes that this node does not talk to for a while.",
         NoParams,
         list[api.Ban],
-        lambda node, _: node.bans(),
+        lambda serving, _: serving.node.bans(),
+        policy=Policy(LOCAL),
     ),
     _row(
         "swarm.unban",
         "Lift the ban on a peer or a prefix.",
         SubjectParams,
         api.Unbanned,
-        lambda node, params: node.unban(params.subject),
+        lambda serving, params: serving.node.unban(params.subject),
+        policy=Policy(OWNER, audited=True, about="subject"),
+    ),
+    _row(
+        "swarm.register_agent",
+        "Let an agent, which is not this node, sign requests to this node; again every day.",
+        AgentParams,
+        api.AgentRegistered,
+        _register_agent,
+        policy=Policy(READERS | Role.NEWCOMER, rate=REGISTRATION_RATE, audited=True, about="agent_id"),
+        errors=("work_too_weak", "too_many_agents"),
+    ),
+    _row(
+        "swarm.create_token",
+        "Make a token for a local program; its secret is shown this once.",
+        CreateTokenParams,
+        api.TokenCreated,
+        _create_token,
+        policy=Policy(Role.SOCKET, audited=True, about="label"),
+        errors=("too_many_tokens",),
+    ),
+    _row(
+        "swarm.list_tokens",
+        "The tokens of this node, without their secrets.",
+        NoParams,
+        list[api.Token],
+        _list_tokens,
+        policy=Policy(Role.SOCKET),
+    ),
+    _row(
+        "swarm.revoke_token",
+        "Make a token open nothing from now on.",
+        TokenParams,
+        api.TokenRevoked,
+        _revoke_token,
+        policy=Policy(Role.SOCKET, audited=True, about="id"),
     ),
     _row(
         "swarm.stop",
         "Stop this node cleanly.",
         StopParams,
         api.Stopping,
-        lambda node, params: node.stop(params.release_name),
-        who=Who.SOCKET,
+        lambda serving, params: serving.node.stop(params.release_name),
+        policy=Policy(Role.SOCKET, audited=True),
     ),
     _row(
         "rpc.discover",
@@ -293,7 +311,11 @@ _TABLE: Final = (
         NoParams,
         dict[str, Any],
         _discover,
+        policy=_READ,
     ),
 )
 
 METHODS: Final[Mapping[str, Method]] = {method.name: method for method in _TABLE}
+"""All methods, by name."""
+POLICIES: Final[Mapping[str, Policy]] = {method.name: method.policy for method in _TABLE}
+"""What each method says of its callers."""

@@ -1,7 +1,9 @@
 """The OpenRPC document that `rpc.discover` answers, generated from the method table.
 
 Result types are read off the records of `wws.rpc.api`: their annotations become JSON Schema, shared
-records go into `components`. Format: OpenRPC 1.3 (spec.open-rpc.org).
+records and the errors that any method may give go into `components`. What OpenRPC has no word for stands in
+members that begin with `x-`: who may call, how often, the tier, and whether it is written to the audit log.
+Format: OpenRPC 1.3 (spec.open-rpc.org).
 """
 
 from __future__ import annotations
@@ -9,13 +11,34 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from wws.rpc.api import Json, to_json
 from wws.rpc.codes import REFUSED, rpc_number
 from wws.rpc.methods import Method
 from wws.rpc.params import is_required, rule_of
+from wws.rpc.policy import Rate, role_words
 
+COMMON_ERRORS: Final = (
+    "invalid_params",
+    "unauthorised",
+    "token_expired",
+    "agent_unknown",
+    "two_credentials",
+    "timestamp_off",
+    "nonce_seen",
+    "nonce_window_full",
+    "not_canonical",
+    "other_node",
+    "request_signature_wrong",
+    "not_allowed",
+    "tier_too_low",
+    "rate_limited",
+    "timeout",
+    "internal_error",
+    "cannot_write",
+)
+"""The words of the errors that any method may give."""
 _SIMPLE: dict[object, Json] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -31,7 +54,7 @@ def document(methods: Iterable[Method], *, version: str) -> Json:
             "description": "JSON-RPC 2.0, one JSON value a line, on a unix socket and on loopback TCP.",
         },
         "methods": [*described],
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "errors": {word: _error(word) for word in COMMON_ERRORS}},
     }
 
 
@@ -42,14 +65,27 @@ def _method(method: Method, schemas: dict[str, Json]) -> Json:
         "paramStructure": "either",
         "params": [_param(field) for field in dataclasses.fields(method.params)],
         "result": {"name": "result", "schema": _schema(method.result, schemas)},
-        "x-who": method.who.value,
+        "errors": [*map(_error, method.errors), *map(_common_error, COMMON_ERRORS)],
+        "x-who": [*role_words(method.policy.who)],
+        "x-rate": _rate(method.policy.rate),
+        "x-tier": None if method.policy.tier is None else method.policy.tier.name.lower(),
+        "x-audited": method.policy.audited,
     }
-    if method.errors:
-        entry["errors"] = [
-            {"code": rpc_number(word) or REFUSED, "message": word, "data": {"code": word}}
-            for word in method.errors
-        ]
     return entry
+
+
+def _error(word: str) -> dict[str, Json]:
+    return {"code": rpc_number(word) or REFUSED, "message": word, "data": {"code": word}}
+
+
+def _common_error(word: str) -> Json:
+    return {"$ref": f"#/components/errors/{word}"}
+
+
+def _rate(rate: Rate | None) -> Json:
+    if rate is None:
+        return None
+    return {"times": rate.times, "seconds": rate.per, "counts": rate.counted.value}
 
 
 def _param(field: dataclasses.Field[Any]) -> Json:

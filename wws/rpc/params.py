@@ -154,6 +154,37 @@ class SignedObjectRule:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class TextsRule:
+    """An array of different texts, one at least."""
+
+    description: str
+    most: int
+    each: TextRule
+
+    def check(self, name: str, value: Json) -> Json:
+        if not isinstance(value, list) or not 1 <= len(value) <= self.most:
+            raise InvalidParams(f"{name} must be an array of 1 to {self.most} texts")
+        checked = [self.each.check(f"a member of {name}", member) for member in value]
+        if len(set(value)) != len(value):
+            raise InvalidParams(f"{name} says the same twice")
+        return checked
+
+    def schema(self) -> dict[str, Json]:
+        return {
+            "type": "array",
+            "items": self.each.schema(),
+            "minItems": 1,
+            "maxItems": self.most,
+            "uniqueItems": True,
+        }
+
+
+def texts(description: str, *, most: int, max_length: int = 128) -> dict[str, Rule]:
+    """Field metadata: an array of 1 to `most` texts."""
+    return {"rule": TextsRule(description, most, TextRule(description, max_length))}
+
+
 def hexadecimal(description: str, *, digits: int) -> dict[str, Rule]:
     """Field metadata: exactly so many lower-case hex digits."""
     return {"rule": HexRule(description, digits)}

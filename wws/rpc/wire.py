@@ -17,11 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, TypeAlias
 
-from wws.errors import RemoteProtocolError
+from wws.errors import ParseError, RemoteProtocolError
 from wws.rpc.api import Json
 from wws.rpc.codes import INVALID_REQUEST, PARSE_ERROR
+from wws.rpc.signed import Signed
 
 RequestId: TypeAlias = "str | int | None"
+MALFORMED_SIGNED: Final = "malformed_signed_request"
+"""The word for a request with some, but not all and only, of the members of a signed one."""
 
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
@@ -74,7 +77,9 @@ class Request:
     id: RequestId
     is_notification: bool
     token: str | None
-    """The member `token` beside `method`: the cookie, on TCP."""
+    """The member `token` beside `method`: the cookie or the secret of a token, on TCP."""
+    signed: Signed | None = None
+    """The signature of an agent, when there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +213,11 @@ def _entry(value: Json) -> Request | Invalid:
         return Invalid("params must be an object or an array", id=raw_id)
     if token is not None and not isinstance(token, str):
         return Invalid("token must be a text", id=raw_id)
-    return Request(method, params, raw_id, is_notification="id" not in value, token=token)
+    try:
+        signed = Signed.parse(value)
+    except ParseError as error:
+        return Invalid(str(error), code=MALFORMED_SIGNED, id=raw_id)
+    return Request(method, params, raw_id, is_notification="id" not in value, token=token, signed=signed)
 
 
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

@@ -1,6 +1,6 @@
 """One client of the RPC server: lines in, calls out, answers back.
 
-    read a chunk ─► LineSplitter ─► parse_line ─► Access.judge ─► Method.call ─► one line back
+    read a chunk ─► LineSplitter ─► parse_line ─► RpcDesk.serve ─► one line back
 
 Calls of one client run beside each other, at most `max_calls` at a time, and are answered as they
 come to an end, by id. A slot is held until its answer has left the send buffer: a client that does
@@ -19,9 +19,9 @@ from typing import Final
 
 from wws.errors import LocalProtocolError, RemoteProtocolError, WwsError
 from wws.rpc import codes
-from wws.rpc.access import Access, Caller
-from wws.rpc.api import Json, NodeApi, to_json
-from wws.rpc.methods import METHODS
+from wws.rpc.access import Caller
+from wws.rpc.api import Json, to_json
+from wws.rpc.policy import LOCAL, Role
 from wws.rpc.wire import (
     Batch,
     Invalid,
@@ -36,6 +36,7 @@ from wws.rpc.wire import (
     parse_line,
     success,
 )
+from wws.runtime.rpc_desk import RpcDesk
 
 _LOG = logging.getLogger(__name__)
 CHUNK: Final = 64 * 1024
@@ -61,13 +62,6 @@ class ConnectionConfig:
     second to read, in which the node does nothing else."""
 
 
-class MethodNotFound(WwsError):
-    """There is no such method."""
-
-    code = "method_not_found"
-    hint = "wws call rpc.discover lists them."
-
-
 class RpcConnection:
     """Serves one client until it leaves, breaks the rules, or the server closes."""
 
@@ -76,8 +70,7 @@ class RpcConnection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,
-        node: NodeApi,
-        access: Access,
+        desk: RpcDesk,
         config: ConnectionConfig,
         wire: WireConfig,
         refuse: Callable[[str], None],
@@ -85,8 +78,7 @@ class RpcConnection:
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._node = node
-        self._access = access
+        self._desk = desk
         self._config = config
         self._wire = wire
         self._refuse = refuse
@@ -112,7 +104,7 @@ class RpcConnection:
     async def run(self) -> None:
         """Serve to the end. Never raises for what a client does."""
         try:
-            self._access.judge_connection(self._caller)
+            self._desk.access.judge_connection(self._caller)
             await self._read_lines()
             await self._calls_done()
         except NotJsonRpc as error:
@@ -188,7 +180,11 @@ class RpcConnection:
 
     async def _take(self, line: bytes) -> None:
         """Start what the line asks for; waits while all slots are taken."""
-        if not self._is_known and len(line) > self._config.max_unproven and not self._access.is_shown(line):
+        if (
+            not self._is_known
+            and len(line) > self._config.max_unproven
+            and not self._desk.access.is_shown(line)
+        ):
             raise LineTooLong("a line of this length must show a valid token")
         asked = parse_line(line, self._wire)
         match asked:
@@ -250,15 +246,8 @@ class RpcConnection:
 
     async def _outcome(self, request: Request) -> Json:
         try:
-            method = METHODS.get(request.method)
-            if method is None:
-                # Who may not call anything does not learn what there is.
-                self._access.judge(self._caller, METHODS["rpc.discover"], request.token)
-                raise MethodNotFound(f"there is no method {request.method[:64]!r}")
-            self._access.judge(self._caller, method, request.token)
-            self._is_known = True
             async with asyncio.timeout(self._config.call_timeout):
-                result = await method.call(self._node, request.params)
+                result = await self._desk.serve(self._caller, request, self._came_to_know)
             return success(request.id, to_json(result))
         except WwsError as error:
             if not isinstance(error, LocalProtocolError):
@@ -271,6 +260,11 @@ class RpcConnection:
             return failure(request.id, codes.TIMEOUT, text, {"code": "timeout", "hint": ""})
         except Exception as error:  # noqa: BLE001 - one call's bug must not end the other calls; it is logged
             return self._bug(request, error)
+
+    def _came_to_know(self, role: Role) -> None:
+        """This client has shown who it is. An agent stays a stranger when it comes to room: it may read, and
+        gets no more of the node's memory for it than anybody."""
+        self._is_known = self._is_known or role in LOCAL
 
     def _bug(self, request: Request, error: Exception) -> Json:
         _LOG.error("%s failed", request.method[:64], exc_info=error)

@@ -1,7 +1,7 @@
 """The RPC server: JSON-RPC 2.0 on a unix socket and on loopback TCP (contract, section 6).
 
-`RpcServer(node, access, …)` listens; each connection is an `_RpcConnection` (rpc_connection.py) that
-reads lines, asks `Access`, calls the `NodeApi` and writes answers. What is refused is counted in
+`RpcServer(node, …)` listens; each connection is an `RpcConnection` (rpc_connection.py) that
+reads lines, brings requests to the `RpcDesk`, and writes answers. What is refused is counted in
 `RpcServer.refused` by reason, for the metrics.
 
 The unix socket is 0600 in a folder of 0700 and replaced only when nobody listens on it. TCP follows
@@ -22,12 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from wws.rpc.access import Access
+from wws.identity.peer_id import PeerId
+from wws.rpc.access import AccessConfig
 from wws.rpc.api import NodeApi, Warned
+from wws.rpc.audit import AuditConfig
 from wws.rpc.wire import WireConfig
 from wws.runtime.homes import NodePaths
 from wws.runtime.machine_errors import CannotWrite, PortTaken, writing_failed
 from wws.runtime.rpc_connection import CHUNK, ConnectionConfig, RpcConnection
+from wws.runtime.rpc_desk import RpcDesk, unix_milliseconds
 from wws.runtime.rpc_ports import DEFAULT_PORT, STEP, PortClaims
 from wws.runtime.whole_files import make_folder, write_whole
 
@@ -52,6 +55,10 @@ class RpcServerConfig:
     """Bytes of unfinished lines over all clients; who goes over it is cut."""
     connection: ConnectionConfig = field(default_factory=ConnectionConfig)
     wire: WireConfig = field(default_factory=WireConfig)
+    swarm: str = "public"
+    """The swarm of names that do not say theirs, and the one that agents work for."""
+    access: AccessConfig = field(default_factory=AccessConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
 
 
 class RpcServer:
@@ -69,6 +76,7 @@ class RpcServer:
         *,
         env: Mapping[str, str],
         on_refused: Callable[[str], None] | None = None,
+        unix_ms: Callable[[], int] = unix_milliseconds,
     ) -> None:
         self._node = node
         self._paths = paths
@@ -81,7 +89,8 @@ class RpcServer:
         self._servers: list[asyncio.Server] = []
         self._connections: dict[RpcConnection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._access = Access(os.getuid(), None)
+        self._unix_ms = unix_ms
+        self._desk: RpcDesk | None = None
         self._closing = False
         self.refused: Counter[str] = Counter()
         self.warnings: list[Warned] = []
@@ -109,7 +118,17 @@ class RpcServer:
             listener = self._listen_tcp()
             cookie = secrets.token_urlsafe(COOKIE_BYTES)
             write_whole(self.cookie_path, cookie.encode() + b"\n", durable=False)
-            self._access = Access(os.getuid(), cookie)
+            status = await self._node.status()
+            self._desk = RpcDesk(
+                self._node,
+                PeerId.parse(status.peer_id),
+                self._paths,
+                cookie=cookie,
+                swarm=self._config.swarm,
+                access=self._config.access,
+                audit=self._config.audit,
+                unix_ms=self._unix_ms,
+            )
             unix = self._listen_unix()
             self._servers.append(await asyncio.start_unix_server(self._serve, sock=unix, limit=CHUNK))
             if listener is not None:
@@ -135,6 +154,9 @@ class RpcServer:
             connection.abort()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._config.connection.drain_timeout)
+        desk, self._desk = self._desk, None
+        if desk is not None:
+            await desk.close()
         if self.socket_path is not None:
             self.socket_path.unlink(missing_ok=True)
             self.socket_path = None
@@ -150,14 +172,16 @@ class RpcServer:
             self._on_refused(reason)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
+        task, desk = asyncio.current_task(), self._desk
         assert task is not None
+        if desk is None:  # it came in while the server closed
+            writer.transport.abort()
+            return
         self._tasks.add(task)
         connection = RpcConnection(
             reader,
             writer,
-            node=self._node,
-            access=self._access,
+            desk=desk,
             config=self._config.connection,
             wire=self._config.wire,
             refuse=self.refuse,

@@ -9,12 +9,14 @@ does not resolve) and nothing else: no addresses are dialled, no time passes.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from wws.codec.canonical import JsonObject
 from wws.errors import WwsError
+from wws.identity.keys import Identity
+from wws.identity.peer_id import PeerId
+from wws.names.transfers import Transfer
 from wws.rpc import api
 from wws.rpc.api import Json
 
@@ -50,10 +52,10 @@ class FakeNode:
     """A `NodeApi`. `stopped` is set when `swarm.stop` was called; `hold` keeps pings waiting until set."""
 
     def __init__(self, label: str, swarm: FakeSwarm | None = None, *, path: str | None = None) -> None:
-        digest = hashlib.sha256(label.encode()).hexdigest()
         self.label = label
-        self.peer_id = f"12D3KooW{digest[:44]}"
-        self.did = f"did:swarm:{digest}"
+        self._key = Identity.from_label(label)
+        self.peer_id = str(self._key.peer_id)
+        self.did = self._key.peer_id.did
         self.swarm = swarm if swarm is not None else FakeSwarm()
         self.swarm.nodes[self.peer_id] = self
         self.stopped = asyncio.Event()
@@ -120,9 +122,9 @@ class FakeNode:
         return api.IdentityInfo(
             did=node.did,
             peer_id=node.peer_id,
-            peer_id_cid=f"bafz{node.peer_id}",
-            node_id=node.did.removeprefix("did:swarm:"),
-            did_key=f"did:key:z6Mk{node.peer_id}",
+            peer_id_cid=node._key.peer_id.cid,
+            node_id=node._key.peer_id.node_id,
+            did_key=node._key.peer_id.did_key,
             name=node._name,
             path=self._path if node is self else None,
         )
@@ -208,20 +210,14 @@ class FakeNode:
 
     async def transfer_name(self, name: str, new_pubkey: str) -> api.NameTransferred:
         lease = self._lease(name)
-        taker = self._find(f"did:swarm:{new_pubkey}")
+        taker = self._find(PeerId(bytes.fromhex(new_pubkey)).did)
         before = self.swarm.transfers.get(lease.name)
         if before is not None and before["to"] != taker.peer_id:
             message = f"wws:{lease.name} was signed over to another key before."
             raise FakeError("double_transfer", message, name=lease.name)
-        entry: JsonObject = {
-            "from": self.peer_id,
-            "to": taker.peer_id,
-            "name": lease.name,
-            "swarm": lease.swarm,
-            "seq": NOW,
-            "at": NOW,
-            "signature": self.did,
-        }
+        entry = Transfer.sign(
+            self._key, taker._key.peer_id, name=lease.name, swarm=lease.swarm, seq=NOW, at=NOW
+        ).to_members()
         self.swarm.transfers[lease.name] = entry
         return api.NameTransferred(
             name=lease.name, swarm=lease.swarm, transferred=True, entry=entry, to=taker.did

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wws.rpc import api, codes
-from wws.rpc.access import Access, Caller, NotAllowed, Unauthorised
-from wws.rpc.methods import METHODS, Method, PingParams, StopParams
+from wws.rpc.method_params import PingParams, StopParams
+from wws.rpc.methods import METHODS, Method
 from wws.rpc.params import InvalidParams, parse_params
 from wws.testing.fake_node import FakeNode
+from wws.testing.rpc import call
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -63,7 +64,7 @@ def test_any_params_fit_or_are_refused(method: Method, raw: api.Json) -> None:
 
 
 async def test_the_document_lists_each_method_with_its_params_and_result() -> None:
-    document = await METHODS["rpc.discover"].call(FakeNode("alice"), None)
+    document = await call(FakeNode("alice"), "rpc.discover")
     assert isinstance(document, dict)
     described = {entry["name"]: entry for entry in document["methods"]}
     assert list(described) == list(METHODS)
@@ -95,9 +96,9 @@ async def test_the_document_lists_each_method_with_its_params_and_result() -> No
 async def test_answers_have_the_members_that_the_document_promises(name: str, params: api.Json) -> None:
     alice = FakeNode("alice")
     await FakeNode("bob", alice.swarm).register_name("bob")
-    document = await METHODS["rpc.discover"].call(alice, None)
+    document = await call(alice, "rpc.discover")
     assert isinstance(document, dict)
-    answer = api.to_json(await METHODS[name].call(alice, params))
+    answer = api.to_json(await call(alice, name, params))
     entry = next(entry for entry in document["methods"] if entry["name"] == name)
     _check(answer, entry["result"]["schema"], document["components"]["schemas"])
 
@@ -108,35 +109,6 @@ def test_the_fake_node_has_every_method_of_the_api() -> None:
     for name in wanted:
         promised = inspect.signature(getattr(api.NodeApi, name))
         assert list(inspect.signature(getattr(FakeNode, name)).parameters) == list(promised.parameters)
-
-
-@pytest.mark.parametrize(
-    "caller, token, method, refusal",
-    [
-        (Caller(1000), None, "swarm.stop", None),
-        (Caller(1000), "wrong", "swarm.stop", None),
-        (Caller(1001), "cookie", "swarm.get_status", Unauthorised),
-        (Caller(0), "cookie", "swarm.get_status", Unauthorised),
-        (Caller(-1), "cookie", "swarm.get_status", Unauthorised),
-        (Caller(None), None, "swarm.get_status", Unauthorised),
-        (Caller(None), "", "swarm.get_status", Unauthorised),
-        (Caller(None), "cookiE", "swarm.get_status", Unauthorised),
-        (Caller(None), "cookie", "swarm.get_status", None),
-        (Caller(None), "cookie", "swarm.stop", NotAllowed),
-    ],
-)
-def test_who_may_call(caller: Caller, token: str | None, method: str, refusal: type | None) -> None:
-    access = Access(1000, "cookie")
-    if refusal is None:
-        access.judge(caller, METHODS[method], token)
-        return
-    with pytest.raises(refusal):
-        access.judge(caller, METHODS[method], token)
-
-
-def test_without_a_cookie_nobody_comes_in_over_tcp() -> None:
-    with pytest.raises(Unauthorised):
-        Access(1000, None).judge(Caller(None), METHODS["swarm.get_status"], "")
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)

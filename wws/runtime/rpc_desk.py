@@ -1,0 +1,130 @@
+"""Where a parsed request becomes an answer: judged, carried out, saved and written down.
+
+    Access.judge ─► save what must be on disk ─► Method.call ─► save what it changed ─► audit ─► answer
+
+One desk a server; the connections of all clients bring their requests here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from wws.errors import WwsError
+from wws.identity.peer_id import PeerId
+from wws.rpc.access import Access, AccessConfig, Caller, Granted
+from wws.rpc.api import NodeApi
+from wws.rpc.audit import DONE, Audit, AuditConfig
+from wws.rpc.methods import METHODS, POLICIES, Method
+from wws.rpc.policy import Role
+from wws.rpc.serving import Serving
+from wws.rpc.wire import Request
+from wws.runtime.homes import NodePaths
+from wws.runtime.rpc_state import AUDIT, AuditFile, RpcState
+
+
+class MethodNotFound(WwsError):
+    """There is no such method."""
+
+    code = "method_not_found"
+    hint = "wws call rpc.discover lists them."
+
+
+def unix_milliseconds() -> int:
+    """Unix time in milliseconds, as this machine believes it."""
+    return time.time_ns() // 1_000_000
+
+
+class RpcDesk:
+    """Serves requests for one node. `unix_ms` and `monotonic` are its clocks."""
+
+    def __init__(
+        self,
+        node: NodeApi,
+        peer_id: PeerId,
+        paths: NodePaths,
+        *,
+        cookie: str | None,
+        swarm: str,
+        access: AccessConfig,
+        audit: AuditConfig,
+        unix_ms: Callable[[], int] = unix_milliseconds,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Reads the state of the last run. Raises `MachineError`."""
+        self._node = node
+        self._unix_ms = unix_ms
+        self._monotonic = monotonic
+        self.access = Access(
+            os.getuid(),
+            cookie,
+            node=peer_id,
+            table=POLICIES,
+            started_ms=unix_ms(),
+            random_bytes=os.urandom,
+            swarm=swarm,
+            config=access,
+        )
+        self._state = RpcState(paths)
+        self._state.load(self.access)
+        self._audit = Audit(audit)
+        self._audit_file = AuditFile(paths.state / AUDIT, audit)
+
+    async def serve(self, caller: Caller, request: Request, known: Callable[[Role], None]) -> object:
+        """The answer to a request. Raises `WwsError`. `known` is told how the caller has shown who it is."""
+        method = METHODS.get(request.method)
+        now, unix_ms = self._monotonic(), self._unix_ms()
+        before = self.access.version
+        granted: Granted | None = None
+        try:
+            granted = self.access.identify(caller, request, unix_ms=unix_ms)
+            known(granted.caller.role)
+            if method is None:  # said only now: who may not call anything does not learn what there is
+                raise MethodNotFound(f"there is no method {request.method[:64]!r}")
+            self.access.permit(granted.caller, method.name, method.policy, now=now, unix_ms=unix_ms)
+            if self.access.version != before:
+                await self._state.save(self.access)
+        except WwsError as error:
+            self._write_down(granted, request, method, error.code)
+            raise
+        outcome = "cut_short"
+        try:
+            answer = await self._call(granted, method)
+            outcome = DONE
+            return answer
+        except Exception as error:
+            outcome = error.code if isinstance(error, WwsError) else "internal_error"
+            raise
+        finally:
+            if method.policy.audited:
+                self._write_down(granted, request, method, outcome)
+
+    async def close(self) -> None:
+        """Save what the last calls left. Afterwards nothing is served any more."""
+        await self._state.close(self.access)
+        self._audit_file.close()
+
+    async def _call(self, granted: Granted, method: Method) -> object:
+        before = self.access.version
+        serving = Serving(self._node, self.access, granted.caller, self._unix_ms())
+        try:
+            return await method.call(serving, granted.params)
+        finally:
+            if self.access.version != before:
+                await self._state.save(self.access)
+
+    def _write_down(
+        self, granted: Granted | None, request: Request, method: Method | None, outcome: str
+    ) -> None:
+        line = self._audit.line(
+            None if granted is None else granted.caller.id,
+            request.method,
+            request.params,
+            None if method is None else method.policy,
+            outcome,
+            now=self._monotonic(),
+            unix_ms=self._unix_ms(),
+        )
+        if line is not None:
+            self._audit_file.append(line)
