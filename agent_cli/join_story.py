@@ -6,6 +6,8 @@ from typing import Any
 
 from agent_cli import text
 from agent_cli.commands.status import WITHOUT_PORTS, network_of
+from agent_cli.known_names import warning
+from agent_cli.name_words import ELSEWHERE, label, why_unwitnessed, witnessed
 from agent_cli.options import Options
 from agent_cli.progress import Progress
 from agent_cli.result import Problem, Result, write_out
@@ -23,8 +25,8 @@ SOURCES = {
 }
 _NO_REFUSALS = frozenset({"bundle_first_contact", "bundle_expired"})
 """Warnings about a list that was taken all the same."""
-LOST = ("taken", "lost")
-"""States of a name that somebody else has."""
+OURS = ("held", "transferring")
+"""States of a name that this node has; what is signed over is its own until that is accepted."""
 CLOCK_SKEW = 60.0
 """Seconds by which the clock may differ from the peers' before it is said."""
 
@@ -62,10 +64,9 @@ class Story:
         self._once("peers", f"peers     {status['peers']}")
         self._once("swarm", f"swarm     {text.swarm_size(status['swarm_size'])}")
         name = own_name(status)
-        if name is not None and name["state"] == "held":
-            witnessed = "" if name["witnessed"] else " (unwitnessed)"
+        if name is not None and name["state"] in OURS:
             until = text.when(name["expires_at"])
-            self._once("name", f"name      wws:{name['name']} is yours until {until}{witnessed}")
+            self._once("name", f"name      {label(name)} is yours until {until}, {witnessed(name)}")
 
     def _once(self, key: str, line: str) -> None:
         if key not in self._told:
@@ -88,14 +89,15 @@ def outcome(
     no_retry: bool,
     notes: tuple[str, ...] = (),
     called: str | None = None,
+    looks_like: str | None = None,
 ) -> Result:
     """The result of a join: joined (0), joined without the name (7), or no way in (9).
 
     `notes` are said before those that the status gives rise to; `called` is the node's name where a
-    command must say it to mean this node.
+    command must say it to mean this node; `looks_like` is the known name that ours could be taken for.
     """
     name = own_name(status)
-    holds = name is not None and name["state"] == "held"
+    holds = name is not None and name["state"] in OURS
     data = {
         "node": status["node"],
         "already_running": already_running,
@@ -110,6 +112,9 @@ def outcome(
         "name": name["name"] if name is not None and holds else None,
         "name_expires_at": name["expires_at"] if name is not None and holds else None,
         "witnessed": bool(name is not None and holds and name["witnessed"]),
+        "name_state": name["state"] if name is not None else None,
+        "name_problem": name.get("problem") if name is not None else None,
+        "looks_like": looks_like,
         "rpc": status["rpc"],
         "socket": status["socket"],
         "http": status["http"],
@@ -129,19 +134,45 @@ def outcome(
         tried = tuple(f"  tried {text.tried(way)}" for way in status["join"]["tried"])
         exit_code = Exit.NO_WAY_IN if problem.code == "no_way_in" else Exit.INTEGRITY
         return Result(data, notes=notes + tried, errors=(problem,), exit_code=exit_code)
-    if name is not None and name["state"] in LOST:
-        problem = Problem(
-            "name_taken",
-            f"The name wws:{name['name']} belongs to {name['holder'] or 'another peer'}; joined without it.",
-            f"Claim another one: {options.again('name claim NAME', node=called)}. "
-            + _stays(status, options, called),
-        )
+    if name is not None and name["state"] in (*ELSEWHERE, "contested"):
         data["holder"] = name["holder"]
+        problem = _without_name(name, status, options, called)
         return Result(data, notes=notes, errors=(problem,), exit_code=Exit.REFUSED)
-    if status["name"] is not None and not holds:
+    if name is not None and holds:
+        notes += _about_name(name, status) + warning(label(name), looks_like)
+    elif status["name"] is not None:
         listing = options.again("name list", node=called)
-        notes += (f"The name wws:{status['name']} is still being claimed: {listing}",)
+        because = f" ({name['problem']})" if name is not None and name.get("problem") else ""
+        notes += (f"The name wws:{status['name']} is still being claimed{because}: {listing}",)
     return Result(data, f"Joined. {_stays(status, options, called)}", notes=notes)
+
+
+def _without_name(
+    name: dict[str, Any], status: dict[str, Any], options: Options, called: str | None
+) -> Problem:
+    """Why the node has joined and has not the name that it came for."""
+    holder = name["holder"] or "another peer"
+    stays = _stays(status, options, called)
+    if name["state"] == "contested":
+        return Problem(
+            "name_contested",
+            f"The name {label(name)} is contested: {holder} claims it at the same time, and neither has a "
+            "majority of the witnesses. Joined without it.",
+            f"Who gets it is shown by: {options.again('name list', node=called)}. {stays}",
+        )
+    verb = "was transferred to" if name["state"] == "transferred" else "belongs to"
+    return Problem(
+        "name_taken",
+        f"The name {label(name)} {verb} {holder}; joined without it.",
+        f"Claim another one: {options.again('name claim NAME', node=called)}. {stays}",
+    )
+
+
+def _about_name(name: dict[str, Any], status: dict[str, Any]) -> tuple[str, ...]:
+    """Why nobody vouches for the name; nothing in an ad hoc network, which has no witnesses by nature."""
+    if name["witnessed"] or status["ad_hoc"]:
+        return ()
+    return (f"warning: {label(name)} is unwitnessed: {why_unwitnessed(name)}",)
 
 
 def _notes(status: dict[str, Any], *, started_here: bool) -> tuple[str, ...]:

@@ -39,15 +39,15 @@ def witnessed(entry: Mapping[str, Any]) -> str:
     return f"witnessed by {receipts} of {witnesses}" if receipts and witnesses else "witnessed"
 
 
-def why_unwitnessed(entry: Mapping[str, Any], *, ad_hoc: bool = False) -> str:
+def why_unwitnessed(entry: Mapping[str, Any]) -> str:
     """Why nobody vouches for a name of ours, and what becomes of it; one sentence or two."""
     if entry.get("problem"):
         reason = str(entry["problem"]).rstrip(".")
         return f"{reason}. It is yours all the same, and is covered by itself later."
-    if ad_hoc or not entry.get("witnesses"):
+    if not entry.get("witnesses"):
         return (
-            "this network has no witnesses. Who has used the name knows your key; "
-            "to everybody else another could show the same name."
+            "this network has no witnesses, so somebody else may claim the same name. "
+            "Whoever has used it before keeps to your key."
         )
     return "the witnesses are away. It is yours all the same, and is covered by itself later."
 

@@ -41,6 +41,8 @@ class Result:
     """For people, on stdout; without a final line feed."""
     notes: tuple[str, ...] = ()
     """What people should know besides; on stderr, not with --quiet."""
+    for_others: tuple[str, ...] = ()
+    """Notes too, on what somebody else has to do: their commands stay as they are written."""
     errors: tuple[Problem, ...] = ()
     exit_code: Exit = Exit.DONE
     is_printed: bool = False
@@ -117,7 +119,7 @@ def emit(result: Result, schema: str, options: Options) -> Exit:
     if result.text:
         write_out(printable(result.text))
     if not options.quiet:
-        for note in result.notes:
+        for note in (*result.notes, *result.for_others):
             write_error(printable(note))
     for problem in result.errors:
         write_error(f"{options.red('error:')} {printable(problem.message)}")

@@ -21,11 +21,12 @@ from agent_cli.commands.status import network_of
 from agent_cli.compose import STATUS_TIMEOUT, asked_node, home_of
 from agent_cli.connector import spawn, start_failure, start_lock, wait_until_ended, wait_until_ready
 from agent_cli.foreground import Foreground
-from agent_cli.join_story import Story, outcome
+from agent_cli.join_story import Story, outcome, own_name
+from agent_cli.known_names import looks_like
 from agent_cli.options import Options
 from agent_cli.progress import Progress, progress
 from agent_cli.registration import command
-from agent_cli.result import Result
+from agent_cli.result import Result, WrongUsage
 from agent_cli.targets import check_name
 from wws.client import NodeNotRunning, RpcError, call_once
 from wws.errors import LocalError, WwsError
@@ -36,8 +37,8 @@ POLL = 0.1
 """Seconds between two questions to the node."""
 CLOCK_PATIENCE = 1.0
 """Seconds after the join that the first peer gets to tell its clock; one that is no WWS node never does."""
-SETTLED = ("held", "taken", "lost", "released")
-"""States of a name that will not change by waiting."""
+SETTLED = ("held", "transferring", "taken", "lost", "released", "transferred")
+"""States of a name that will not change by waiting. A contested one may: who wins shows within some tries."""
 
 Texts = list[str]
 
@@ -137,6 +138,7 @@ def join(
         already_running=process is None,
         notes=() if process is not None else without_effect(given, status, options),
         called=node.name if options.node or _others_run(node) else None,
+        looks_like=_looks_like(node, status),
         timeout=timeout,
         took=time.monotonic() - started_at,
         no_retry=no_retry,
@@ -200,7 +202,20 @@ class NotReadyInTime(LocalError):
 def _name(flag: str | None) -> str | None:
     """The name to claim, from the flag or the seed's variable, in its one spelling."""
     text = flag if flag is not None else os.environ.get("WWS_AGENT_NAME") or None
-    return None if text is None else check_name(text)
+    if text is None:
+        return None
+    name, at, swarm = check_name(text).partition("@")
+    if at:
+        raise WrongUsage(f"{text!r} names a swarm too.", hint=f"Say: --name {name} --swarm {swarm}")
+    return name
+
+
+def _looks_like(node: NodePaths, status: dict[str, Any]) -> str | None:
+    """The name known here that the node's own could be taken for."""
+    own = own_name(status)
+    if own is None:
+        return None
+    return looks_like(node.home, own["name"], own["swarm"], {entry["name"] for entry in status["names"]})
 
 
 def _node_name(options: Options, name: str | None) -> str:

@@ -132,13 +132,13 @@ def transfer(
         key, answer = public_key_of(options, target)
         data: dict[str, Any] = call(options, "swarm.transfer_name", {"name": wanted, "new_pubkey": key})
     named = label(data)
-    notes = (
+    told = (
         f"{named} is signed over to {data['to']}.",
-        "The line above is for its new owner, who takes it up with: wws name accept - (and pastes the line)",
-        "Until then it stays yours and is kept by this node. It cannot be signed over to anybody else.",
+        "Give the entry (the line on stdout) to its new owner, who takes it up with: wws name accept ENTRY",
+        "Until then it stays yours, and this node keeps it. It cannot be signed over to anybody else.",
     )
     line = json.dumps(data["entry"], separators=(",", ":"))
-    return Result(data, line, notes=warnings_about(answer, target) + notes)
+    return Result(data, line, notes=warnings_about(answer, target), for_others=told)
 
 
 def accept(

@@ -4,7 +4,14 @@ Takes the command line of `wws-connector`, keeps its promises about files, socke
 (`ready.json`, `error.json`, RPC, SIGTERM), and has a `FakeNode` behind them. How its join goes is set
 in the environment variable FAKE_JOIN, as JSON: `{"state", "tried", "taken_by", "name_state",
 "warnings", "clock_skew_s"}`, or `{"error": {"code", "message", "hint", "exit_code"}}` for a start that
-fails, or `{"die": 3}` for one that ends without a word.
+fails, or `{"die": 3}` for one that ends without a word. What it says later:
+
+    {"others": {"bob": "bob"}}                      further nodes: label → the name that it has, or null
+    {"own_name": {"witnessed": true, …}}            members of its own name's entry
+    {"status": {"bans": 2}, "resolved": {"looks_like": "alice"}}
+    {"refusals": {"resolve": {"code", "message", "hint", "details"}}}      method of `NodeApi` → its error
+
+Keys are true ones: that of a label is `Identity.from_label`. A transfer is signed, and checked at its taker.
 """
 
 from __future__ import annotations
@@ -14,17 +21,22 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from wws.errors import LocalError
+from wws.codec.canonical import JsonObject
+from wws.errors import LocalError, ParseError
+from wws.identity.keys import Identity
+from wws.identity.peer_id import PeerId
+from wws.names.transfers import Transfer
 from wws.rpc import api
 from wws.runtime.arguments import parse_arguments, prepare
 from wws.runtime.homes import Ready, process_start
 from wws.runtime.keyfile import load_or_create
 from wws.runtime.rpc_server import RpcServer, RpcServerConfig
 from wws.runtime.whole_files import make_folder
-from wws.testing.fake_node import NOW, FakeNode
+from wws.testing.fake_node import NOW, FakeError, FakeNode
 
 
 class SetFailure(LocalError):
@@ -43,6 +55,7 @@ class _Node(FakeNode):
         super().__init__(label)
         self._claimed = name
         self._setting = setting
+        self.identity_key = Identity.from_label(label)
         self.ready: Ready | None = None
         self.network: str | None = None
         self.publishers: tuple[str, ...] = ()
@@ -56,6 +69,68 @@ class _Node(FakeNode):
             clock_skew_s=setting.get("clock_skew_s", 0.0),
         )
 
+    def take_identity(self, identity: Identity) -> None:
+        """Be this peer, and let those be in the swarm that the environment asked for."""
+        self.identity_key = identity
+        self._be(self, identity)
+        for label, name in self._setting.get("others", {}).items():
+            other = FakeNode(label, self.swarm)
+            self._be(other, Identity.from_label(label))
+            if name is not None:
+                self.swarm.owners[name] = other.peer_id
+
+    def _be(self, node: FakeNode, identity: Identity) -> None:
+        del self.swarm.nodes[node.peer_id]
+        node.peer_id, node.did = str(identity.peer_id), identity.peer_id.did
+        self.swarm.nodes[node.peer_id] = node
+
+    def _refuse(self, method: str) -> None:
+        refusal = self._setting.get("refusals", {}).get(method)
+        if refusal is not None:
+            error = FakeError(refusal["code"], refusal["message"], **refusal.get("details", {}))
+            error.hint = refusal.get("hint", "")
+            raise error
+
+    async def register_name(self, name: str) -> api.NameRegistered:
+        self._refuse("register_name")
+        answer = await super().register_name(name)
+        return replace(answer, witnessed=self._setting.get("own_name", {}).get("witnessed", False))
+
+    async def renew_name(self, name: str) -> api.NameRenewed:
+        answer = await super().renew_name(name)
+        return replace(answer, witnessed=self._setting.get("own_name", {}).get("witnessed", False))
+
+    async def resolve(self, target: str) -> api.Resolved:
+        self._refuse("resolve")
+        return replace(await super().resolve(target), **self._setting.get("resolved", {}))
+
+    async def names(self) -> Sequence[api.LeasedName]:
+        return [replace(name, **self._setting.get("own_name", {})) for name in await super().names()]
+
+    async def transfer_name(self, name: str, new_pubkey: str) -> api.NameTransferred:
+        self._refuse("transfer_name")
+        lease, taker = self._lease(name), PeerId(bytes.fromhex(new_pubkey))
+        before = self.swarm.transfers.get(lease.name)
+        if before is not None and before["to"] != str(taker):
+            raise FakeError("double_transfer", f"wws:{lease.name} was signed over to {before['to']} before.")
+        entry = Transfer.sign(
+            self.identity_key, taker, name=lease.name, swarm=lease.swarm, seq=NOW, at=NOW
+        ).to_members()
+        self.swarm.transfers[lease.name] = entry
+        return api.NameTransferred(
+            name=lease.name, swarm=lease.swarm, transferred=True, entry=entry, to=taker.did
+        )
+
+    async def accept_name(self, entry: JsonObject) -> api.NameAccepted:
+        try:
+            transfer = Transfer.parse(entry)
+        except ParseError as error:
+            raise FakeError("transfer_refused", f"This is no entry: {error}.") from None
+        if str(transfer.to_peer) != self.peer_id or not transfer.is_signed_by_giver():
+            raise FakeError("transfer_refused", f"The entry gives wws:{transfer.name} to another key.")
+        self.swarm.transfers[transfer.name] = entry
+        return await super().accept_name(entry)
+
     async def status(self) -> api.NodeStatus:
         assert self.ready is not None
         status = await super().status()
@@ -64,8 +139,9 @@ class _Node(FakeNode):
             holder = self._setting.get("taken_by")
             state: api.NameState = self._setting.get("name_state", "taken") if holder else "held"
             expires_at = None if holder else NOW
-            names = (api.LeasedName(self._claimed, "public", expires_at, False, state, holder),)
-        return replace(
+            entry = api.LeasedName(self._claimed, "public", expires_at, False, state, holder)
+            names = (replace(entry, **self._setting.get("own_name", {})),)
+        shown = replace(
             status,
             name=self._claimed,
             names=names,
@@ -75,6 +151,7 @@ class _Node(FakeNode):
             rpc=self.ready.rpc,
             socket=self.ready.socket,
         )
+        return replace(shown, **self._setting.get("status", {}))
 
 
 async def serve(arguments: list[str], setting: dict[str, Any]) -> int:
@@ -92,8 +169,7 @@ async def serve(arguments: list[str], setting: dict[str, Any]) -> int:
         return int(setting["die"])
     identity, _ = load_or_create(preparation.identity.path, os.environ)
     node = _Node(paths.name, options.wws_name or options.name, setting)
-    node.peer_id, node.did = str(identity.peer_id), identity.peer_id.did
-    node.swarm.nodes[node.peer_id] = node
+    node.take_identity(identity)
     node.network, _, keys = (options.network or "test").partition("#")
     node.publishers = tuple(keys.split(",")) if keys else ()
     server = RpcServer(node, paths, RpcServerConfig(port=0, port_is_default=False), env=os.environ)

@@ -7,99 +7,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from agent_cli.app import run
 from agent_cli.connector import has_ended
-from wws.runtime.homes import Home
+from tests.unit.cli.running import RUN, Cli, Outcome
 
-RUN = """
-import agent_cli.connector
-agent_cli.connector.PROGRAM = "wws.testing.fake_connector"
-from agent_cli.app import main
-main()
-"""
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        lines = self.out.splitlines()
-        assert len(lines) == 1, self.out
-        return json.loads(lines[0])
-
-    @property
-    def data(self) -> dict:
-        return self.json["data"]
-
-    @property
-    def error(self) -> dict:
-        (error,) = self.json["errors"]
-        return error
-
-
-@dataclass
-class Cli:
-    """`wws` in a home of its own, with a fake node process behind it."""
-
-    root: Path
-    capfd: pytest.CaptureFixture[str]
-
-    def env(self, **join: object) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
-        return {
-            **kept,
-            "HOME": str(self.root),
-            "XDG_RUNTIME_DIR": str(self.root),
-            "FAKE_JOIN": json.dumps(join),
-        }
-
-    def start(self, *arguments: str, **join: object) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", RUN, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.env(**join),
-            cwd=Path(__file__).parents[3],
-        )
-
-    def __call__(self, *arguments: str, **join: object) -> Outcome:
-        """Run a command line: joins as processes, for they leave a child behind; the rest in this one."""
-        if "join" in arguments:
-            process = self.start(*arguments, **join)
-            out, err = process.communicate(timeout=60)
-            return Outcome(process.returncode, out, err)
-        self.capfd.readouterr()
-        code = run(list(arguments))
-        return Outcome(code, *self.capfd.readouterr())
-
-    @property
-    def home(self) -> Home:
-        return Home(self.root / ".openswarm")
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
-    tmp_path.chmod(0o700)
-    cli = Cli(tmp_path, capfd)
-    for name in list(os.environ):
-        if name.startswith("WWS_"):
-            monkeypatch.delenv(name)
-    for name, value in cli.env().items():
-        monkeypatch.setenv(name, value)
-    yield cli
-    for ready in cli.home.running_nodes():
-        cli("leave", "--node", ready.node)
+WITNESSED = {"witnessed": True, "receipts": 3, "witnesses": 3}
 
 
 def test_join_status_leave(cli: Cli) -> None:
@@ -123,9 +38,10 @@ def test_join_status_leave(cli: Cli) -> None:
 
 
 def test_join_tells_each_fact_and_keeps_stdout_for_it(cli: Cli) -> None:
-    joined = cli("join", "--name", "alice")
+    joined = cli("join", "--name", "alice", own_name=WITNESSED)
     for fact in ("peer id   12D3KooW", "did       did:swarm:", "network   test", "wws:alice is yours until"):
         assert fact in joined.out
+    assert ", witnessed by 3 of 3\n" in joined.out
     assert joined.err == ""
     again = cli("join", "--name", "alice")
     assert again.code == 0
@@ -201,15 +117,65 @@ def test_who_asks_to_hide_is_not_told_that_all_is_well(cli: Cli) -> None:
     assert "wws leave --node alice" in shown.err
 
 
-@pytest.mark.parametrize("state", ["taken", "lost"])
-def test_a_taken_name_is_exit_7_with_its_holder(cli: Cli, state: str) -> None:
-    joined = cli("join", "--name", "alice", "--json", taken_by="did:swarm:bob", name_state=state)
-    assert (joined.code, joined.error["code"]) == (7, "name_taken")
+@pytest.mark.parametrize(
+    "state, word, said",
+    [
+        ("taken", "name_taken", "belongs to did:swarm:bob"),
+        ("lost", "name_taken", "belongs to did:swarm:bob"),
+        ("transferred", "name_taken", "was transferred to did:swarm:bob"),
+        ("contested", "name_contested", "is contested: did:swarm:bob claims it"),
+    ],
+)
+def test_a_name_of_somebody_else_is_exit_7_with_its_holder(
+    cli: Cli, state: str, word: str, said: str
+) -> None:
+    timeout = ("--timeout", "3")  # a contested name may still be won, so that is waited for
+    joined = cli("join", "--name", "alice", "--json", *timeout, taken_by="did:swarm:bob", name_state=state)
+    assert (joined.code, joined.error["code"]) == (7, word)
+    assert said in joined.error["message"]
     assert "did:swarm:bob" in joined.error["message"]
     assert joined.data["joined"] is True
     assert joined.data["name"] is None
     assert joined.data["holder"] == "did:swarm:bob"
     assert "The node 'alice' stays running: wws status, wws leave." in joined.error["hint"]
+
+
+@pytest.mark.parametrize(
+    "own_name, why",
+    [
+        ({"witnesses": 3, "problem": "2 of 3 witnesses could not be asked"}, "2 of 3 witnesses could not be"),
+        ({"witnesses": 3}, "the witnesses are away"),
+        ({}, "this network has no witnesses"),
+    ],
+)
+def test_an_unwitnessed_name_is_joined_with_and_told_why(cli: Cli, own_name: dict, why: str) -> None:
+    joined = cli("join", "--name", "alice", own_name=own_name)
+    assert joined.code == 0
+    assert ", unwitnessed\n" in joined.out
+    assert f"warning: wws:alice is unwitnessed: {why}" in joined.err
+    again = cli("join", "--name", "alice", "--json")
+    assert again.data["witnessed"] is False
+    assert again.data["name"] == "alice"
+
+
+def test_an_ad_hoc_network_has_no_witnesses_by_nature(cli: Cli) -> None:
+    assert cli("join", "--name", "alice", status={"ad_hoc": True}).err == ""
+
+
+def test_a_name_like_one_that_is_known_is_said(cli: Cli) -> None:
+    cli.know("a1ice", "zoe")
+    joined = cli("join", "--name", "alice", own_name=WITNESSED)
+    assert joined.code == 0
+    assert "warning: wws:alice looks like wws:a1ice, which is known here" in joined.err
+    again = cli("join", "--name", "alice", "--json")
+    assert again.data["looks_like"] == "a1ice"
+    assert again.data["witnessed"] is True
+
+
+def test_the_swarm_of_a_name_is_an_option_of_its_own(cli: Cli) -> None:
+    joined = cli("join", "--name", "alice@lab", "--json")
+    assert (joined.code, joined.error["code"]) == (2, "wrong_usage")
+    assert "--name alice --swarm lab" in joined.error["hint"]
 
 
 def test_the_commands_of_the_last_line_mean_this_node(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
