@@ -2,7 +2,7 @@
 
     <home>/ identity.key  <name>.key  config.toml  known_names.json
             networks/<name>.json  networks/<name>.state
-            state/<node>/  port  peers.json  leases.json  inbox.sqlite  log
+            state/<node>/  port  peers.json  leases.json  inbox.sqlite  witness.sqlite  log
             run/<node>/    ready.json  error.json  rpc.sock  rpc.cookie  lock
 
 Standard library only: `wws status` and `wws --help` import this and must start at once. Nothing is created
@@ -193,6 +193,11 @@ class NodePaths:
     def relay(self) -> Path:
         """What this node carried today for others."""
         return self.state / "relay.json"
+
+    @property
+    def witness(self) -> Path:
+        """What this node has promised as a witness of names."""
+        return self.state / "witness.sqlite"
 
     @property
     def leases(self) -> Path:

@@ -98,6 +98,12 @@ def read_log(
         yield LogEntry.parse(body)
 
 
+def count_log(database: sqlite3.Connection) -> int:
+    """Receipts in the log."""
+    (count,) = database.execute("SELECT count(*) FROM log").fetchone()
+    return int(count)
+
+
 def write_changes(database: sqlite3.Connection, changes: Changes) -> None:
     """Put into the tables what a decision has changed."""
     for logged in changes.log:

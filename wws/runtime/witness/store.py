@@ -43,6 +43,7 @@ from wws.runtime.witness.rows import (
     PAGE,
     SCHEMA,
     TABLES,
+    count_log,
     read_counted,
     read_entries,
     write_changes,
@@ -218,8 +219,7 @@ class WitnessStore:
     def _read(self) -> Restored:
         database = self._open_database()
         entries, counted = tuple(read_entries(database)), tuple(read_counted(database))
-        (rows,) = database.execute("SELECT count(*) FROM log").fetchone()
-        return Restored(entries, counted, rows, int(self._meta("claims_from") or 0))
+        return Restored(entries, counted, count_log(database), int(self._meta("claims_from") or 0))
 
     def _commit(self, batch: Sequence[Changes]) -> None:
         try:
