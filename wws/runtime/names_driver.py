@@ -1,7 +1,7 @@
-"""The names of this node and of others: leases that are kept, the peer record, and resolution.
+"""The names of this node: leases that are kept, and its peer record.
 
 Each lease is a machine with a driver of its own; what it must remember goes to `leases.json` before its
-record is published. A target is resolved by a look-up in the DHT, judged by the pins of this home.
+record is published.
 """
 
 from __future__ import annotations
@@ -25,22 +25,20 @@ from wws.names.events import (
     WitnessesChanged,
 )
 from wws.names.events import Transfer as Give
-from wws.names.kinds import NameRecords, PeerRecords
+from wws.names.kinds import NameRecords
 from wws.names.lease import Lease
 from wws.names.lease_state import LeaseState
 from wws.names.peer_keeper import PeerRecordKeeper
-from wws.names.pins import Pins
-from wws.names.resolve import LookUpUnanswered, Resolved, resolve_name, resolve_peer, target_key
 from wws.names.state import StateUnreadable
 from wws.names.transfers import Transfer
-from wws.names.uri import DidTarget, NameTarget, PeerTarget
+from wws.names.uri import NameTarget
 from wws.runtime.dht_driver import DhtDriver
 from wws.runtime.held_name import HeldName, NotOurName
-from wws.runtime.homes import Home, NodePaths
+from wws.runtime.homes import NodePaths
 from wws.runtime.host import Host
 from wws.runtime.logs import logger
 from wws.runtime.machine_driver import MachineDriver
-from wws.runtime.pin_store import PinStore
+from wws.runtime.resolution import NameResolver
 from wws.runtime.state_files import StateFile
 from wws.runtime.witness.client import WitnessClient
 
@@ -54,14 +52,8 @@ class TooManyNames(WwsError):
     code = "too_many_names"
 
 
-class PinsFull(WwsError):
-    """This home remembers as many names as it may."""
-
-    code = "pins_full"
-
-
 class NamesDriver:
-    """Keeps leases and the peer record, and resolves targets."""
+    """Keeps leases and the peer record."""
 
     def __init__(
         self,
@@ -70,20 +62,16 @@ class NamesDriver:
         witnesses: WitnessClient,
         *,
         names: NameRecords,
-        peers: PeerRecords,
-        home: Home,
+        resolver: NameResolver,
         node: NodePaths,
-        domain: str,
         rng: random.Random,
     ) -> None:
         self._host = host
         self._dht = dht
         self._witnesses = witnesses
         self._kind = names
-        self._peer_kind = peers
-        self._domain = domain
+        self._resolver = resolver
         self._rng = rng
-        self._pins = PinStore(home)
         self._file = StateFile(node.leases)
         self._saved: dict[tuple[str, str], LeaseState] = self._read()
         self._names: dict[tuple[str, str], HeldName] = {}
@@ -168,23 +156,6 @@ class NamesDriver:
         await held.settled(timeout)
         return held
 
-    async def trust(self, target: NameTarget, owner: PeerId | None) -> tuple[PeerId, PeerId | None]:
-        """Pin a name to `owner`, or to whoever holds it now; that owner, and the one it was pinned to before.
-
-        Raises `NameNotFound`, `LookUpUnanswered` where nobody can be seen to hold it, `PinsFull`.
-        """
-        if owner is None:
-            owner = await self._holder(target)
-        unix_now = self._host.clock.unix()
-
-        def pin(pins: Pins) -> PeerId | None:
-            before = pins.find(self._domain, target.swarm, target.name)
-            if not pins.trust(self._domain, target.swarm, target.name, owner, unix_now):
-                raise PinsFull("this home remembers as many names as it may")
-            return None if before is None else before.owner
-
-        return owner, self._pins.use(pin)
-
     async def release_all(self, timeout: float) -> tuple[str, ...]:
         """Give every name back, each within `timeout`; those that were. The rest lapses by itself."""
         released: list[str] = []
@@ -196,28 +167,6 @@ class NamesDriver:
             else:
                 released.append(held.lease.name)
         return tuple(released)
-
-    async def resolve(
-        self, target: NameTarget | DidTarget | PeerTarget, *, only_pinned: bool = False
-    ) -> Resolved:
-        """Who a target is and where. Raises `ResolveError` and what the DHT raises."""
-        found = await self._dht.get(target_key(target))
-        if found.value is None and not found.asked and self._host.table.peer_count:
-            raise LookUpUnanswered(target)
-        unix_now = self._host.clock.unix()
-        if isinstance(target, NameTarget):
-            return self._pins.use(
-                lambda pins: resolve_name(
-                    target,
-                    found.value,
-                    unix_now,
-                    kind=self._kind,
-                    pins=pins,
-                    domain=self._domain,
-                    only_pinned=only_pinned,
-                )
-            )
-        return resolve_peer(target, found.value, unix_now, kind=self._peer_kind)
 
     def wake(self) -> None:
         """The network is back: what was waiting for it is tried now."""
@@ -247,7 +196,7 @@ class NamesDriver:
             state=self._saved.get((name, swarm)),
             addresses=self._addresses,
         )
-        held = self._names[name, swarm] = HeldName(lease, self._changed)
+        held = self._names[name, swarm] = HeldName(lease, lambda: self._changed(lease))
 
         def report(command: Command) -> None:
             if isinstance(command, SaveState):
@@ -266,17 +215,9 @@ class NamesDriver:
             )
         return held
 
-    async def _holder(self, target: NameTarget) -> PeerId:
-        """Who holds a name now, whatever is pinned."""
-        found = await self._dht.get(target_key(target))
-        if found.value is None and not found.asked:
-            raise LookUpUnanswered(target)
-        unix_now = self._host.clock.unix()
-        return resolve_name(
-            target, found.value, unix_now, kind=self._kind, pins=Pins(), domain=self._domain
-        ).peer_id
-
-    def _changed(self) -> None:
+    def _changed(self, lease: Lease) -> None:
+        # What is remembered of it, from before, is not true any more.
+        self._resolver.forget(NameTarget(lease.name, lease.swarm))
         if self.on_change is not None:
             self.on_change()
 

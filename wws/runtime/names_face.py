@@ -12,7 +12,7 @@ from wws.names.resolve import NameReleased as NameIsReleased
 from wws.names.resolve import OwnerChanged, PeerNotFound
 from wws.names.resolve import Resolved as ResolvedTarget
 from wws.names.transfers import Transfer
-from wws.names.uri import AddressTarget, NameTarget, PeerTarget, Target, TargetError, parse_target
+from wws.names.uri import AddressTarget, DidTarget, NameTarget, PeerTarget, Target, TargetError, parse_target
 from wws.rpc import api
 from wws.runtime.held_name import HeldName, NotAccepted
 from wws.runtime.node import Node
@@ -117,7 +117,9 @@ class NamesFace:
         target = self._name(name)
         if owner is None:
             self._require_peers()
-        peer, before = await self._node.names.trust(target, None if owner is None else self._peer(owner))
+        peer, before = await self._node.resolution.trust(
+            target, None if owner is None else await self._peer(owner)
+        )
         return api.NameTrusted(
             name=target.name,
             swarm=target.swarm,
@@ -126,13 +128,28 @@ class NamesFace:
             before=None if before is None else before.did,
         )
 
+    async def equivocations(self) -> Sequence[api.Equivocation]:
+        return [
+            api.Equivocation(
+                name=proof.name,
+                swarm=proof.swarm,
+                peer_id=str(proof.peer_id),
+                seq=proof.seq,
+                found_at=proof.found_at,
+            )
+            for proof in self._node.resolution.equivocations()
+        ]
+
     # Inside
 
-    def _peer(self, text: str) -> PeerId:
+    async def _peer(self, text: str) -> PeerId:
+        """The key that a PeerId or a DID stands for; a DID has to be looked up."""
         target = parse_target(text)
-        if not isinstance(target, PeerTarget):
-            raise TargetError(f"{text[:80]!r} is not a PeerId", hint="`wws resolve` shows it")
-        return target.peer_id
+        if isinstance(target, PeerTarget):
+            return target.peer_id
+        if isinstance(target, DidTarget):
+            return (await self._resolve(target)).peer_id
+        raise TargetError(f"{text[:80]!r} is neither a PeerId nor a DID", hint="`wws resolve` shows both")
 
     def _main_name(self) -> str | None:
         held = self._node.names.names
@@ -161,7 +178,7 @@ class NamesFace:
         if isinstance(target, NameTarget) and not node.host.table.peer_count:
             raise NotJoined(f"cannot look {target} up: no peer is connected")
         try:
-            found = await node.names.resolve(target, only_pinned=not node.is_vouched_for())
+            found = await node.resolution.resolve(target, only_pinned=not node.is_vouched_for())
             if found.name is not None:
                 self._remember(found.peer_id, found.name)
             return found

@@ -52,7 +52,9 @@ from wws.runtime.node_config import (
     peer_cache_config,
 )
 from wws.runtime.own_addresses import expand
+from wws.runtime.pin_store import PinStore
 from wws.runtime.ping import PingConfig, PingService
+from wws.runtime.resolution import NameResolver
 from wws.runtime.state_files import NetworkFiles, PortFile, StateFile
 from wws.runtime.witness.client import WitnessClient
 
@@ -129,15 +131,24 @@ class Node:
             self.witness_sets,
             lambda peer: self.discovery.machine.entry_points.addresses_of(peer, clock.unix()),
         )
+        self.resolution = NameResolver(
+            self.host,
+            self.dht,
+            names=self.name_records,
+            peers=self.peer_records,
+            pins=PinStore(preparation.home),
+            domain=network.domain,
+            proofs=StateFile(preparation.node.equivocations),
+            is_denied=self.denies_name,
+            is_peer_denied=self.denies_peer,
+        )
         self.names = NamesDriver(
             self.host,
             self.dht,
             self.witnesses,
             names=self.name_records,
-            peers=self.peer_records,
-            home=preparation.home,
+            resolver=self.resolution,
             node=preparation.node,
-            domain=network.domain,
             rng=rng,
         )
         self.discovery = self._make_discovery(rng)
@@ -167,6 +178,7 @@ class Node:
         self.host.stop_listening()
         await self.discovery.stop()
         self.names.close()
+        await self.resolution.close()
         await self.nat.close()
         await self.dht.close()
         await self.dialer.close()
@@ -203,6 +215,14 @@ class Node:
         refused.update({("kad", reason): count for reason, count in self.dht.machine.refusals.items()})
         refused.update({("quic", reason): count for reason, count in self.nat.dropped_datagrams().items()})
         return refused
+
+    def denies_name(self, name_or_key: str) -> bool:
+        """Whether the operator's list has the name; the list changes with a reload."""
+        return self.host.gate.deny.denies_name(name_or_key)
+
+    def denies_peer(self, peer: PeerId) -> bool:
+        """Whether the operator's list has the peer."""
+        return self.host.gate.deny.denies_peer(peer)
 
     def witness_sets(self) -> tuple[frozenset[PeerId], frozenset[PeerId]]:
         """The witnesses of names now: W, and W′ for a while after a change (wire.md section 5)."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from wws import __version__
-from wws.errors import WwsError
+from wws.errors import ParseError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.names.uri import AddressTarget, PeerTarget, Target
 from wws.nat.punch_events import Result
@@ -171,6 +171,26 @@ class NodeFace(NamesFace):
             return api.PingReply(seq, None, None, reason=reason)
         why = self._node.nat.puncher.why_not_direct(connection.peer_id) if path == "relay" else None
         return api.PingReply(seq, round(elapsed * 1000, 3), path, relay, why)
+
+    async def bans(self) -> Sequence[api.Ban]:
+        clock = self._node.clock
+        ends_in = clock.unix() - clock.monotonic()  # bans end by the monotonic clock
+        return [
+            api.Ban(
+                subject=str(ban.subject),
+                kind="peer" if isinstance(ban.subject, PeerId) else "prefix",
+                reason=ban.reason.value,
+                until=round(ban.until + ends_in),
+            )
+            for ban in self._node.host.gate.listing()
+        ]
+
+    async def unban(self, subject: str) -> api.Unbanned:
+        try:
+            banned: PeerId | str = PeerId.parse(subject)
+        except ParseError:
+            banned = subject  # a prefix, as the list shows it
+        return api.Unbanned(subject, self._node.host.gate.unban(banned))
 
     async def stop(self, release_name: bool) -> api.Stopping:
         released = await self._node.names.release_all(NAME_TIMEOUT) if release_name else ()
