@@ -6,7 +6,7 @@ know a clock that runs ahead from a forger.
 
 from __future__ import annotations
 
-from wws.errors import ParseError
+from wws.errors import ParseError, WwsError
 
 
 class RecordRefused(ParseError):
@@ -157,3 +157,21 @@ class TransferSignatureWrong(RecordRefused):
     """A transfer entry is not signed by the owner who gives the name away."""
 
     code = "transfer_signature_wrong"
+
+
+class TransferImpossible(WwsError):
+    """The name cannot be given away, or not taken up, as things stand at this node."""
+
+    code = "transfer_refused"
+
+
+class NotHeldHere(TransferImpossible):
+    """Only who holds a name can give it away."""
+
+    code = "name_not_held"
+
+
+class DoubleTransfer(TransferImpossible):
+    """The name was promised to another key already, and a promise cannot be taken back."""
+
+    code = "double_transfer"

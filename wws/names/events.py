@@ -1,8 +1,8 @@
 """What happens to the machines of names (events), and what they ask of their driver (commands).
 
-The driver owes them one thing: each `LookUp`, `StoreRecord`, `SolveProofOfWork` and `AskWitnesses` is answered
-exactly once, and a machine has at most one of them open. The last group of commands are reports: they ask for
-nothing.
+The driver owes them one thing: each `LookUp`, `StoreRecord`, `SolveProofOfWork` and `AskWitnesses` is
+answered exactly once, and a machine has at most one of them open. The last group of commands are reports:
+they ask for nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a lease must remember over a restart: enough to renew the name instead of claiming it anew.
 
-Losing it is no disaster: the record itself is found again in the DHT, and sequence numbers follow the clock.
+Losing it is no disaster: the record itself is found again in the DHT with its receipts, and sequence numbers
+follow the clock. Only a transfer that was signed and not yet taken up would be forgotten.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from dataclasses import dataclass
 
 from wws.codec.canonical import JsonObject, JsonValue
 from wws.names.errors import RecordRefused
+from wws.names.receipts import Receipt
 from wws.names.record import GRACE, NameRecord
 from wws.names.signed import Members
-from wws.names.state import StateUnreadable, state_object
+from wws.names.state import StateUnreadable, state_list, state_object
 from wws.names.transfers import Transfer, parse_chain
 from wws.names.uri import is_name
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 knew no receipts and no transfers under way; it is read as a lease that has neither."""
+MAX_RECEIPTS = 32
+"""Receipts that are read back, at most: one of each member of W and W′."""
 
 _REQUIRED = frozenset({"schema", "name", "swarm", "registered_at", "seq", "nonce", "expires_at", "released"})
-_OPTIONAL = frozenset({"transfers"})
+_OPTIONAL = frozenset({"transfers", "receipts", "given", "accepting"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,12 @@ class LeaseState:
     expires_at: int
     released: bool = False
     transfers: tuple[Transfer, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    """The best full receipt of each witness, those that last longest first."""
+    given: Transfer | None = None
+    """The entry by which we give the name away; until its taker has the name we go on keeping it."""
+    accepting: Transfer | None = None
+    """The entry by which the name comes to us. There is no lease yet, only the wish for it."""
 
     @classmethod
     def of(cls, record: NameRecord) -> LeaseState:
@@ -46,7 +57,13 @@ class LeaseState:
             expires_at=record.expires_at,
             released=record.released,
             transfers=record.transfers,
+            receipts=record.receipts,
         )
+
+    @classmethod
+    def wish(cls, entry: Transfer) -> LeaseState:
+        """What there is to remember of a name that is being taken up."""
+        return cls(entry.name, entry.swarm, entry.at, entry.seq, 0, entry.at, accepting=entry)
 
     @property
     def dead_at(self) -> int:
@@ -67,11 +84,19 @@ class LeaseState:
         }
         if self.transfers:
             state["transfers"] = [entry.to_members() for entry in self.transfers]
+        if self.receipts:
+            state["receipts"] = [receipt.to_members() for receipt in self.receipts]
+        if self.given is not None:
+            state["given"] = self.given.to_members()
+        if self.accepting is not None:
+            state["accepting"] = self.accepting.to_members()
         return state
 
     @classmethod
     def from_json(cls, value: JsonValue) -> LeaseState:
         """From the state file. Raises `StateUnreadable`."""
+        if isinstance(value, dict) and value.get("schema") == 1 and value["schema"] is not True:
+            value = {**value, "schema": SCHEMA}
         state = state_object("the state of a lease", value, SCHEMA, _REQUIRED | _OPTIONAL)
         try:
             members = Members("the state of a lease", state, required=_REQUIRED, optional=_OPTIONAL)
@@ -81,6 +106,7 @@ class LeaseState:
             released = state["released"]
             if not isinstance(released, bool):
                 raise StateUnreadable("released in the state of a lease is not true or false")
+            receipts = state_list("receipts in the state of a lease", state.get("receipts", []), MAX_RECEIPTS)
             return cls(
                 name=members.text("name"),
                 swarm=members.text("swarm"),
@@ -90,6 +116,9 @@ class LeaseState:
                 expires_at=members.integer("expires_at"),
                 released=released,
                 transfers=parse_chain(members.items("transfers")) if "transfers" in members else (),
+                receipts=tuple(Receipt.parse(receipt) for receipt in receipts),
+                given=Transfer.parse(state["given"]) if "given" in members else None,
+                accepting=Transfer.parse(state["accepting"]) if "accepting" in members else None,
             )
         except RecordRefused as error:
             raise StateUnreadable(str(error)) from None

@@ -42,6 +42,25 @@ class UpkeepConfig:
     """Seconds after which the wall clock is looked at again, at most."""
 
 
+@dataclass(frozen=True, slots=True)
+class CoverConfig:
+    """How an owner deals with its witnesses."""
+
+    contest_pause: tuple[float, float] = (1.0, 10.0)
+    """Seconds, at random between these, until a contested claim is tried again (wire.md section 5)."""
+    contests: int = 20
+    """Tries after which a contested claim is given up: about two minutes."""
+    work_rounds: int = 3
+    """Times that witnesses may ask for more work, one after the other."""
+    renew_after_change: float = 540.0
+    """Seconds within which the new witnesses are asked; wire.md section 5 gives ten minutes."""
+    longest_delay: float = 3_600.0
+    """Seconds to wait at most when a witness names a time: a budget is full for a day at the longest, but its
+    witness may change its mind, and others may join."""
+    searches: int = 10
+    """Times that the record of who gives a name to us may be missing before that is given up."""
+
+
 class Moved(Enum):
     """What has become of the addresses in a record."""
 
@@ -76,6 +95,16 @@ class Upkeep:
         self._issued_at = issued_at
         self._renew_at = issued_at + int(self._jittered(until_renewal))
         self._signed_at = now
+
+    def resigned(self, issued_at: int, now: float) -> None:
+        """The record was signed anew for the same time: its renewal does not move away for that."""
+        self._issued_at = issued_at
+        self._signed_at = now
+
+    def postponed(self, unix_now: int, delay: float) -> None:
+        """The renewal did not succeed: it is due again after `delay` seconds."""
+        self._issued_at = min(self._issued_at, unix_now)
+        self._renew_at = unix_now + max(1, int(delay))
 
     def checked(self, now: float, *, again_after: float) -> None:
         """The record was seen in the DHT, and is to be looked at again."""

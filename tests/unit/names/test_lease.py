@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.errors import LocalProtocolError
+from wws.identity.peer_id import PeerId
 from wws.identity.proof_of_work import LEAST_BITS
 from wws.machine import Command, Event
+from wws.names.errors import TransferImpossible
 from wws.names.events import (
+    Accept,
     AddressesChanged,
+    AskWitnesses,
     Claim,
     LookedUp,
     LookUp,
@@ -35,10 +39,15 @@ from wws.names.events import (
     StoreFailed,
     StoreRecord,
     TimerFired,
+    Transfer,
+    TransferSigned,
+    WitnessesAnswered,
+    WitnessesChanged,
 )
-from wws.names.kinds import NameRecords
+from wws.names.kinds import NameRecords, Witnesses
 from wws.names.lease import ACCEPTED, Lease, State
 from wws.names.lease_state import LeaseState
+from wws.names.lease_table import UNDER_WAY
 from wws.names.record import GRACE, NameRecord, name_key, validate
 from wws.names.select import select
 from wws.names.state import StateUnreadable
@@ -49,9 +58,18 @@ DAY = 86_400
 NEW_ADDRESS = Multiaddr.parse("/ip4/198.51.100.1/tcp/9000")
 
 
-def lease_of(owner: str = "alice", state: LeaseState | None = None) -> Lease:
+def lease_of(
+    owner: str = "alice", state: LeaseState | None = None, witnesses: Witnesses | None = None
+) -> Lease:
     return Lease(
-        person(owner), "alice", "public", kind=NameRecords(), rng=Random(7), state=state, addresses=(ADDRESS,)
+        person(owner),
+        "alice",
+        "public",
+        kind=NameRecords(witnesses),
+        rng=Random(7),
+        state=state,
+        addresses=(ADDRESS,),
+        witnesses=witnesses,
     )
 
 
@@ -61,9 +79,11 @@ def stored(commands: list[Command]) -> NameRecord:
     return NameRecord.parse(record)
 
 
-def claimed(owner: str = "alice", unix_now: int = NOW) -> tuple[Lease, NameRecord]:
+def claimed(
+    owner: str = "alice", unix_now: int = NOW, witnesses: Witnesses | None = None
+) -> tuple[Lease, NameRecord]:
     """A lease that has just been confirmed, at monotonic time 0."""
-    lease = lease_of(owner)
+    lease = lease_of(owner, witnesses=witnesses)
     lease.handle(Claim(), 0, unix_now)
     lease.handle(LookedUp(None), 0, unix_now)
     record = stored(lease.handle(ProofSolved(solved_work(owner)), 0, unix_now))
@@ -441,7 +461,8 @@ def test_witnessed_is_what_the_kind_says() -> None:
 
 
 def in_state(state: State) -> Lease:
-    lease, _ = claimed()
+    appear: set[PeerId] = set()
+    lease, _ = claimed(witnesses=lambda: (frozenset(appear), frozenset()))
     match state:
         case State.IDLE:
             return lease_of()
@@ -452,6 +473,16 @@ def in_state(state: State) -> Lease:
                 lease.handle(LookedUp(None), 0, NOW)
             elif state is State.TAKEN:
                 lease.handle(LookedUp(name_record("bob").value), 0, NOW)
+        case State.ASKING:
+            appear.update(person(label).peer_id for label in ("w1", "w2", "w3"))
+            lease.handle(Renew(), 0, NOW)
+        case State.TRANSFERRED:
+            [_, signed] = lease.handle(Transfer(person("bob").peer_id), 0, NOW)
+            assert isinstance(signed, TransferSigned)
+            entry = signed.entry
+            theirs = name_record("bob", issued_at=NOW + 1, seq=entry.seq + 1, transfers=[entry])
+            lease.handle(TimerFired(), 40, NOW)
+            lease.handle(LookedUp(theirs.value), 40, NOW)
         case State.STORING:
             lease.handle(Renew(), 0, NOW)
         case State.CONFIRMING:
@@ -486,6 +517,10 @@ EVENTS: list[Event] = [
     ProofSolved(solved_work("alice")),
     Stored(1),
     StoreFailed(),
+    Transfer(person("bob").peer_id),
+    Accept(transfer("carol", "alice")),
+    WitnessesAnswered(()),
+    WitnessesChanged(),
     Unheard(),
 ]
 
@@ -503,6 +538,9 @@ def test_every_pair_moves_or_refuses(state: State, event: Event) -> None:
     except LocalProtocolError:
         assert vars(lease) == before
         assert state not in ACCEPTED.get(type(event), ()) or (state, type(event)) == (State.IDLE, Release)
+    except TransferImpossible:
+        assert vars(lease) == before
+        assert isinstance(event, Transfer | Accept)
     else:
         assert state in ACCEPTED[type(event)]
         check(lease, commands)
@@ -510,9 +548,9 @@ def test_every_pair_moves_or_refuses(state: State, event: Event) -> None:
 
 def check(lease: Lease, commands: list[Command]) -> None:
     """What holds after every step: an answer is awaited, or a time, or all is over."""
-    asked = [c for c in commands if isinstance(c, LookUp | StoreRecord | SolveProofOfWork)]
+    asked = [c for c in commands if isinstance(c, LookUp | StoreRecord | SolveProofOfWork | AskWitnesses)]
     assert len(asked) <= 1
-    awaited = lease.state in (State.LOOKING, State.SOLVING, State.STORING, State.CONFIRMING, State.RELEASING)
+    awaited = lease.state in UNDER_WAY | {State.RELEASING}
     timed = lease.state in (State.HELD, State.WAITING)
     assert (lease.next_wakeup() is not None) is timed
     assert awaited or not asked
@@ -584,13 +622,13 @@ def test_the_state_file() -> None:
     state = LeaseState.of(name_record("alice", transfers=[transfer("bob", "alice", seq=5)], released=True))
     file = json.loads(json.dumps(state.to_json()))
     assert LeaseState.from_json(file) == state
-    assert LeaseState.from_json({**file, "schema": 2, "colour": "blue"}) == state
+    assert LeaseState.from_json({**file, "schema": 3, "colour": "blue"}) == state
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 3},
+        {"schema": 4},
         {"schema": True},
         {"schema": None},
         {"colour": "blue"},
