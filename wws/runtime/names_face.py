@@ -193,6 +193,14 @@ class NamesFace:
                 raise
             return await self._find(target)
 
+    async def _moved(self, target: Target, dialled: ResolvedTarget) -> ResolvedTarget | None:
+        """A target as it is now, where that is another place than the one dialled in vain."""
+        if isinstance(target, AddressTarget):
+            return None
+        self._node.resolution.forget(target)
+        now = await self._resolve(target)
+        return now if set(now.dialled) - set(dialled.dialled) else None
+
     def _remember(self, peer: PeerId, name: str) -> None:
         self._resolved.pop(peer, None)
         self._resolved[peer] = name

@@ -14,6 +14,7 @@ from wws.names.uri import AddressTarget, PeerTarget, Target
 from wws.nat.punch_events import Result
 from wws.rpc import api
 from wws.runtime.connection import Connection
+from wws.runtime.dialer import DialFailed
 from wws.runtime.names_face import NAME_TIMEOUT, NamesFace, leased
 from wws.runtime.node import Node
 
@@ -213,9 +214,15 @@ class NodeFace(NamesFace):
             return connection
         resolved = await self._resolve(target)
         # An address that the user typed may be of any scope; what a record says may not.
-        return await node.dialer.connect(
-            resolved.peer_id, resolved.dialled, any_scope=isinstance(target, AddressTarget)
-        )
+        typed = isinstance(target, AddressTarget)
+        try:
+            return await node.dialer.connect(resolved.peer_id, resolved.dialled, any_scope=typed)
+        except DialFailed:
+            # Perhaps it was remembered, and they have moved since.
+            moved = await self._moved(target, resolved)
+            if moved is None:
+                raise
+            return await node.dialer.connect(moved.peer_id, moved.dialled)
 
     def _join_state(self) -> api.JoinState:
         return self._node.discovery.view.state
