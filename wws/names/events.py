@@ -70,6 +70,13 @@ class AddressesChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MetOurselves(Event):
+    """Another process has proven that it has our key, on a connection with `addresses` at its end."""
+
+    addresses: tuple[Multiaddr, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired(Event):
     """`next_wakeup()` has come. Too early does no harm."""
 
@@ -228,6 +235,18 @@ class NameLost(Command):
 
     holder: PeerId
     expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityInUse(Command):
+    """Another machine uses our key, and says it is at `addresses`. Reported once an episode."""
+
+    addresses: tuple[Multiaddr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityAlone(Command):
+    """Nothing was seen of the other machine for long: the episode is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@
 
 Nobody can take a peer record away, so nothing has to be confirmed; but holders come and go, and a record of
 ours with a higher `seq` (from before the clock was set back) would hide the one we publish now.
+
+A record of ours that another machine signed (see `wws.names.twins`) is reported, and left to stand until our
+own is due again: two who outbid each other at every look would never end.
 """
 
 from __future__ import annotations
@@ -21,9 +24,12 @@ from wws.machine import Command, Event
 from wws.names.errors import RecordRefused
 from wws.names.events import (
     AddressesChanged,
+    IdentityAlone,
+    IdentityInUse,
     LookedUp,
     LookUp,
     LookUpFailed,
+    MetOurselves,
     RetryScheduled,
     Start,
     Stored,
@@ -34,6 +40,7 @@ from wws.names.events import (
 from wws.names.peer_record import PeerRecord, peer_key, validate_peer
 from wws.names.rules import MAX_ADDRESSES, next_seq
 from wws.names.schedule import Backoff, Moved, Upkeep, UpkeepConfig
+from wws.names.twins import Twins
 
 
 class State(enum.Enum):
@@ -49,6 +56,7 @@ class State(enum.Enum):
 ACCEPTED: dict[type[Event], frozenset[State]] = {
     Start: frozenset(State),
     AddressesChanged: frozenset(State),
+    MetOurselves: frozenset(State),
     TimerFired: frozenset(State),
     Stored: frozenset({State.STORING}),
     StoreFailed: frozenset({State.STORING}),
@@ -68,6 +76,7 @@ class PeerRecordKeeper:
         rng: Random,
         config: UpkeepConfig | None = None,
         addresses: tuple[Multiaddr, ...] = (),
+        twins: Twins | None = None,
     ) -> None:
         self.key = peer_key(identity.peer_id.did)
         self.state = State.IDLE
@@ -75,7 +84,10 @@ class PeerRecordKeeper:
         self._config = config or UpkeepConfig()
         self._upkeep = Upkeep(self._config, rng)
         self._backoff = Backoff(self._config, rng)
+        self.twins = twins or Twins()
+        """Whether another machine uses this identity."""
         self._addresses = self._own(addresses)
+        self.twins.announced(self._addresses)
         self._record: PeerRecord | None = None
         self._seq = 0
         self._wakeup: float | None = None
@@ -94,7 +106,10 @@ class PeerRecordKeeper:
         if self.state not in ACCEPTED.get(type(event), frozenset()):
             raise LocalProtocolError(f"{type(event).__name__} for the peer record while {self.state.name}")
         match event:
+            case MetOurselves(addresses=addresses):
+                return [IdentityInUse(addresses)] if self.twins.seen(now) else []
             case Start():
+                self.twins.started(now)
                 return self._publish(now, unix_now) if self.state is State.IDLE else []
             case AddressesChanged(addresses=addresses):
                 return self._move(addresses, now, unix_now)
@@ -121,6 +136,7 @@ class PeerRecordKeeper:
         )
         self._upkeep.signed(unix_now, record.expires_at, now)
         self._record = record
+        self.twins.signed(record)
         return self._store(record)
 
     def _store(self, record: PeerRecord) -> list[Command]:
@@ -131,11 +147,24 @@ class PeerRecordKeeper:
     def _compare(self, value: bytes | None, now: float, unix_now: int) -> list[Command]:
         ours = self._record
         assert ours is not None, "CHECKING is entered with a record"
-        if value == ours.value:
-            return self._rest(now, unix_now)
         found = self._read(value, unix_now)
+        reports: list[Command] = []
+        if found is not None and self.twins.is_foreign(found, now, unix_now):
+            if self.twins.seen(now):
+                reports.append(IdentityInUse(found.addresses))
+        elif self.twins.has_gone(now):
+            reports.append(IdentityAlone())
+        return reports + self._follow(ours, found, now, unix_now)
+
+    def _follow(self, ours: PeerRecord, found: PeerRecord | None, now: float, unix_now: int) -> list[Command]:
+        """What to do about the record that won; our own is at most as good."""
+        if found is not None and found.value == ours.value:
+            return self._rest(now, unix_now)
         if found is not None:
             self._seq = max(self._seq, found.seq)
+            is_due = self._upkeep.is_due(now, unix_now, moved=self._has_moved())
+            if found.rank < ours.rank and not is_due and self.twins.is_foreign(found, now, unix_now):
+                return self._rest(now, unix_now)
         is_hidden = found is not None and found.rank < ours.rank
         if is_hidden or self._upkeep.is_due(now, unix_now, moved=self._has_moved()):
             return self._publish(now, unix_now)
@@ -175,6 +204,7 @@ class PeerRecordKeeper:
 
     def _move(self, addresses: tuple[Multiaddr, ...], now: float, unix_now: int) -> list[Command]:
         self._addresses = self._own(addresses)
+        self.twins.announced(self._addresses)
         if self.state is State.PUBLISHED:
             self._wakeup = self._upkeep.wakeup(now, unix_now, moved=self._has_moved())
         return []
