@@ -46,6 +46,11 @@ COMMANDS: Final[dict[str, Command]] = {
         "Claim, keep and hand on names; accept a changed owner.",
         ("claim", "list", "renew", "release", "transfer", "accept", "trust"),
     ),
+    "token": Command(
+        "agent_cli.commands.token",
+        "Let local programs call some methods of the node.",
+        ("create", "list", "revoke"),
+    ),
     "ping": Command("agent_cli.commands.ping", "Measure round trips to a peer, and which way they go."),
     "call": Command("agent_cli.commands.call", "Call an RPC method of the local node."),
     "network": Command(

@@ -132,7 +132,6 @@ class _Node(FakeNode):
         return await super().accept_name(entry)
 
     async def status(self) -> api.NodeStatus:
-        assert self.ready is not None
         status = await super().status()
         names: tuple[api.LeasedName, ...] = ()
         if self._claimed is not None and status.joined:
@@ -148,8 +147,8 @@ class _Node(FakeNode):
             network=self.network,
             domain=self.network,
             publishers=self.publishers,
-            rpc=self.ready.rpc,
-            socket=self.ready.socket,
+            rpc=None if self.ready is None else self.ready.rpc,
+            socket=None if self.ready is None else self.ready.socket,
         )
         return replace(shown, **self._setting.get("status", {}))
 
