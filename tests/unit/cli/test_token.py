@@ -33,7 +33,7 @@ def test_a_token_opens_what_it_was_made_for_until_it_is_revoked(cli: Cli) -> Non
     assert "shown only now" in made.err
     assert address in made.err
     assert ask(address, "swarm.my_names", secret)["result"] == []
-    assert ask(address, "swarm.get_status", secret)["error"]["code"] == -32001
+    assert ask(address, "swarm.get_status", secret)["error"]["code"] == -32003
     head, row = cli("token", "list").out.splitlines()
     assert head.split() == ["id", "label", "methods", "rate", "until", "last", "used"]
     token_id = row.split()[0]
