@@ -1,7 +1,7 @@
 """What the tests on real sockets share: nothing may be left, and nothing may count as a bug."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import psutil
@@ -22,3 +22,16 @@ async def leaves_nothing() -> AsyncIterator[None]:
     await until(lambda: asyncio.all_tasks() <= tasks | {asyncio.current_task()})
     await until(lambda: len(process.net_connections("inet")) <= sockets)
     assert not reported
+
+
+Tell = Callable[[str, str], None]
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Tell:
+    """Show a text under a title at the end of the run, also when it passes."""
+
+    def tell(title: str, text: str) -> None:
+        record_property("summary", (title, text))
+
+    return tell

@@ -12,11 +12,13 @@ import contextlib
 from typing import Self
 
 from wws.identity.keys import Identity
+from wws.mesh import identify
+from wws.mesh.identify import Identification
 from wws.transport.multistream import encode_line
 from wws.transport.noise import PROTOCOL as NOISE
 from wws.transport.noise import YAMUX, NoiseHandshake, NoiseStatic
 from wws.transport.noise_frames import CipherPair
-from wws.transport.yamux_frames import DATA, HEADER, PING, SYN
+from wws.transport.yamux_frames import ACK, DATA, FIN, HEADER, PING, SYN
 
 HEADER_LINE = encode_line("/multistream/1.0.0")
 PROPOSAL = HEADER_LINE + encode_line(NOISE)
@@ -108,6 +110,18 @@ class Hostile:
         """Kind, flags, stream, length and data of the next frame from the node."""
         kind, flags, stream, length = HEADER.unpack(await self._plain(HEADER.size))[1:]
         return kind, flags, stream, length, await self._plain(length) if kind == DATA else b""
+
+    async def answer_identify(self, label: str) -> None:
+        """Wait for the node's question who we are, and answer it."""
+        said = Identification(peer_id=Identity.from_label(label).peer_id, addresses=(), protocols=()).encode()
+        async with asyncio.timeout(20):
+            while True:
+                kind, flags, stream, _, data = await self.next_frame()
+                if kind == DATA and flags & SYN and identify.PROTOCOL.encode() in data:
+                    break
+        self.frame(DATA, ACK, stream, HEADER_LINE + encode_line(identify.PROTOCOL) + said)
+        self.frame(DATA, FIN, stream)
+        await self.drain()
 
     _pending = b""
 
