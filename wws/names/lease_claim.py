@@ -246,7 +246,7 @@ class LeaseClaim(LeaseParts):
             return self._wait(State.STORING, "our record was not found", now)
         is_ours = found.peer_id == self._identity.peer_id
         if self._kind.winner((ours, found), unix_now) == 0:
-            if is_ours:
+            if is_ours and not found.is_dead(unix_now):
                 return self._hold(ours, now, unix_now)
             return self._wait(State.STORING, "a record that loses to ours was found in its place", now)
         if not is_ours:
@@ -269,7 +269,11 @@ class LeaseClaim(LeaseParts):
         if found.is_live(unix_now) and not self._kind.is_witnessed(ours):
             self._lease, self._record = self._adopted(found), None
             return self._wait(State.STORING, "an older record of ours was found, with cover", now)
-        return self._hold(ours, now, unix_now)
+        commands = self._hold(ours, now, unix_now)
+        # When it dies, ours must be there: nothing else would bring it to those who kept the older one.
+        self._upkeep.checked_until(now + max(1, found.dead_at - unix_now))
+        self._rest(ours, now, unix_now)
+        return commands
 
     # Small parts
 

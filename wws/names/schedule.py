@@ -110,6 +110,10 @@ class Upkeep:
         """The record was seen in the DHT, and is to be looked at again."""
         self._check_at = now + self._jittered(again_after)
 
+    def checked_until(self, at: float) -> None:
+        """It is to be looked at by then."""
+        self._check_at = min(self._check_at, at)
+
     def is_due(self, now: float, unix_now: int, *, moved: Moved) -> bool:
         """Whether to sign anew: a third of the life is over, the clock was set back, or we have moved."""
         if unix_now >= self._renew_at or unix_now < self._issued_at - CLOCK_TOLERANCE:

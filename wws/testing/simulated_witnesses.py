@@ -1,0 +1,109 @@
+"""Witnesses without a network: the shipped book of each, asked by a call, with the faults that they have.
+
+    witnesses = SimulatedWitnesses(["w1", "w2", "w3"])
+    kind = NameRecords(witnesses.sets)
+    witnesses.ask(request, owner, now, unix_now)      what `WitnessesAnswered` carries
+
+What is asked and answered goes through its bytes, as on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from wws.identity.keys import Identity
+from wws.identity.peer_id import PeerId
+from wws.names.witness.book import BookConfig, WitnessBook
+from wws.names.witness.entry import Caller
+from wws.names.witness.messages import (
+    WitnessAnswer,
+    WitnessRequest,
+    answer_bytes,
+    parse_answer,
+)
+from wws.testing.names import person
+
+
+class SimulatedWitness:
+    """One witness. `is_away`: it cannot be reached. `loses_answers`: it does as asked, and nobody hears of it.
+    `ahead`: seconds by which its clock is ahead."""
+
+    def __init__(self, identity: Identity, witnesses: SimulatedWitnesses, config: BookConfig | None) -> None:
+        self.identity = identity
+        self.peer_id = identity.peer_id
+        self.is_away = False
+        self.loses_answers = False
+        self.ahead = 0
+        self._witnesses = witnesses
+        self._config = config
+        self.book = self._new_book()
+
+    def lose_disk(self) -> None:
+        """Everything it knew is gone."""
+        self.book = self._new_book()
+
+    def answer(
+        self, request: WitnessRequest, owner: PeerId, now: float, unix_now: int
+    ) -> WitnessAnswer | None:
+        """What it says to `owner`, who is alone in a prefix."""
+        if self.is_away:
+            return None
+        asked = WitnessRequest.parse(request.to_bytes())
+        decision = self.book.decide(asked, Caller(owner, str(owner)), now, unix_now + self.ahead)
+        return None if self.loses_answers else parse_answer(answer_bytes(decision.answer))
+
+    def _new_book(self) -> WitnessBook:
+        return WitnessBook(
+            self.identity,
+            self._witnesses.sets,
+            lambda: self._witnesses.swarm_size,
+            lambda name: name in self._witnesses.denied,
+            self._config,
+        )
+
+
+class SimulatedWitnesses:
+    """W and W′ of a network, by labels."""
+
+    def __init__(
+        self, labels: Iterable[str] = (), *, swarm_size: int = 10, config: BookConfig | None = None
+    ) -> None:
+        self.swarm_size = swarm_size
+        self.denied: set[str] = set()
+        self._config = config
+        self._known: dict[PeerId, SimulatedWitness] = {}
+        self._now: frozenset[PeerId] = frozenset()
+        self._before: frozenset[PeerId] = frozenset()
+        self.change(labels)
+
+    def sets(self) -> tuple[frozenset[PeerId], frozenset[PeerId]]:
+        """W and W′, as `Witnesses` wants them."""
+        return self._now, self._before
+
+    @property
+    def all(self) -> Sequence[SimulatedWitness]:
+        """The members of W and W′, by label where they were made in that order."""
+        return [witness for witness in self._known.values() if witness.peer_id in self._now | self._before]
+
+    def __getitem__(self, label: str) -> SimulatedWitness:
+        return self._known[person(label).peer_id]
+
+    def change(self, labels: Iterable[str]) -> None:
+        """Another W; the one of before is W′."""
+        self._before = self._now
+        identities = [person(label) for label in labels]
+        for identity in identities:
+            if identity.peer_id not in self._known:
+                self._known[identity.peer_id] = SimulatedWitness(identity, self, self._config)
+        self._now = frozenset(identity.peer_id for identity in identities)
+
+    def forget_before(self) -> None:
+        """The 48 hours are over: W′ counts no longer."""
+        self._before = frozenset()
+
+    def ask(
+        self, request: WitnessRequest, owner: PeerId, now: float, unix_now: int
+    ) -> tuple[tuple[PeerId, WitnessAnswer | None], ...]:
+        """Ask every member of both sets, in the order of their PeerIds."""
+        members = sorted(self.all, key=lambda witness: str(witness.peer_id))
+        return tuple((one.peer_id, one.answer(request, owner, now, unix_now)) for one in members)
