@@ -1,0 +1,252 @@
+"""Who misbehaves is banned, who is denied is kept out: on real connections."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.interop.ours import until
+from tests.net.hostile import Hostile
+from tests.net.mesh_node import MeshNode, node
+from tests.net.test_hostile import answer_identify, identified
+from wws.addresses.scope import prefix_of
+from wws.codec import varint
+from wws.dht.messages import KadMessage, KadRecord, MessageType
+from wws.identity.keys import Identity
+from wws.identity.peer_id import PeerId
+from wws.mesh.admission import AdmissionConfig
+from wws.mesh.bans import BansConfig, Offence
+from wws.mesh.deny import DenyList
+from wws.mesh.identify import PUSH_PROTOCOL
+from wws.names.record import name_key
+from wws.runtime import gatekeeper
+from wws.runtime.dht_driver import PROTOCOL as KAD
+from wws.runtime.dialer import DialFailed, PeerBanned, PeerDenied
+from wws.runtime.gatekeeper import GatekeeperConfig
+from wws.runtime.host import HostConfig
+from wws.runtime.streams import StreamReset
+from wws.testing.clock import ManualClock
+from wws.transport.yamux_frames import DATA, FIN
+
+pytestmark = [pytest.mark.net, pytest.mark.timeout(60), pytest.mark.usefixtures("leaves_nothing")]
+
+MALLORY = Identity.from_label("mallory").peer_id
+GARBAGE = varint.frame(b"\xff" * 50)
+
+
+def denied(*peers: PeerId, prefixes: tuple[str, ...] = ()) -> DenyList:
+    return DenyList.parse(map(str, peers), prefixes, (), name_key)
+
+
+async def misbehave(alice: MeshNode, label: str = "mallory") -> None:
+    """Send messages that are none until the connection is gone."""
+    async with await Hostile.authenticated(alice.port, label) as peer:
+        for number in range(11):  # ten are enough, unless time passes
+            peer.open(2 * number + 1, PUSH_PROTOCOL, GARBAGE)
+            peer.frame(DATA, FIN, 2 * number + 1)
+        await peer.gone()
+
+
+async def test_who_sends_what_is_no_message_is_banned_for_ten_minutes() -> None:
+    clock = ManualClock()
+    async with node("alice", clock=clock) as alice, node("bob") as bob:
+        await bob.join(alice)
+        await misbehave(alice)
+        assert alice.host.refusals[PUSH_PROTOCOL, "malformed"] in (10, 11)
+        assert alice.host.refusals["bans", "peer"] == 1
+        (ban,) = alice.host.gate.listing()
+        assert (ban.subject, ban.kind, ban.reason) == (MALLORY, "peer", Offence.MALFORMED)
+        assert ban.until == clock.monotonic() + 600
+        before = alice.host.refusals["connection", "banned"]
+        async with await Hostile.authenticated(alice.port, "mallory") as peer:  # known once it is proven
+            await peer.gone()
+        assert alice.host.refusals["connection", "banned"] == before + 1
+        assert alice.host.gate.barred(MALLORY) == "banned"
+        clock.advance(600)
+        async with await Hostile.authenticated(alice.port, "mallory") as peer:
+            await peer.ping()
+            assert alice.host.connection_to(MALLORY) is not None
+        assert alice.host.gate.count == 0
+        assert await bob.ping.ping(await bob.connection_with(alice.peer_id)) >= 0
+
+
+async def test_before_a_peer_is_proven_it_can_commit_nothing() -> None:
+    async with node("alice") as alice:
+        for _ in range(3):
+            async with await Hostile.connect(alice.port) as peer:
+                await peer.secure("mallory", stop_after="second")
+                peer.say(b"\x00\x10" + bytes(16))
+                await peer.gone()
+        assert alice.host.gate.bans.suspects == 0
+
+
+async def test_frames_that_are_forbidden_ban_after_some_connections() -> None:
+    async with node("alice") as alice:
+        for _ in range(6):
+            async with await Hostile.authenticated(alice.port, "mallory") as peer:
+                await peer.ping()  # from here on it is somebody
+                peer.frame(9, 0, 0)
+                await peer.gone()
+        await until(lambda: alice.host.gate.barred(MALLORY) == "banned")
+        assert [ban.reason for ban in alice.host.gate.listing()] == [Offence.VIOLATION]
+
+
+async def test_a_peer_that_always_asks_too_much_is_banned() -> None:
+    async with node("alice") as alice, await Hostile.authenticated(alice.port, "mallory") as peer:
+        for number in range(32 + 102):
+            peer.open(2 * number + 1, "/ipfs/id/1.0.0")
+        await peer.gone()
+        assert alice.host.refusals["/ipfs/id/1.0.0", "rate_limited"] >= 100
+        assert [ban.reason for ban in alice.host.gate.listing()] == [Offence.RATE]
+
+
+async def test_records_that_break_their_rules_are_an_offence() -> None:
+    async with node("alice") as alice, await Hostile.authenticated(alice.port, "mallory") as peer:
+        await answer_identify(peer, identified(peer, ()))
+        key = name_key("alice").encode()
+        put = KadMessage(MessageType.PUT_VALUE, key, KadRecord(key, b"{}"), ())
+        peer.open(1, KAD, varint.frame(put.encode()))
+        await until(lambda: alice.host.gate.bans.points(MALLORY, alice.host.clock.monotonic()) > 0)
+
+
+async def test_other_networks_slow_ones_and_those_who_leave_commit_nothing() -> None:
+    async with node("alice") as alice, node("carol", network="/wws/net/0000000000000000") as carol:
+        connection = await carol.join(alice)
+        async with connection.open_stream(KAD) as stream:
+            await stream.write_frame(KadMessage(MessageType.PING, b"", None, ()).encode())
+            with contextlib.suppress(StreamReset):
+                assert await stream.read(1) == b""
+        await until(lambda: alice.host.refusals[KAD, "wrong_network"] > 0)
+        async with await Hostile.authenticated(alice.port) as peer:
+            peer.open(1, KAD, GARBAGE[:5])
+            peer.open(3, "/nobody/speaks/this")
+            peer.frame(DATA, FIN, 1)
+            await peer.ping()
+        await until(lambda: alice.host.table.peer_count == 1)
+        assert alice.host.gate.bans.suspects == 0
+
+
+async def test_a_banned_peer_is_neither_dialled_nor_asked() -> None:
+    async with node("alice") as alice, node("bob") as bob:
+        await bob.join(alice)
+        await until(lambda: bob.peer_id in alice.dht.machine.routing)
+        connection = await alice.connection_with(bob.peer_id)
+        for _ in range(11):
+            alice.host.gate.offended(connection, "malformed", KAD)
+        await until(lambda: not alice.host.connections())
+        assert bob.peer_id not in alice.dht.machine.routing
+        with pytest.raises(PeerBanned):
+            await alice.dial(bob.address)
+        with pytest.raises(PeerBanned):
+            await alice.dialer.connect_at(bob.peer_id, bob.address, 1.0)
+        assert alice.host.gate.unban(bob.peer_id)
+        await alice.join(bob)
+
+
+# Prefixes
+
+
+@contextlib.asynccontextmanager
+async def in_public(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MeshNode]:
+    """A node for which loopback is a prefix of the public kind: there is no other way to have one here."""
+    monkeypatch.setattr(gatekeeper, "public_prefix_of_ip", prefix_of)
+    config = HostConfig(
+        admission=AdmissionConfig(prefix_exempt=()),
+        gate=GatekeeperConfig(bans=BansConfig(peers_per_prefix=3)),
+    )
+    async with node("alice", config, clock=ManualClock()) as alice:
+        yield alice
+
+
+async def test_many_banned_peers_of_a_prefix_close_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with in_public(monkeypatch) as alice, node("bob") as bob:
+        for number in range(3):
+            await misbehave(alice, f"mallory {number}")
+        assert alice.host.gate.bans.ban_of_prefix("127.0.0.0/24", alice.host.clock.monotonic()) is not None
+        async with await Hostile.connect(alice.port) as peer:  # reset at once, before a byte is read
+            await peer.gone()
+        assert alice.host.refusals["connection", "banned_prefix"] == 1
+        await alice.join(bob)  # whom we want to talk to there has done nothing
+        assert alice.host.gate.unban("127.0.0.0/24")
+        async with await Hostile.authenticated(alice.port, "carol") as peer:
+            await peer.ping()
+
+
+async def test_a_prefix_with_innocent_peers_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        alice = await stack.enter_async_context(in_public(monkeypatch))
+        for label in ("bob", "carol", "dave"):
+            await (await stack.enter_async_context(node(label))).join(alice)
+        for number in range(3):
+            await misbehave(alice, f"mallory {number}")
+        assert [ban.kind for ban in alice.host.gate.listing()] == ["peer"] * 3
+        await misbehave(alice, "mallory 3")
+        assert alice.host.refusals["bans", "prefix"] == 1
+        assert alice.host.table.peer_count == 3  # they stay connected all the same
+
+
+async def test_the_prefix_of_an_entry_point_is_never_banned(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with in_public(monkeypatch) as alice, node("bob") as bob:
+        await alice.join(bob)
+        alice.host.set_entry_points({bob.peer_id})
+        for number in range(6):
+            await misbehave(alice, f"mallory {number}")
+        assert [ban.kind for ban in alice.host.gate.listing()] == ["peer"] * 6
+
+
+async def test_loopback_is_never_banned() -> None:
+    config = HostConfig(
+        admission=AdmissionConfig(prefix_exempt=()),
+        gate=GatekeeperConfig(bans=BansConfig(peers_per_prefix=1)),
+    )
+    async with node("alice", config) as alice:
+        await misbehave(alice)
+        assert [ban.kind for ban in alice.host.gate.listing()] == ["peer"]
+
+
+# The operator's list
+
+
+async def test_a_denied_peer_is_turned_out_and_kept_out() -> None:
+    async with node("alice") as alice, node("bob") as bob, node("carol") as carol:
+        await bob.join(alice)
+        await carol.join(alice)
+        await until(lambda: bob.peer_id in alice.dht.machine.routing)
+        alice.host.gate.set_deny(denied(bob.peer_id))
+        await until(lambda: alice.host.table.peers() == [carol.peer_id])
+        assert bob.peer_id not in alice.dht.machine.routing
+        assert alice.host.refusals["connection", "denied"] == 1
+        await until(lambda: not bob.host.connections())
+        connection = await bob.dial(alice.address)
+        await until(lambda: connection.is_closed)
+        assert alice.host.refusals["connection", "denied"] == 2
+        with pytest.raises(PeerDenied):
+            await alice.dial(bob.address)
+        alice.host.gate.set_deny(denied())
+        await alice.join(bob)
+
+
+async def test_a_denied_network_is_turned_out_and_kept_out() -> None:
+    async with node("alice") as alice, node("bob") as bob:
+        await bob.join(alice)
+        alice.host.gate.set_deny(denied(prefixes=("127.0.0.0/8",)))
+        await until(lambda: not alice.host.connections())
+        async with await Hostile.connect(alice.port) as peer:
+            await peer.gone()
+        assert alice.host.refusals["connection", "denied"] == 2
+        with pytest.raises(DialFailed) as caught:
+            await alice.dial(bob.address)
+        assert [attempt.code for attempt in caught.value.attempts] == ["denied"]
+        assert alice.slots() == (0, 0, 0)
+
+
+async def test_the_denied_who_come_in_crowds_leave_nothing() -> None:
+    async with node("alice") as alice:
+        alice.host.gate.set_deny(denied(MALLORY))
+        peers = await asyncio.gather(*[Hostile.authenticated(alice.port) for _ in range(20)])
+        for peer in peers:
+            async with peer:
+                await peer.gone()
+        await until(lambda: alice.slots() == (0, 0, 0))
+        assert alice.host.refusals["connection", "denied"] == 20
