@@ -91,6 +91,8 @@ class WitnessBook:
         self._config = config or BookConfig()
         self._entries: dict[Key, Entry] = {}
         self._provisional: set[Key] = set()
+        self._wanted: set[Key] = set()
+        """First claims that have kept others from the name."""
         self._budget = Budget(self._config.budget)
         self._turns = Turns(self._config.budget.max_turns)
         self._steady = SteadyClock()
@@ -177,6 +179,8 @@ class WitnessBook:
     def _claim(self, question: _Question) -> WitnessAnswer:
         entry, request, unix_now = self._entry(question), question.request, question.unix_now
         if entry is not None and entry.owner != question.caller.peer:
+            if entry.provisional:
+                self._wanted.add(entry.key)
             return _held_by_another(entry, unix_now)
         if entry is not None and not entry.provisional:  # lost its memory: it gets its own lease back
             return self._give(question, entry, Kind.RENEWED)
@@ -416,7 +420,9 @@ class WitnessBook:
             self._change(changes, entry.key, None)
 
     def _end_turn(self, entry: Entry, now: float, unix_now: int) -> None:
-        """The owner's turn is over without a name, now or when its time was up."""
+        """The owner's turn is over without a name, now or when its time was up. It rests if others came."""
+        if entry.key not in self._wanted:
+            return
         end = max(entry.held_since, min(unix_now, entry.expires_at))
         over_for = min(max(0, unix_now - end), 2 * MAX_LEASE)
         self._turns.ended(entry.owner, entry.prefix, entry.key, end - entry.held_since, now - over_for)
@@ -430,13 +436,13 @@ class WitnessBook:
     def _put(self, key: Key, entry: Entry | None) -> None:
         if entry is None:
             self._entries.pop(key, None)
-            self._provisional.discard(key)
-            return
-        self._entries[key] = entry
-        if entry.provisional:
+        else:
+            self._entries[key] = entry
+        if entry is not None and entry.provisional:
             self._provisional.add(key)
         else:
             self._provisional.discard(key)
+            self._wanted.discard(key)
 
 
 def _held_by_another(entry: Entry, unix_now: int) -> WitnessRefusal:

@@ -2,10 +2,10 @@
 
 A first claim blocks a name for ten minutes without proving anything but work. Once a day and owner it is
 paid for from the budget (wire.md section 5), so nothing would keep one rival from blocking the same name
-again and again all day. Therefore a turn at a name that ended without a majority is followed by a rest of
-its owner, and of the prefix it came from, at that name: as long as the turn was, times the turns so far. Who
-drops within a second may try again within seconds; who sat there for ten minutes leaves ten to others, then
-twenty, and so on: about fifteen turns a day.
+again and again all day. Therefore a turn that has kept others from a name, and ended without a majority, is
+followed by a rest of its owner, and of the prefix it came from, at that name: as long as the turn was, times
+the turns so far. Who drops within a second may try again within seconds; who sat there for ten minutes leaves
+ten to others, then twenty, and so on: about fifteen turns a day.
 """
 
 from __future__ import annotations
