@@ -25,8 +25,11 @@ from wws.testing.names import person
 
 
 class SimulatedWitness:
-    """One witness. `is_away`: it cannot be reached. `loses_answers`: it does as asked, and nobody hears of it.
-    `ahead`: seconds by which its clock is ahead."""
+    """One witness, and what may be wrong with it.
+
+    `is_away`: it cannot be reached. `loses_answers`: it does as asked, and nobody hears of it. `ahead`:
+    seconds by which its clock is ahead.
+    """
 
     def __init__(self, identity: Identity, witnesses: SimulatedWitnesses, config: BookConfig | None) -> None:
         self.identity = identity

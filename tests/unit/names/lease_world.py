@@ -1,4 +1,4 @@
-"""A small world for leases: one holder that keeps what Select says, witnesses, owners, and time that jumps."""
+"""A small world for leases: one holder that keeps what Select says, witnesses, owners, clocks that jump."""
 
 from __future__ import annotations
 
