@@ -166,5 +166,5 @@ def test_what_strangers_may_call() -> None:
 
 
 def test_the_seeds_rates() -> None:
-    assert str(POLICIES["swarm.register_agent"].rate) == "1 registrations of an agent an hour"
-    assert str(POLICIES["swarm.register_name"].rate) == "5 new names of the node a day"
+    assert str(POLICIES["swarm.register_agent"].rate) == "1 an hour (registrations of an agent)"
+    assert str(POLICIES["swarm.register_name"].rate) == "5 a day (new names of the node)"

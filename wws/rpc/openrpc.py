@@ -123,6 +123,17 @@ def _schema(annotation: object, schemas: dict[str, Json]) -> Json:
     raise TypeError(f"no schema for {annotation!r}")
 
 
+def result_text(annotation: object) -> str:
+    """What a method answers, for people: the members of its record."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is list:
+        return f"an array of {result_text(arguments[0])}"
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        members = ", ".join(f"`{field.name}`" for field in dataclasses.fields(annotation))
+        return f"`{annotation.__name__}` {{{members}}}"
+    return "an object"
+
+
 def _record(record: type[Any], schemas: dict[str, Json]) -> Json:
     name = record.__name__
     if name not in schemas:

@@ -63,7 +63,7 @@ class Rate:
     counted: Counted = Counted.CALLS
 
     def __str__(self) -> str:
-        return f"{self.times} {self.counted.value} {_SPANS.get(self.per, f'in {self.per:g} s')}"
+        return f"{self.times} {_SPANS.get(self.per, f'in {self.per:g} s')} ({self.counted.value})"
 
 
 _SPANS: Final = {60.0: "a minute", 3600.0: "an hour", 86_400.0: "a day"}

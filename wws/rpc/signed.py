@@ -26,7 +26,7 @@ from typing import Final, cast
 from wws.codec import base64, canonical
 from wws.codec.canonical import MAX_DEPTH, MAX_INTEGER, JsonValue
 from wws.errors import ParseError, WwsError
-from wws.identity.keys import verify
+from wws.identity.keys import SIGNATURE_LENGTH, verify
 from wws.rpc.api import Json
 
 _AGENT_ID: Final = re.compile(r"did:swarm:[0-9a-f]{64}")
@@ -139,9 +139,12 @@ class Signed:
             raise ParseError("timestamp must be an integer of 13 digits: Unix time in milliseconds")
         if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
             raise ParseError("nonce must be 8 to 64 lower-case hex digits")
-        if not isinstance(signature, str) or len(signature) != _SIGNATURE_TEXT or not signature.isascii():
+        if not isinstance(signature, str) or len(signature) != _SIGNATURE_TEXT:
             raise ParseError("signature must be 64 bytes in base64")
-        return cls(agent_id, timestamp, nonce, base64.decode(signature))
+        raw = base64.decode(signature)
+        if len(raw) != SIGNATURE_LENGTH:
+            raise ParseError("signature must be 64 bytes in base64")
+        return cls(agent_id, timestamp, nonce, raw)
 
 
 def signed_bytes(method: str, params: Json, timestamp: int, nonce: str) -> bytes:

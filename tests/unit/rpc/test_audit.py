@@ -1,0 +1,80 @@
+"""The lines of the audit log: complete, bounded, free of secrets, and never two."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wws.rpc.audit import Audit, AuditConfig
+from wws.rpc.methods import POLICIES
+from wws.rpc.policy import Policy, Rate, Role
+from wws.testing.rpc import NOW_MS
+
+REGISTER = POLICIES["swarm.register_name"]
+
+
+def line(
+    audit: Audit, who: str | None, outcome: str, params: object = None, now: float = 0.0, **more: object
+):
+    method, policy = str(more.get("method", "swarm.register_name")), more.get("policy", REGISTER)
+    written = audit.line(who, method, params, policy, outcome, now=now, unix_ms=NOW_MS)  # type: ignore[arg-type]
+    return None if written is None else json.loads(written)
+
+
+def test_a_line_says_who_what_about_what_and_how_it_ended() -> None:
+    assert line(Audit(AuditConfig()), "owner", "ok", {"name": "alice", "more": "no"}) == {
+        "time": NOW_MS / 1000,
+        "who": "owner",
+        "method": "swarm.register_name",
+        "about": "alice",
+        "outcome": "ok",
+    }
+
+
+def test_only_the_parameter_that_the_row_names_is_shown() -> None:
+    audit = Audit(AuditConfig())
+    shown = line(
+        audit,
+        "owner",
+        "ok",
+        {"entry": {"signature": "s3cret"}, "name": ["s3cret"]},
+        policy=POLICIES["swarm.accept_name"],
+    )
+    assert "s3cret" not in json.dumps(shown)
+    assert "about" not in line(audit, "owner", "ok", ["alice"])
+    assert "about" not in line(audit, "owner", "ok", {"name": {"s3cret": 1}})
+    assert "about" not in line(audit, None, "unauthorised", {"name": "x"}, policy=None)
+
+
+@given(st.text(), st.text(), st.text())
+def test_whatever_a_caller_says_stays_one_line_of_printable_ascii(method: str, about: str, who: str) -> None:
+    written = Audit(AuditConfig()).line(
+        who, method, {"name": about}, REGISTER, "refused", now=0.0, unix_ms=NOW_MS
+    )
+    assert written is not None
+    assert written.endswith(b"\n")
+    assert all(32 <= byte < 127 for byte in written[:-1])
+    assert len(json.loads(written)["about"]) <= 128
+    assert len(json.loads(written)["method"]) <= 128
+
+
+def test_strangers_are_thinned_and_counted_and_push_nobody_out() -> None:
+    audit = Audit(AuditConfig(strangers=Rate(3, 30.0)))
+    assert [line(audit, None, "unauthorised") is not None for _ in range(100)] == [True] * 3 + [False] * 97
+    known = line(audit, "owner", "ok", {"name": "alice"})
+    assert known is not None
+    assert known["left_out"] == 97
+    assert "left_out" not in line(audit, None, "unauthorised", now=10)
+
+
+def test_refused_calls_of_a_known_caller_are_thinned_by_themselves() -> None:
+    audit = Audit(AuditConfig(refused=Rate(2, 60.0)))
+    found = [line(audit, "token:aa", "not_allowed") for _ in range(3)]
+    assert [entry is not None for entry in found] == [True, True, False]
+    assert line(audit, "token:bb", "not_allowed") is not None
+    assert all(line(audit, "token:aa", "ok") is not None for _ in range(10)), "what was done is always told"
+
+
+def test_a_row_that_shows_an_integer() -> None:
+    shown = line(Audit(AuditConfig()), "owner", "ok", {"n": 5}, policy=Policy(Role.SOCKET, about="n"))
+    assert shown["about"] == "5"
