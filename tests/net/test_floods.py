@@ -167,6 +167,7 @@ async def test_reservations_of_a_thousand_identities_in_one_prefix(tell: Tell) -
             peer = await stack.enter_async_context(await Hostile.authenticated(alice.port, f"sybil {number}"))
             await peer.answer_identify(f"sybil {number}")
             peer.open(1, HOP_PROTOCOL, request)
+            peer.frame(DATA, FIN, 1)
             await peer.drain()
             flood.look()
         words = ("reservations_ip", "reservations_prefix")

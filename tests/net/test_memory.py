@@ -234,7 +234,7 @@ async def test_single_bytes_cost_little_more_than_they_say() -> None:
 async def test_silent_connections_and_empty_streams_take_no_more_than_they_are_charged() -> None:
     """The memory of the hostile side counts here, too."""
     count, streams = scale(1_000, least=50), 100
-    config = replace(limited(64 * MIB), max_half_open=count)
+    config = replace(limited(64 * MIB, max_connections=2 * count), max_half_open=count)
     async with alice_with(config) as alice, contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(await Hostile.authenticated(alice.port, "first"))
         await first.ping()
