@@ -31,17 +31,18 @@ from wws.testing.names import ADDRESS, NOW, person
 from wws.testing.simulated_time import SimulatedTime
 from wws.testing.simulated_witnesses import SimulatedWitnesses
 
-KEY = name_key("alice")
 HOUR = 3_600
 DAY = 86_400
 
 
 class World:
-    """The holder of "alice", its witnesses, and the owners who want it."""
+    """The holder of one name, its witnesses, and the owners who want it. `beside`: another name there."""
 
-    def __init__(self, *labels: str) -> None:
-        self.time = SimulatedTime(NOW)
-        self.witnesses = SimulatedWitnesses(labels)
+    def __init__(self, *labels: str, name: str = "alice", beside: World | None = None) -> None:
+        self.name = name
+        self.key = name_key(name)
+        self.time = SimulatedTime(NOW) if beside is None else beside.time
+        self.witnesses = SimulatedWitnesses(labels) if beside is None else beside.witnesses
         self.kind = NameRecords(self.witnesses.sets)
         self.value: bytes | None = None
         self.is_offline = False
@@ -57,7 +58,7 @@ class World:
     @property
     def record(self) -> NameRecord | None:
         """What a look-up finds; dropped when its time is over."""
-        if self.value is not None and self.time.unix_now >= self.kind.keep_until(KEY, self.value):
+        if self.value is not None and self.time.unix_now >= self.kind.keep_until(self.key, self.value):
             self.value = None
         return None if self.value is None else NameRecord.parse(self.value)
 
@@ -79,11 +80,11 @@ class World:
         """Whether the holder keeps it."""
         unix_now = self.time.unix_now
         try:
-            validate(KEY, value, unix_now)
+            validate(self.key, value, unix_now)
         except RecordRefused:
             return False
         values = [value] if self.record is None or self.value is None else [self.value, value]
-        self.value = values[self.kind.select(KEY, values, unix_now)]
+        self.value = values[self.kind.select(self.key, values, unix_now)]
         return self.value == value
 
 
@@ -107,7 +108,7 @@ class Owner:
     def _lease(self, state: LeaseState | None) -> Lease:
         return Lease(
             person(self.label),
-            "alice",
+            self.world.name,
             "public",
             kind=self.world.kind,
             rng=Random(f"{self.label} {len(self.reports)}"),
