@@ -98,29 +98,6 @@ def test_a_record_of_one_who_was_alone_reaches_who_comes_later() -> None:
     assert newcomer in simulation.holders_of(key)
 
 
-def test_twenty_identities_beside_a_key_do_not_hide_it() -> None:
-    """Sybils took the twenty places nearest to a key, each at its own prefix, before and after the put."""
-    simulation = Simulation(SimulationConfig(nodes=scale(1_000, least=150), seed=6, join_within=60))
-    simulation.join_all()
-    notes = put_notes(simulation, 3)
-    for key in notes:
-        simulation.add_sybils(key, 20)
-    later_key = note_key("later")
-    simulation.add_sybils(later_key, 20)
-    simulation.run_for(300)
-    author = simulation.some_honest_node()
-    expires_at = simulation.time.unix_now + 86_400
-    notes[later_key] = write_note(author.identity, later_key, "later", seq=1, expires_at=expires_at)
-    simulation.put(author, later_key, notes[later_key])
-    simulation.run_for(30)
-    reads = found = 0
-    for key, value in notes.items():
-        for _ in range(25):
-            reads += 1
-            found += simulation.get(simulation.some_honest_node(), key).value == value
-    assert found >= 0.99 * reads
-
-
 def test_one_prefix_beside_a_key_is_three_peers() -> None:
     simulation = Simulation(SimulationConfig(nodes=60, seed=7, clients=0, join_within=30))
     simulation.join_all()

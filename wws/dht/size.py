@@ -32,6 +32,8 @@ class SizeConfig:
     """Seconds for which a look-up counts."""
     few_samples: int = 8
     """Look-ups below which the narrow ones count for the density as well."""
+    share_kept: float = 60.0
+    """Seconds after which the density is reckoned again although nothing new was seen."""
     errors: float = 2.0
     """How many standard errors `low` and `high` are away from `count`."""
 
@@ -55,10 +57,13 @@ class SwarmSize:
         self._samples: OrderedDict[int, tuple[float, float]] = OrderedDict()
         self._narrow: OrderedDict[int, tuple[float, float]] = OrderedDict()
         self._counted: int | None = None
+        self._share: float | None = None
+        self._share_until = float("-inf")
 
     def saw(self, target: int, distances: list[int], now: float) -> None:
         """A look-up for `target` ended with the closest answered at these distances, closest first, the
         nearest being `distances[0]`. Fewer than k of them means that these are all there are."""
+        self._share_until = float("-inf")
         if len(distances) < self._k:
             self._counted = len(distances)
             self._samples.clear()
@@ -73,6 +78,7 @@ class SwarmSize:
     def saw_narrowly(self, target: int, distances: list[int], now: float) -> None:
         """A narrow look-up for a random `target` found these nearest. Too few for a good estimate, but at a
         place that nobody could crowd beforehand."""
+        self._share_until = float("-inf")
         self._narrow.pop(target, None)
         self._narrow[target] = ((distances[-1] + 1) / KEY_SPACE * self._k / len(distances), now)
         while len(self._narrow) > self._config.max_samples:
@@ -83,10 +89,14 @@ class SwarmSize:
 
         While there are few samples, the rough ones count as well: a node that has only looked for itself
         and for one key must not take the crowd around either for the density of the swarm."""
-        shares = self._fresh(self._samples, now)
-        if len(shares) < self._config.few_samples:
-            shares += self._fresh(self._narrow, now)
-        return statistics.median(shares) if shares else None
+        # Asked with every request that is served: reckoned again when something was seen, or got old.
+        if self._share_until <= now:
+            shares = self._fresh(self._samples, now)
+            if len(shares) < self._config.few_samples:
+                shares += self._fresh(self._narrow, now)
+            self._share = statistics.median(shares) if shares else None
+            self._share_until = now + self._config.share_kept
+        return self._share
 
     def _fresh(self, samples: Mapping[int, tuple[float, float]], now: float) -> list[float]:
         return [share for share, at in samples.values() if now - at <= self._config.sample_lifetime]

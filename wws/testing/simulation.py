@@ -185,6 +185,12 @@ class Simulation:
         node.leave(silently=silently)
         self.nodes.remove(node)
 
+    def replace(self, node: SimulatedNode) -> None:
+        """One node leaves silently, and a new one comes in its place."""
+        if node.place.online:
+            self.remove(node, silently=True)
+            self.add_node()
+
     def part(self, side_of: Callable[[SimulatedNode], int]) -> None:
         """Divide the network; connections across are noticed to be dead by and by."""
         sides = {node.place.index: side_of(node) for node in self.nodes}
