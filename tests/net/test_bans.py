@@ -41,7 +41,12 @@ def denied(*peers: PeerId, prefixes: tuple[str, ...] = ()) -> DenyList:
 
 async def misbehave(alice: MeshNode, label: str = "mallory") -> None:
     """Send messages that are none until the connection is gone."""
-    async with await Hostile.authenticated(alice.port, label) as peer:
+    await misbehave_at(alice.port, label)
+
+
+async def misbehave_at(port: int, label: str) -> None:
+    """The same at a node of another process."""
+    async with await Hostile.authenticated(port, label) as peer:
         for number in range(11):  # ten are enough, unless time passes
             peer.open(2 * number + 1, PUSH_PROTOCOL, GARBAGE)
             peer.frame(DATA, FIN, 2 * number + 1)

@@ -1,14 +1,14 @@
 """The canonical log line of a refused peer: the same members, in the same words, for people and for fail2ban.
 
-    2026-11-21T12:00:00.000000Z [warning  ] refused  ip=203.0.113.7 … peer=12D3KooW… port=4242
-                                                     protocol=connection reason=banned
+    2026-11-21T12:00:00.000000Z [warning  ] refused ip=203.0.113.7 node=bootstrap part=refusals
+                                            peer=12D3KooW… port=4242 protocol=connection reason=banned
 
-With `format = "json"` the members are those of the object, and its `event` is `refused`. The address is that
+(In one line.) With `format = "json"` the members are those of the object, and its `event` is `refused`. The address is that
 of the socket, never one that somebody claims, and only of those who have shown that they receive there: who
 forges datagrams must not get another one banned by the firewall. The peer is there once it is authenticated,
 `-` before. No text of a peer's is in the line: protocols are those that we serve, reasons are words of ours.
 
-A flood must not fill the disk, so lines are rated, by address and in all. `suppressed` counts the others; all
+A flood must not fill the disk, so lines are rated, by address and reason, and in all. `suppressed` counts the others; all
 that was refused is counted in `wws_refused_total`.
 """
 
@@ -59,11 +59,11 @@ class RefusalLogConfig:
     burst: float = 100.0
     """Lines of all together at once."""
     per_second_ip: float = 0.1
-    """Lines of one IP address, in the long run."""
-    burst_ip: float = 10.0
-    """Lines of one IP address at once."""
-    max_tracked: int = 4_096
-    """Addresses whose rate is remembered; the longest idle are forgotten first."""
+    """Lines of one IP address for one reason, in the long run."""
+    burst_ip: float = 5.0
+    """Lines of one IP address for one reason at once."""
+    max_tracked: int = 8_192
+    """Pairs of address and reason whose rate is remembered; the longest idle are forgotten first."""
 
 
 class RefusalLog:
@@ -83,7 +83,7 @@ class RefusalLog:
         one that comes through a relay, of which there is no line."""
         if reason not in LOGGED or not ip:
             return
-        if not self._ips.take(ip, now) or not self._all.take(now):
+        if not self._ips.take((ip, reason), now) or not self._all.take(now):
             self.suppressed += 1
             return
         self.written += 1
