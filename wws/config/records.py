@@ -207,6 +207,16 @@ class LimitSettings:
     """Look-ups of our own at a time; more wait."""
     dht_query_timeout: Seconds = 10.0
 
+    # Witnesses of names
+    witness_names: Count = 50_000
+    """As a witness: names held, first claims included. When there are that many, new ones are refused."""
+    witness_first_claims: Count = 5_000
+    """First claims among them."""
+    witness_names_per_owner_day: Count = 5
+    """New names of one owner in a day."""
+    witness_names_per_prefix_day: Count = 20
+    """New names in a day of all owners of one IPv4 /24 or IPv6 /56."""
+
     # Discovery
     dns_timeout: Seconds = 5.0
     dns_records: Count = 1_000

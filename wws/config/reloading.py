@@ -63,6 +63,10 @@ RELOADED = frozenset(
                 "dial_backs_per_minute",
                 "dial_backs_per_minute_per_peer",
                 "dial_backs_per_minute_per_prefix",
+                "witness_names",
+                "witness_first_claims",
+                "witness_names_per_owner_day",
+                "witness_names_per_prefix_day",
             )
         ),
     }

@@ -111,8 +111,6 @@ class HeldName:
         self.free_at: int | None = None
         self.problem = ""
         """Why it is not as it should be, for people."""
-        self.given: Transfer | None = None
-        """The entry by which we gave it away, until its taker has it."""
         self._state: NameState = "claiming"
         self._retry_after: float | None = None
         self._refused: AcceptRefused | None = None
@@ -122,7 +120,7 @@ class HeldName:
     @property
     def state(self) -> NameState:
         """How it stands."""
-        return "transferring" if self._state == "held" and self.given is not None else self._state
+        return "transferring" if self._state == "held" and self.lease.given is not None else self._state
 
     @property
     def is_gone(self) -> bool:
@@ -165,7 +163,7 @@ class HeldName:
         """Wait for the entry that gives it away. Raises `NameUnsettled`."""
         try:
             async with asyncio.timeout(timeout):
-                while self.given is None and not self.is_gone:
+                while self.lease.given is None and not self.is_gone:
                     await self._change()
         except TimeoutError:
             raise NameUnsettled(
@@ -173,9 +171,9 @@ class HeldName:
                 f"{self.problem or 'a renewal of it is under way'}",
                 hint="Try again; the same target gets the same entry.",
             ) from None
-        if self.given is None:
+        if self.lease.given is None:
             raise NotOurName(f"wws:{self.lease.name} is not a name of this node any more")
-        return self.given
+        return self.lease.given
 
     def reported(self, command: Command) -> None:
         """Take what the lease says about itself."""
@@ -187,7 +185,7 @@ class HeldName:
                     log.info("name held", name=name, swarm=swarm, expires_at=expires_at, witnessed=witnessed)
                 self._state, self.holder, self.expires_at, self.free_at = "held", None, expires_at, None
                 self.was_held = True
-                if witnessed:
+                if witnessed and self.lease.given is None:
                     self.problem = ""
             case NameTaken(holder=holder, expires_at=expires_at, free_at=free_at):
                 log.warning("name taken", name=name, swarm=swarm, holder=str(holder))
@@ -207,10 +205,10 @@ class HeldName:
                 self._state, self.free_at, self.expires_at = "released", free_at, None
             case TransferSigned(entry=entry):
                 log.info("name signed over", name=name, swarm=swarm, to=str(entry.to_peer))
-                self.given = entry
+                self.problem = f"given to {entry.to_peer}, who has not taken it up yet"
             case NameTransferred(to=to):
                 log.info("name transferred", name=name, swarm=swarm, to=str(to))
-                self._state, self.holder, self.given = "transferred", to, None
+                self._state, self.holder, self.problem = "transferred", to, ""
                 self.expires_at = None
             case AcceptRefused(code=code, reason=reason):
                 log.warning("transfer refused", name=name, swarm=swarm, code=code)

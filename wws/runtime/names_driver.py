@@ -17,6 +17,8 @@ from wws.names.events import (
     Accept,
     AddressesChanged,
     Claim,
+    IdentityAlone,
+    IdentityInUse,
     Release,
     Renew,
     RetryScheduled,
@@ -81,6 +83,8 @@ class NamesDriver:
         )
         self.on_change: Callable[[], None] | None = None
         """Called when a name is won or lost."""
+        self.twin: tuple[Multiaddr, ...] | None = None
+        """Where another machine says it is that uses our key; `None`: nothing was seen of one."""
 
     @property
     def names(self) -> list[HeldName]:
@@ -195,6 +199,7 @@ class NamesDriver:
             rng=self._rng,
             state=self._saved.get((name, swarm)),
             addresses=self._addresses,
+            witnesses=lambda: self._kind.witness_sets,
         )
         held = self._names[name, swarm] = HeldName(lease, lambda: self._changed(lease))
 
@@ -222,8 +227,18 @@ class NamesDriver:
             self.on_change()
 
     def _peer_record_reported(self, command: Command) -> None:
-        if isinstance(command, RetryScheduled):
-            logger("names").info("peer record retried", reason=command.reason, delay=round(command.delay, 1))
+        log = logger("names")
+        match command:
+            case RetryScheduled(reason=reason, delay=delay):
+                log.info("peer record retried", reason=reason, delay=round(delay, 1))
+            case IdentityInUse(addresses=addresses):
+                self.twin = addresses
+                log.warning("identity_in_use", addresses=[str(a.without_peer()) for a in addresses])
+            case IdentityAlone():
+                self.twin = None
+                log.info("identity no longer in use elsewhere")
+            case _:
+                raise AssertionError(f"unknown command {command}")
 
     def _save(self, name: str, swarm: str, state: LeaseState | None) -> None:
         if state is None:

@@ -2,7 +2,7 @@
 
 key ─► host (sockets, connections) ─► identify, ping
              │                ├────► NAT: reachability, relays, hole punching ─► what we announce
-             │                └────► Kademlia ─► names, peer record
+             │                └────► Kademlia ─► names, peer record ◄─── witnesses
              └── discovery (cache, pinned, DNS, mDNS) ─► joined ─► names are claimed
 RPC (unix socket, TCP) and HTTP (health, metrics, status) look at all of it through `NodeFace`.
 """
@@ -50,6 +50,7 @@ from wws.runtime.node_config import (
     host_config,
     kademlia_config,
     peer_cache_config,
+    witness_config,
 )
 from wws.runtime.own_addresses import expand
 from wws.runtime.pin_store import PinStore
@@ -57,6 +58,8 @@ from wws.runtime.ping import PingConfig, PingService
 from wws.runtime.resolution import NameResolver
 from wws.runtime.state_files import NetworkFiles, PortFile, StateFile
 from wws.runtime.witness.client import WitnessClient
+from wws.runtime.witness.server import WitnessServer
+from wws.runtime.witness.store import WitnessStore
 
 
 class Node:
@@ -151,6 +154,8 @@ class Node:
             node=preparation.node,
             rng=rng,
         )
+        self.witness = self._make_witness() if self.is_bootstrap and not network.is_ad_hoc else None
+        """What we are for the names of others."""
         self.discovery = self._make_discovery(rng)
         self._is_new_here = False
         self._started_names = False
@@ -169,6 +174,8 @@ class Node:
         # A node that others are told of must answer them from the first connection on.
         if self.is_bootstrap or self.config.network.announce:
             self.dht.set_mode(True)
+        if self.witness is not None:
+            await self.witness.start()
         await self.nat.start()
         self.refresh_addresses()
         self.discovery.start()
@@ -178,6 +185,8 @@ class Node:
         self.host.stop_listening()
         await self.discovery.stop()
         self.names.close()
+        if self.witness is not None:
+            await self.witness.close()
         await self.resolution.close()
         await self.nat.close()
         await self.dht.close()
@@ -190,6 +199,8 @@ class Node:
         self.host.reconfigure(host_config(config))
         self.host.gate.set_deny(deny_list(config))
         self.nat.reconfigure(config)
+        if self.witness is not None:
+            self.witness.reconfigure(witness_config(config))
         self.refresh_addresses()
         self.discovery.retry()
 
@@ -284,6 +295,18 @@ class Node:
                 )
                 self.discovery.view.warnings["clock_skew"] = message
                 logger("node").warning(message)
+
+    def _make_witness(self) -> WitnessServer:
+        return WitnessServer(
+            self.host,
+            self.identity,
+            WitnessStore(self.preparation.node.witness),
+            self.witness_sets,
+            lambda: self.dht.machine.swarm_size(self.clock.monotonic()).count,
+            self.choice.network.protocol_id,
+            self.denies_name,
+            witness_config(self.config),
+        )
 
     def _make_discovery(self, rng: random.Random) -> DiscoveryDriver:
         network, settings = self.choice.network, self.config.network

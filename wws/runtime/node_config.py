@@ -22,6 +22,8 @@ from wws.mesh.memory import MemoryConfig
 from wws.mesh.peers import PeerStoreConfig
 from wws.mesh.rates import Share
 from wws.names.record import name_key
+from wws.names.witness.book import BookConfig
+from wws.names.witness.budget import BudgetConfig
 from wws.nat.dial_back_rules import DialBackConfig
 from wws.nat.punch_budget import PunchBudgetConfig
 from wws.relay.circuit_table import CircuitConfig
@@ -41,6 +43,7 @@ from wws.runtime.quic_transport import QuicTransportConfig
 from wws.runtime.relay.circuits import CircuitsConfig
 from wws.runtime.relay.client import RelayClientConfig
 from wws.runtime.relay.server import RelayServerConfig
+from wws.runtime.witness.server import WitnessServerConfig
 from wws.transport.connection import ConnectionConfig
 from wws.transport.quic.config import EndpointConfig, QuicConfig
 from wws.transport.yamux_limits import YamuxConfig
@@ -146,6 +149,21 @@ def relay_server_config(config: NodeConfig) -> RelayServerConfig:
 def relay_client_config(config: NodeConfig) -> RelayClientConfig:
     """How we find relays for ourselves."""
     return RelayClientConfig(selection=SelectionConfig(probe_interval=config.limits.relay_probe_interval))
+
+
+def witness_config(config: NodeConfig) -> WitnessServerConfig:
+    """What we hold as a witness of names."""
+    limits = config.limits
+    return WitnessServerConfig(
+        book=BookConfig(
+            max_entries=limits.witness_names,
+            max_provisional=limits.witness_first_claims,
+            budget=BudgetConfig(
+                names_per_owner=limits.witness_names_per_owner_day,
+                names_per_prefix=limits.witness_names_per_prefix_day,
+            ),
+        )
+    )
 
 
 def circuits_config(config: NodeConfig) -> CircuitsConfig:

@@ -242,6 +242,15 @@ class NodeFace(NamesFace):
             ]
         warnings = [api.Warned("start", text) for text in self._node.warnings] + self.warnings
         warnings += [api.Warned(code, message) for code, message in view.warnings.items()]
+        if (twin := self._node.names.twin) is not None:
+            where = ", ".join(str(address.without_peer()) for address in twin) or "an unknown address"
+            warnings.append(
+                api.Warned(
+                    "identity_in_use",
+                    f"Another machine uses the identity of this node: it is at {where}. Each takes the other's "
+                    "place. Stop one of them, or give it a key of its own: wws id new --name NAME",
+                )
+            )
         if report is not None and not self._node.is_joined():
             warnings += [api.Warned("advice", text) for text in report.advice]
         retry_in = None if view.retry_at is None else max(0.0, view.retry_at - self._node.clock.monotonic())
