@@ -247,8 +247,8 @@ class NodeFace(NamesFace):
             warnings.append(
                 api.Warned(
                     "identity_in_use",
-                    f"Another machine uses the identity of this node: it is at {where}. Each takes the other's "
-                    "place. Stop one of them, or give it a key of its own: wws id new --name NAME",
+                    f"Another machine uses the identity of this node, at {where}. Each takes the other's place. "
+                    "Stop one of them, or give it a key of its own: wws id new --name NAME",
                 )
             )
         if report is not None and not self._node.is_joined():
