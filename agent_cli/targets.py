@@ -81,6 +81,7 @@ def owner_of(text: str) -> str:
     parsed = parse_target(text)
     if not isinstance(parsed, PeerTarget):
         raise WrongUsage(
-            f"{text[:80]!r} is not a PeerId.", hint="The owner prints it with: wws id --format peer-id"
+            f"{text[:80]!r} is not a PeerId.",
+            hint="It begins with 12D3KooW; the owner finds it in the status of the node.",
         )
     return str(parsed.peer_id)

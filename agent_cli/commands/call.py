@@ -19,13 +19,19 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         call,
-        examples=("wws call swarm.get_status", """wws call swarm.resolve_name '{"name": "alice"}'"""),
+        examples=(
+            "wws call swarm.bans",
+            """wws call swarm.resolve_name '{"name": "alice"}'""",
+            "wws call rpc.discover | jq '.methods[].name'",
+        ),
     )
 
 
 def call(
     options: Options,
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="rpc.discover lists them.")],
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help="Such as swarm.bans; rpc.discover lists them.")
+    ],
     params: Annotated[
         str | None, typer.Argument(metavar="[JSON]", help="Parameters, an object or an array; - reads stdin.")
     ] = None,

@@ -17,12 +17,16 @@ from agent_cli.progress import progress
 from agent_cli.registration import command, group, make_app
 from agent_cli.result import Problem, Result, WrongUsage
 from agent_cli.targets import check_name, owner_of, public_key_of
-from wws.rpc.codes import exit_code
+from wws.errors import LocalError
+from wws.rpc.codes import Exit, exit_code
 
 MAX_ENTRY: Final = 16 * 1024
 """Characters of an entry that are read; one has some 600."""
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="3 to 32 of a-z, 0-9 and '-'; NAME@SWARM.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="3 to 32 of a-z, 0-9 and '-'; NAME@SWARM for another swarm."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +41,7 @@ def register(app: typer.Typer) -> None:
         transfer,
         examples=("wws name transfer alice bob > entry.json", "wws name transfer alice 12D3KooW..."),
     )
-    command(names, accept, examples=("wws name accept - < entry.json", """wws name accept '{"at": ...}'"""))
+    command(names, accept, examples=("wws name accept - < entry.json", """wws name accept '{"from": ...}'"""))
     command(
         names, trust, examples=("wws name trust alice", "wws name trust alice --owner 12D3KooW... --json")
     )
@@ -51,7 +55,7 @@ def name(options: Options, context: typer.Context) -> None:
 
 
 def claim(options: Options, name: Name) -> Result:
-    """Claim a name for this node; the node keeps renewing it while it runs.
+    """Claim a name; this node keeps renewing it.
 
     The network's witnesses say whose a name is: the bootstrap nodes of a signed network, by majority. While
     they are away the name is claimed unwitnessed, and is covered by itself when they are back.
@@ -69,7 +73,7 @@ def claim(options: Options, name: Name) -> Result:
 
 
 def list_names(options: Options) -> Result:
-    """List the names of this node: how each stands, who vouches for it, and how long it lasts."""
+    """List this node's names and how each stands."""
     names = _names(options)
     head = ["name", "swarm", "state", "until", "witnessed", "holder or problem"]
     rows = [
@@ -90,7 +94,10 @@ def list_names(options: Options) -> Result:
 
 
 def renew(options: Options, name: Name) -> Result:
-    """Extend the lease of a name now (the node does so by itself, long before it ends)."""
+    """Extend the lease of a name now.
+
+    The node does so by itself, at a third of the lease's life.
+    """
     wanted = check_name(name)
     with progress(options, f"renewing wws:{wanted}"):
         data: dict[str, Any] = call(options, "swarm.renew_name", {"name": wanted})
@@ -104,7 +111,10 @@ def renew(options: Options, name: Name) -> Result:
 
 
 def release(options: Options, name: Name) -> Result:
-    """Give a name up. After a cool-down others may claim it; until then only this node can, once more."""
+    """Give a name up; after a cool-down others may claim it.
+
+    Until then only this node can take it up again, by claiming it.
+    """
     wanted = check_name(name)
     with progress(options, f"releasing wws:{wanted}"):
         data: dict[str, Any] = call(options, "swarm.release_name", {"name": wanted})
@@ -122,19 +132,21 @@ def transfer(
         typer.Argument(metavar="TARGET", help="The new owner: a name, DID, PeerId, or public key in hex."),
     ],
 ) -> Result:
-    """Sign a name over to another key, for good. Prints the entry that the new owner takes it up with.
+    """Sign a name over to another key, for good.
 
-    The new owner runs `wws name accept` with it; until then the name stays yours. It cannot be signed over to
-    anybody else after that.
+    Prints the entry, one line of JSON, with which the new owner takes the name up: wws name accept. Until
+    then the name stays yours. It cannot be signed over to anybody else after that.
     """
     wanted = check_name(name)
     with progress(options, f"signing wws:{wanted} over to {target}"):
         key, answer = public_key_of(options, target)
+        if answer.get("looks_like"):
+            raise Unsure(wanted, answer)
         data: dict[str, Any] = call(options, "swarm.transfer_name", {"name": wanted, "new_pubkey": key})
     named = label(data)
     told = (
         f"{named} is signed over to {data['to']}.",
-        "Give the entry (the line on stdout) to its new owner, who takes it up with: wws name accept ENTRY",
+        "Give the entry (the line on stdout) to its new owner, who pastes it into: wws name accept -",
         "Until then it stays yours, and this node keeps it. It cannot be signed over to anybody else.",
     )
     line = json.dumps(data["entry"], separators=(",", ":"))
@@ -147,7 +159,10 @@ def accept(
         str, typer.Argument(metavar="ENTRY|-", help="The entry, one line of JSON; - reads stdin.")
     ],
 ) -> Result:
-    """Take up a name that its owner has signed over to this node; the node keeps it from then on."""
+    """Take up a name that was signed over to this node.
+
+    The entry is what the owner's wws name transfer printed. This node keeps the name from then on.
+    """
     parsed = _entry(sys.stdin.read(MAX_ENTRY + 1) if entry == "-" else entry)
     with progress(options, f"taking up wws:{parsed.get('name')}"):
         data: dict[str, Any] = call(options, "swarm.accept_name", {"entry": parsed})
@@ -165,10 +180,11 @@ def trust(
         typer.Option(metavar="PEERID", help="The key to believe; without it: who holds the name now."),
     ] = None,
 ) -> Result:
-    """Believe from now on that a name belongs to another key than before.
+    """Accept a changed owner of a name.
 
-    A name is pinned to the key that it had when it was first used here. Where that has changed, nothing is
-    reached under it until you say that this is right. Ask its owner over another channel first.
+    A name is pinned to the key that it had when it was first used here. When another key shows it, it is
+    refused (owner_changed) until you say that this is right: ask its owner over another channel first, and
+    name the key that you were told with --owner.
     """
     wanted = check_name(name)
     params = {"name": wanted} | ({} if owner is None else {"owner": owner_of(owner)})
@@ -182,6 +198,21 @@ def trust(
         ("peer id", data["peer_id"]),
     ]
     return Result(data, text.pairs(rows))
+
+
+class Unsure(LocalError):
+    """The new owner's name looks like one that is known, and a transfer cannot be taken back."""
+
+    code = "looks_like"
+    exit_code = Exit.REFUSED
+
+    def __init__(self, name: str, answer: dict[str, Any]) -> None:
+        super().__init__(
+            f"{label(answer)} looks like wws:{answer['looks_like']}, which is known here, and a transfer "
+            "cannot be taken back.",
+            hint=f"If it is the one that you mean, say its key: wws name transfer {name} {answer['peer_id']}",
+        )
+        self.details = {"looks_like": answer["looks_like"], "peer_id": answer["peer_id"]}
 
 
 def _names(options: Options) -> list[dict[str, Any]]:
@@ -227,7 +258,7 @@ def _refused(data: dict[str, Any], entry: dict[str, Any]) -> Result:
 
 def _entry(typed: str) -> dict[str, object]:
     """What `wws name transfer` printed, also with --json. Raises `WrongUsage`."""
-    hint = "It is the line that the giver's `wws name transfer` has printed."
+    hint = "It is the one line that its owner got on stdout from `name transfer`."
     if len(typed) > MAX_ENTRY:
         raise WrongUsage(f"An entry of more than {MAX_ENTRY} characters is none.", hint=hint)
     try:

@@ -80,7 +80,7 @@ def describe(data: dict[str, Any]) -> str:
             ("clock", _clock(data.get("join", {}).get("clock_skew_s"))),
             ("banned", _counted(data.get("bans"), "peer or prefix", "peers and prefixes", "swarm.bans")),
             (
-                "caught",
+                "proofs",
                 _counted(data.get("equivocations"), "contradiction", "contradictions", "swarm.equivocations"),
             ),
             ("up", text.duration(data.get("uptime_s"))),

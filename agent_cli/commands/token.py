@@ -62,10 +62,11 @@ def create(
     expires: Annotated[str, typer.Option(metavar="TIME", help="How long it lasts: 90s, 12h, 30d.")] = "30d",
     label: Annotated[str, typer.Option(metavar="TEXT", help="What it is for, to know it again.")] = "",
 ) -> Result:
-    """Make a token. Its secret is printed this once, alone on stdout.
+    """Make a token; its secret is printed this once.
 
-    A program sends the secret as the member "token" beside "method", over the node's TCP port for RPC. The
-    set read opens what changes nothing; names claims, renews and releases names; agents registers agents.
+    The secret is all that goes to stdout. A program sends it as the member "token" beside "method", over the
+    node's TCP port for RPC. Sets of methods: read opens what changes nothing, names claims, renews and
+    releases names, agents registers agents.
     """
     wanted = [word.strip() for given in methods or ["read"] for word in given.split(",")]
     if not all(wanted):
@@ -73,6 +74,7 @@ def create(
             "A method in --methods is empty.", hint="Write them like: --methods read,swarm.connect"
         )
     a_minute, is_exact = parse_rate(rate, most=FASTEST)
+    rounded = None if is_exact else rate
     params = {
         "label": label,
         "methods": wanted,
@@ -82,11 +84,11 @@ def create(
     if not label:
         del params["label"]
     data: dict[str, Any] = call(options, "swarm.create_token", params, timeout=STATUS_TIMEOUT)
-    return Result(data, data["secret"], notes=_explained(data["token"], rate, is_exact, _port(options)))
+    return Result(data, data["secret"], notes=_explained(data["token"], wanted, rounded, _port(options)))
 
 
 def list_tokens(options: Options) -> Result:
-    """List the tokens of the node: what each opens, how often, until when. Never a secret."""
+    """List the tokens, never their secrets."""
     found: list[dict[str, Any]] = call(options, "swarm.list_tokens", timeout=STATUS_TIMEOUT)
     now = time.time()
     rows = [
@@ -109,7 +111,7 @@ def revoke(
     options: Options,
     token_id: Annotated[str, typer.Argument(metavar="ID", help="As wws token list shows it.")],
 ) -> Result:
-    """End a token now, whatever time it had left."""
+    """End a token now."""
     data: dict[str, Any] = call(options, "swarm.revoke_token", {"id": token_id}, timeout=STATUS_TIMEOUT)
     if not data["revoked"]:
         problem = Problem(
@@ -124,13 +126,16 @@ def _port(options: Options) -> str | None:
     return running_node(options).rpc
 
 
-def _explained(made: dict[str, Any], asked_rate: str, is_exact: bool, port: str | None) -> tuple[str, ...]:
-    until, opened = text.when(made["expires_at"]), ", ".join(made["methods"])
-    rounded = () if is_exact else (f"The node counts by the minute: {asked_rate} is {_rate(made)}.",)
+def _explained(
+    made: dict[str, Any], asked: list[str], rounded: str | None, port: str | None
+) -> tuple[str, ...]:
+    """What the token is good for. `asked`: methods and sets of them; `rounded`: a rate that was not kept."""
+    opened, count = ", ".join(asked), len(made["methods"])
+    counted = "" if count == len(asked) else f" ({count} methods)"
+    how_often = f"{rounded}, counted by the minute: {_rate(made)}" if rounded else _rate(made)
     where = f"over TCP, to {port}" if port else "over TCP, which is off at this node (wws join --rpc IP:PORT)"
     return (
-        f"The token {made['id']} opens {opened}; {_rate(made)}, until {until}.",
-        *rounded,
+        f"The token {made['id']} opens {opened}{counted} until {text.when(made['expires_at'])}; {how_often}.",
         f'Its secret is shown only now. A program sends it as "token" beside "method", {where}.',
         f"To end it: wws token revoke {made['id']}",
     )

@@ -69,8 +69,9 @@ class _Node(FakeNode):
             clock_skew_s=setting.get("clock_skew_s", 0.0),
         )
 
-    def take_identity(self, identity: Identity) -> None:
+    def take_identity(self, identity: Identity, path: str) -> None:
         """Be this peer, and let those be in the swarm that the environment asked for."""
+        self._path = path
         self.identity_key = identity
         self._be(self, identity)
         for label, name in self._setting.get("others", {}).items():
@@ -78,6 +79,8 @@ class _Node(FakeNode):
             self._be(other, Identity.from_label(label))
             if name is not None:
                 self.swarm.owners[name] = other.peer_id
+        if self._claimed is not None and "taken_by" not in self._setting:
+            self.swarm.owners[self._claimed] = self.peer_id
 
     def _be(self, node: FakeNode, identity: Identity) -> None:
         del self.swarm.nodes[node.peer_id]
@@ -105,7 +108,12 @@ class _Node(FakeNode):
         return replace(await super().resolve(target), **self._setting.get("resolved", {}))
 
     async def names(self) -> Sequence[api.LeasedName]:
-        return [replace(name, **self._setting.get("own_name", {})) for name in await super().names()]
+        names = [*await super().names()]
+        holder = self._setting.get("taken_by")
+        if self._claimed is not None and holder is not None and self.join.state == "joined":
+            state: api.NameState = self._setting.get("name_state", "taken")
+            names.append(api.LeasedName(self._claimed, "public", None, False, state, holder))
+        return [replace(name, **self._setting.get("own_name", {})) for name in names]
 
     async def transfer_name(self, name: str, new_pubkey: str) -> api.NameTransferred:
         self._refuse("transfer_name")
@@ -133,17 +141,10 @@ class _Node(FakeNode):
 
     async def status(self) -> api.NodeStatus:
         status = await super().status()
-        names: tuple[api.LeasedName, ...] = ()
-        if self._claimed is not None and status.joined:
-            holder = self._setting.get("taken_by")
-            state: api.NameState = self._setting.get("name_state", "taken") if holder else "held"
-            expires_at = None if holder else NOW
-            entry = api.LeasedName(self._claimed, "public", expires_at, False, state, holder)
-            names = (replace(entry, **self._setting.get("own_name", {})),)
         shown = replace(
             status,
             name=self._claimed,
-            names=names,
+            names=tuple(await self.names()) if status.joined else (),
             network=self.network,
             domain=self.network,
             publishers=self.publishers,
@@ -168,7 +169,7 @@ async def serve(arguments: list[str], setting: dict[str, Any]) -> int:
         return int(setting["die"])
     identity, _ = load_or_create(preparation.identity.path, os.environ)
     node = _Node(paths.name, options.wws_name or options.name, setting)
-    node.take_identity(identity)
+    node.take_identity(identity, str(preparation.identity.path))
     node.network, _, keys = (options.network or "test").partition("#")
     node.publishers = tuple(keys.split(",")) if keys else ()
     server = RpcServer(node, paths, RpcServerConfig(port=0, port_is_default=False), env=os.environ)

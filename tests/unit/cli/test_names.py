@@ -93,7 +93,7 @@ def test_a_name_changes_hands(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None
     entry = json.loads(line)
     assert set(entry) == {"from", "to", "name", "swarm", "seq", "at", "signature"}
     assert entry["to"] == bob
-    assert "wws name accept ENTRY\n" in given.err
+    assert "pastes it into: wws name accept -\n" in given.err
     assert "cannot be signed over to anybody else" in given.err
     assert "transferring" in cli("name", "list", "--node", "alice").out
     assert cli("name", "transfer", "alice", bob, "--node", "alice", "--quiet").out == given.out
@@ -171,7 +171,7 @@ def test_what_is_no_entry_is_wrong_usage(entry: str, why: str, cli: Cli) -> None
     refused = cli("name", "accept", entry)
     assert refused.code == 2
     assert why in refused.err
-    assert "wws name transfer" in refused.err
+    assert "`name transfer`" in refused.err
 
 
 def test_a_changed_owner_is_refused_until_it_is_trusted(cli: Cli) -> None:
@@ -270,3 +270,13 @@ def test_every_form_of_a_target_reaches_the_node_as_it_was_typed(
     assert run([command, target]) == 0
     assert set(asked) == {target}
     capsys.readouterr()
+
+
+def test_a_name_is_not_signed_over_to_a_name_that_looks_like_another(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"name": "b0b", "swarm": "public", "peer_id": str(MALLORY), "looks_like": "bob"}
+    monkeypatch.setattr("agent_cli.targets.call", lambda *_: answer)
+    refused = cli("name", "transfer", "alice", "b0b", "--json")
+    assert (refused.code, refused.error["code"]) == (7, "looks_like")
+    assert refused.error["hint"].endswith(f"wws name transfer alice {MALLORY}")

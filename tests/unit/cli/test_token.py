@@ -29,7 +29,8 @@ def test_a_token_opens_what_it_was_made_for_until_it_is_revoked(cli: Cli) -> Non
     made = cli("token", "create", "--methods", "swarm.my_names, swarm.peers", "--label", "dashboard")
     assert made.code == 0
     (secret,) = made.out.split()
-    assert "opens swarm.peers, swarm.my_names; 600 calls a minute, until " in made.err
+    assert "opens swarm.my_names, swarm.peers until " in made.err
+    assert "; 600 calls a minute.\n" in made.err
     assert "shown only now" in made.err
     assert address in made.err
     assert ask(address, "swarm.my_names", secret)["result"] == []
@@ -55,7 +56,8 @@ def test_quiet_and_json_and_what_is_asked_for(cli: Cli) -> None:
     quiet = cli("token", "create", "--quiet", "--rate", "100/h", "--expires", "12h")
     assert (len(quiet.out.split()), quiet.err) == (1, "")
     rounded = cli("token", "create", "--rate", "100/h")
-    assert "The node counts by the minute: 100/h is 1 call a minute." in rounded.err
+    assert "opens read (10 methods) until " in rounded.err
+    assert "; 100/h, counted by the minute: 1 call a minute.\n" in rounded.err
     made = cli("token", "create", "--methods", "names", "--rate", "10/s", "--expires", "1h", "--json").data
     assert made["secret"] not in json.dumps(made["token"])
     assert made["token"]["rate"] == 600
