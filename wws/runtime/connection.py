@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 from wws.addresses.multiaddr import Multiaddr, Transport
@@ -70,7 +71,10 @@ class ConnectionHost(Protocol):
     def protocol_broken(self, connection: Connection, error: RemoteProtocolError) -> None: ...
     def count_refusal(self, protocol: str, reason: str) -> None: ...
     def count_traffic(self, received: int, sent: int) -> None: ...
-    def weigh(self, connection: Connection) -> object: ...
+
+    @property
+    def weigh(self) -> Callable[[Connection], object]: ...
+
     def pong(self, connection: Connection) -> None: ...
 
 
@@ -90,6 +94,7 @@ class Connection(ABC):
         "account",
         "circuit",
         "connection_id",
+        "extra_weight",
         "identification",
         "identify_done",
         "is_leaving",
@@ -136,6 +141,8 @@ class Connection(ABC):
         """Whether the peer takes no new streams: a new connection is wanted for those."""
         self.account: Account | None = None
         """What the host charges for this; its own."""
+        self.extra_weight = 0
+        """Bytes that this takes beside any other connection, by its kind."""
         self._beside = 0
         self._host = host
         self._machine = machine
@@ -160,8 +167,8 @@ class Connection(ABC):
 
     @property
     @abstractmethod
-    def buffered(self) -> int:
-        """Bytes written to us that the kernel has not taken yet. Bounded: writers wait above a mark."""
+    def written(self) -> int:
+        """Bytes that the machine has given out and the kernel has not taken yet."""
 
     @abstractmethod
     def flush(self) -> None:
@@ -216,10 +223,15 @@ class Connection(ABC):
         return self._machine.unread + self.buffered
 
     @property
+    def buffered(self) -> int:
+        """Bytes written to us that the kernel has not taken yet. Bounded: writers wait above a mark."""
+        return self._machine.buffered_to_send + self.written
+
+    @property
     def kept(self) -> int:
         """Bytes kept for this connection: what waits, what cannot be read yet, messages in the hands of
         handlers and of writers, and what the peer has said of itself."""
-        return self.waiting + self._machine.incomplete + self._beside
+        return self._machine.kept + self.written + self._beside
 
     def hold(self, count: int) -> None:
         """Count bytes that are kept for this connection elsewhere; negative when they are not any more."""

@@ -161,6 +161,7 @@ class Host:
             is_spared=lambda peer: self.table.is_protected(peer, _INDISPENSABLE),
             refused=self._too_heavy,
         )
+        self.weigh = self.memory.weigh
         self._circuits: set[int] = set()
         self._direct_waiters: dict[PeerId, list[asyncio.Future[Connection]]] = {}
         self._admitted: dict[int, str] = {}
@@ -527,9 +528,6 @@ class Host:
     def count_traffic(self, received: int, sent: int) -> None:
         self.received_bytes += received
         self.sent_bytes += sent
-
-    def weigh(self, connection: Connection) -> bool:
-        return self.memory.weigh(connection)
 
     def pong(self, connection: Connection) -> None:
         self._carry_out(self.table.probe_answered(connection.connection_id, self.clock.monotonic()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wws.identity.peer_id import PeerId
-from wws.mesh.memory import MemoryConfig, MemoryLedger
+from wws.mesh.memory import Account, MemoryConfig, MemoryLedger
 from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.streams import StreamReset
 
@@ -37,31 +37,31 @@ class KeptMemory:
 
     def open(self, connection: Connection, group: str | None) -> bool:
         """Begin to charge a connection; whether it may stay."""
+        config = self.ledger.config
+        if connection.transport == "quic-v1" and connection.circuit is None:
+            connection.extra_weight = config.quic + config.quic_handshake
         connection.account = self.ledger.open(connection.connection_id, group)
-        return self.weigh(connection)
+        return self._joined(connection, connection.account)
 
     def move(self, connection: Connection, group: str | None) -> None:
         """The connection counts to another group from now on."""
         if connection.account is not None:
             self.ledger.move(connection.account, group)
-            self.weigh(connection)
+            self._joined(connection, connection.account)
 
     def belongs(self, connection: Connection, peer: PeerId) -> None:
         """The peer has proven who it is."""
         if connection.account is not None:
+            if connection.extra_weight:
+                connection.extra_weight = self.ledger.config.quic
             self.ledger.belongs(connection.account, peer)
-            self.weigh(connection)
+            self._joined(connection, connection.account)
 
-    def weigh(self, connection: Connection) -> bool:
-        """Charge a connection with what is kept for it now, and close whoever is too heavy for that; whether
-        this one stays."""
+    def weigh(self, connection: Connection) -> None:
+        """Charge a connection with what is kept for it now, and close whoever is too heavy for that."""
         account = connection.account
-        if account is None:
-            return True
-        if self.ledger.charge(account, self._kept(connection)) or self.ledger.is_over(account):
-            for key in self.ledger.shed(account, weigh=self._weight, is_spared=self._is_spared):
-                self._close(key)
-        return account.key is not None
+        if account is not None and self.ledger.charge(account, self._kept(connection)):
+            self._shed(account)
 
     def weigh_idle(self, connections: list[Connection]) -> None:
         """Charge connections again that nothing has happened on: a socket drains without a word."""
@@ -75,11 +75,18 @@ class KeptMemory:
             connection.account = None
 
     def _kept(self, connection: Connection) -> int:
-        config = self.ledger.config
-        kept = connection.kept + config.stream * len(connection.streams)
-        if connection.circuit is None and connection.transport == "quic-v1":
-            kept += config.quic if connection.was_established else config.quic + config.quic_handshake
-        return kept
+        return connection.kept + connection.extra_weight + self.ledger.config.stream * len(connection.streams)
+
+    def _joined(self, connection: Connection, account: Account) -> bool:
+        """Charge a connection that counts to a party anew; whether it stays."""
+        self.ledger.charge(account, self._kept(connection))
+        if self.ledger.is_over(account):
+            self._shed(account)
+        return account.key is not None
+
+    def _shed(self, account: Account) -> None:
+        for key in self.ledger.shed(account, weigh=self._weight, is_spared=self._is_spared):
+            self._close(key)
 
     def _weight(self, key: int) -> int | None:
         connection = self._connection(key)

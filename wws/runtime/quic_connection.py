@@ -116,8 +116,8 @@ class QuicConnection(Connection):
         return self._error
 
     @property
-    def buffered(self) -> int:
-        return self._quic.buffered_to_send
+    def written(self) -> int:
+        return 0  # datagrams wait in the socket of all, which drops what is too much
 
     # Datagrams
 

@@ -21,6 +21,8 @@ _WRITE_HIGH = 512 * 1024
 """Bytes in the transport's buffer above which writers wait."""
 _LINGER = 5.0
 """Seconds that a closing socket has to send what is written."""
+_LITTLE = 1024
+"""Bytes of one read that may be charged a moment later."""
 _STOP_READING = 256 * 1024
 """Bytes of our own answers that may wait behind a full socket before we read no further."""
 
@@ -64,9 +66,8 @@ class SocketConnection(Connection, asyncio.Protocol):
         return Multiaddr.of(name[0].partition("%")[0], name[1])
 
     @property
-    def buffered(self) -> int:
-        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return waiting + self._bytes.buffered_to_send
+    def written(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def turn_away(self) -> None:
         """Reset the socket at once, without a byte."""
@@ -122,8 +123,8 @@ class SocketConnection(Connection, asyncio.Protocol):
             return
         if events:
             self._handle(events)
-        # Now, not with the flush: every socket may have brought as much before its turn comes.
-        self._host.weigh(self)
+        if len(data) > _LITTLE:  # now, not with the flush: before it every socket may have brought as much
+            self._host.weigh(self)
         self.flush_soon()
 
     def eof_received(self) -> bool:

@@ -203,9 +203,16 @@ class SecureConnection:
         return 0 if self._yamux is None else self._yamux.unread
 
     @property
-    def incomplete(self) -> int:
-        """Bytes of a handshake message, or of one of the secure channel, whose end has not arrived."""
-        return len(self._buffer) + (0 if self._ciphers is None else self._ciphers.incomplete)
+    def kept(self) -> int:
+        """Bytes that are unread, that wait to be sent, or that wait for the end of their message."""
+        kept = len(self._buffer)
+        if self._outgoing:
+            kept += sum(map(len, self._outgoing))
+        if self._ciphers is not None:
+            kept += self._ciphers.incomplete
+        if self._yamux is not None:
+            kept += self._yamux.unread + self._yamux.buffered
+        return kept
 
     @property
     def round_trip(self) -> float | None:

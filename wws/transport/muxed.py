@@ -166,8 +166,9 @@ class MuxedConnection(Protocol):
         """Received bytes that the application has not consumed, all streams together."""
 
     @property
-    def incomplete(self) -> int:
-        """Bytes that are kept of what cannot be read yet, because its end has not arrived."""
+    def kept(self) -> int:
+        """Bytes kept for this connection: what is `unread`, what is `buffered_to_send`, and what cannot be
+        read yet because its end has not arrived."""
 
     @property
     def buffered_to_send(self) -> int:

@@ -251,9 +251,9 @@ class QuicMachine:
         return self._streams.unread + (0 if self.phase is Phase.CLOSED else self._engine.out_of_order)
 
     @property
-    def incomplete(self) -> int:
-        """Nothing beside what comes ahead of its turn, which is `unread`; a handshake is bounded by itself."""
-        return 0
+    def kept(self) -> int:
+        """Bytes that are unread, ahead of their turn, or not acknowledged. Handshakes are bounded apart."""
+        return self.unread + self.buffered_to_send
 
     @property
     def round_trip(self) -> float | None:
