@@ -247,7 +247,7 @@ class NodeFace(NamesFace):
             warnings.append(
                 api.Warned(
                     "identity_in_use",
-                    f"Another machine uses the identity of this node, at {where}. Each takes the other's place. "
+                    f"Another machine uses this node's identity, at {where}. Each takes the other's place. "
                     "Stop one of them, or give it a key of its own: wws id new --name NAME",
                 )
             )
