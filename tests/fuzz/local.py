@@ -19,6 +19,7 @@ from wws import client
 from wws.addresses.multiaddr import Multiaddr
 from wws.codec.canonical import JsonObject
 from wws.config import load_config
+from wws.config.deny_file import parse_deny_file
 from wws.config.errors import ConfigError
 from wws.config.kinds import parse_host_port
 from wws.config.loading import OTHER_NAMES, all_settings
@@ -31,6 +32,7 @@ from wws.errors import LocalError, ParseError, WwsError
 from wws.identity import export
 from wws.identity.export import export_identity, import_identity
 from wws.mesh.deny import DenyList, parse_denied_name, parse_peer, parse_prefix
+from wws.names.equivocation import Equivocations
 from wws.names.lease_state import LeaseState
 from wws.names.pins import Pins
 from wws.names.state import StateUnreadable
@@ -223,6 +225,17 @@ def _denied() -> list[bytes]:
     return [entry.encode() for entry in entries]
 
 
+def _deny_files() -> list[bytes]:
+    lines = [line if line[:1] not in (b"a", b"b") else b"wws:" + line for line in _denied()]
+    return [b"# who is not wanted\n" + b"  # why\n".join(lines) + b"\n", *lines]
+
+
+def _equivocations() -> list[bytes]:
+    pair = sorted(name_record("alice", addresses=(), lifetime=life).value.decode() for life in (60, 61))
+    proofs = [{"found_at": NOW, "records": pair}]
+    return [json.dumps({"schema": 1, "equivocations": proofs}).encode(), b'{"schema":1,"equivocations":[]}']
+
+
 def _deny(data: bytes) -> None:
     """One entry, as each of the three kinds."""
     text = text_of(data)
@@ -374,6 +387,22 @@ LOCAL = (
         state(WitnessesBefore.from_json),
         (ParseError, ValueError),
         (WitnessesBefore.from_json,),
+        Form.JSON,
+    ),
+    Target(
+        "deny file",
+        _deny_files,
+        lambda data: parse_deny_file(text_of(data), "deny.txt"),
+        (ConfigError,),
+        (parse_deny_file,),
+        Form.TEXT,
+    ),
+    Target(
+        "equivocations",
+        _equivocations,
+        state(lambda value: Equivocations().load(value)),
+        (StateUnreadable, ValueError),
+        (Equivocations.load,),
         Form.JSON,
     ),
     Target(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import cast
 
@@ -16,12 +16,20 @@ from wws.errors import ParseError
 from wws.nat import nat_pmp, pcp, upnp
 from wws.nat.gateway_requests import AskAddress, LookUp, MapPort, Port, UnmapPort
 from wws.nat.upnp import Endpoint, read_description, read_search_answer
-from wws.rpc.methods import METHODS
+from wws.rpc.access import Access
+from wws.rpc.agents import AgentBook, AgentsConfig
+from wws.rpc.methods import METHODS, POLICIES
+from wws.rpc.new_names import NewNames
 from wws.rpc.params import InvalidParams, parse_params
+from wws.rpc.signed import NonceWindowFull, Signed, SignedConfig, SignedRequests, Unproven
+from wws.rpc.tokens import TokenBook, TokensConfig
 from wws.rpc.wire import Batch, LineSplitter, NotJsonRpc, Request, WireConfig, parse_line
+from wws.runtime import state_files
 from wws.runtime.http_server import Answer, HttpConfig, HttpServer
 from wws.runtime.nat import upnp as upnp_http
 from wws.runtime.nat.upnp import UpnpConfig
+from wws.testing.names import person
+from wws.testing.rpc import NOW_MS, line, make_access, registration, signed_request
 
 PORT = Port("tcp", 9000)
 NONCE = b"n" * 12
@@ -223,8 +231,8 @@ def _line(data: bytes) -> None:
     for piece in pieces(data):
         found += splitter.receive_data(piece)
     last = splitter.receive_end()
-    for line in [*found, *([last] if last is not None else [])]:
-        parse_line(line, WIRE)
+    for each in [*found, *([last] if last is not None else [])]:
+        parse_line(each, WIRE)
 
 
 def calls() -> list[bytes]:
@@ -243,6 +251,69 @@ def _params(data: bytes) -> None:
     for entry in request.entries if isinstance(request, Batch) else (request,):
         if isinstance(entry, Request) and (method := METHODS.get(entry.method)) is not None:
             parse_params(method.params, entry.params)
+
+
+@cache
+def signed_lines() -> list[bytes]:
+    alice = person("alice")
+    node = str(person("node").peer_id)
+    return [
+        line(signed_request(alice, "swarm.get_status")),
+        line(signed_request(alice, "swarm.resolve_name", {"name": "alice", "node": node}, nonce="0" * 64)),
+        line(signed_request(alice, "swarm.register_agent", registration(alice))),
+        line(signed_request(alice, "swarm.ping", {"target": "bob", "count": 3}, timestamp=NOW_MS - 300_000)),
+        line(signed_request(alice, "swarm.get_status", token="t")),
+    ]
+
+
+def _signed() -> Callable[[bytes], None]:
+    """Judged as the server does it; the few that verify are remembered, so that replays are among them."""
+    requests = SignedRequests(SignedConfig(max_nonces=50), str(person("node").peer_id), NOW_MS - 400_000)
+    key = person("alice").public_key
+
+    def judge(data: bytes) -> None:
+        found = parse_line(data.rstrip(b"\n"), WIRE)
+        for entry in found.entries if isinstance(found, Batch) else (found,):
+            if isinstance(entry, Request) and entry.signed is not None:
+                requests.check(entry.signed, entry.method, entry.params, key, unix_ms=NOW_MS)
+                requests.remember(entry.signed, NOW_MS)
+
+    return judge
+
+
+def _books() -> list[bytes]:
+    """What the RPC remembers: tokens, agents, new names, the latest timestamps."""
+    now, alice = NOW_MS // 1_000, person("alice")
+    tokens = TokenBook(TokensConfig())
+    tokens.create("mine", ["swarm.ping"], 60, 3_600, table=POLICIES, entropy=bytes(range(64)), unix_now=now)
+    agents = AgentBook(AgentsConfig(), "public")
+    work = registration(alice)["pow"]
+    assert isinstance(work, int)
+    agents.register(
+        alice.peer_id.did, alice.public_key.hex(), work, swarm_size=1, vouched=False, unix_now=now
+    )
+    books = {
+        "tokens": tokens.to_json(),
+        "agents": agents.to_json(),
+        "new_names": [["alice", "public", now]],
+        "latest": [[alice.peer_id.did, NOW_MS]],
+    }
+    return [json.dumps(books).encode()]
+
+
+def _load_books(data: bytes) -> None:
+    """Whatever is taken from the files can be asked, shown and saved again."""
+    books = state_files._parse(data)
+    access = make_access(person("node").peer_id)
+    access.load(books, books)
+    tokens = TokenBook(TokensConfig())
+    tokens.load(books.get("tokens"))
+    tokens.shown()
+    tokens.knows("secret")
+    agents = AgentBook(AgentsConfig(), "public")
+    agents.load(books.get("agents"))
+    agents.find(person("alice").peer_id.did, NOW_MS // 1_000)
+    json.dumps([tokens.to_json(), agents.to_json(), access.new_names.to_json()], allow_nan=False)
 
 
 LOCAL_NETWORK = (
@@ -282,6 +353,23 @@ LOCAL_NETWORK = (
         (parse_line, LineSplitter.receive_data, LineSplitter.receive_end),
         Form.JSON,
         largest=2_000_000,
+    ),
+    Target(
+        "signed RPC request",
+        signed_lines,
+        _signed(),
+        (NotJsonRpc, Unproven, NonceWindowFull),
+        (Signed.parse,),
+        Form.JSON,
+        is_stateful=True,
+    ),
+    Target(
+        "RPC books",
+        _books,
+        _load_books,
+        (ValueError,),
+        (Access.load, TokenBook.load, AgentBook.load, NewNames.load, SignedRequests.load),
+        Form.JSON,
     ),
     Target("RPC params", calls, _params, (NotJsonRpc, InvalidParams), (parse_params,), Form.JSON),
 )
