@@ -14,11 +14,12 @@ Raises `NodeNotRunning` when no node answers, `RpcError` for what the node refus
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import stat
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -34,6 +35,8 @@ Answer: TypeAlias = dict[str, Any]
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer that are read; a node's answers are far smaller."""
+MAX_COOKIE: Final = 256
+"""Bytes of the cookie's file that are read."""
 DEFAULT_TIMEOUT: Final = 130.0
 """Seconds to wait for an answer: a little more than the node gives a call."""
 
@@ -43,6 +46,13 @@ class NodeNotRunning(WwsError):
 
     code = "node_not_running"
     hint = "Start one: wws join"
+
+
+class CookieUnsafe(WwsError):
+    """The file with the cookie is a link, or others can read it: somebody else has been at it."""
+
+    code = "cookie_unsafe"
+    hint = "Restart the node, which makes a new one: wws leave, then wws join."
 
 
 class RpcError(WwsError):
@@ -264,7 +274,8 @@ def _open(ready: Ready, timeout: float) -> tuple[socket.socket, str | None]:
         unix.close()
         if ready.rpc is None:
             raise
-        return socket.create_connection(_split(ready.rpc), timeout=timeout), _cookie(ready)
+        token = _cookie(ready)
+        return socket.create_connection(_split(ready.rpc), timeout=timeout), token
     return unix, None
 
 
@@ -312,9 +323,21 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def _cookie(ready: Ready) -> str:
+    """The cookie, from a file of this user's that nobody else can have chosen or read."""
     try:
-        return Path(ready.cookie).read_text(encoding="ascii").strip()
+        descriptor = os.open(ready.cookie, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+                raise CookieUnsafe(
+                    f"{ready.cookie} is not a file of this user alone: it is not sent to anybody"
+                )
+            return file.read(MAX_COOKIE).decode("ascii").strip()
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            raise CookieUnsafe(
+                f"{ready.cookie} is a link: what it leads to is not sent to anybody"
+            ) from error
         raise _not_running(ready.node) from error
 
 

@@ -50,7 +50,7 @@ def signed_request(
     *,
     timestamp: int = NOW_MS,
     nonce: str = "a3f9bc12a3f9bc12",
-    **changed: Json,
+    changed: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
     """A request as an agent signs it; `changed` members replace those of the signed one, None takes away."""
     body = None if params is None else dict(params)
@@ -66,7 +66,7 @@ def signed_request(
     }
     if body is not None:
         request["params"] = body
-    return {name: value for name, value in {**request, **changed}.items() if value is not None}
+    return {name: value for name, value in {**request, **(changed or {})}.items() if value is not None}
 
 
 def registration(agent: Identity, *, swarm: str = "public", bits: int = 12) -> dict[str, Json]:

@@ -168,7 +168,7 @@ def test_without_a_cookie_nobody_comes_in_over_tcp() -> None:
 @pytest.mark.parametrize("token", ["cookie", "wrong", ""])
 def test_a_token_and_a_signature_together_are_refused(caller: Caller, token: str) -> None:
     access = make_access(NODE.peer_id)
-    request = request_of(signed_request(NODE, "swarm.get_status", token=token))
+    request = request_of(signed_request(NODE, "swarm.get_status", changed={"token": token}))
     assert verdict(access, caller, request) == "two_credentials"
     # It used nothing up: the same request without the token is still good.
     assert verdict(access, caller, request_of(signed_request(NODE, "swarm.get_status"))) == "ok"
@@ -358,6 +358,6 @@ def test_a_line_shows_a_token_or_the_cookie_before_it_is_parsed() -> None:
 
 
 def test_the_wire_refuses_half_a_signature() -> None:
-    parsed = parse_line(line(signed_request(ALICE, "swarm.peers", signature=None)), WireConfig())
+    parsed = parse_line(line(signed_request(ALICE, "swarm.peers", changed={"signature": None})), WireConfig())
     assert isinstance(parsed, Invalid)
     assert parsed.code == "malformed_signed_request"
