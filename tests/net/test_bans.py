@@ -9,6 +9,7 @@ import pytest
 from tests.interop.ours import until
 from tests.net.hostile import Hostile
 from tests.net.mesh_node import MeshNode, node
+from tests.net.test_fail_closed import record_of
 from tests.net.test_hostile import answer_identify, identified
 from wws.addresses.scope import prefix_of
 from wws.codec import varint
@@ -17,7 +18,7 @@ from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.mesh.admission import AdmissionConfig
 from wws.mesh.bans import BansConfig, Offence
-from wws.mesh.deny import DenyList
+from wws.mesh.deny import NOTHING, DenyList
 from wws.mesh.identify import PUSH_PROTOCOL
 from wws.names.record import name_key
 from wws.runtime import gatekeeper
@@ -244,6 +245,24 @@ async def test_a_denied_network_is_turned_out_and_kept_out() -> None:
             await alice.dial(bob.address)
         assert [attempt.code for attempt in caught.value.attempts] == ["denied"]
         assert alice.slots() == (0, 0, 0)
+
+
+async def test_a_denied_name_is_neither_stored_nor_served() -> None:
+    async with node("alice") as alice, node("bob") as bob:
+        await bob.join(alice)
+        await until(lambda: alice.peer_id in bob.dht.machine.routing)
+        record = record_of(bob.host.identity, "casino")
+        await bob.dht.put(record.key, record.value)
+        assert record.key.encode() in [held.key for held in alice.dht.machine.records]
+        alice.host.gate.set_deny(DenyList.parse((), (), ("casino",), name_key))
+        assert len(alice.dht.machine.records) == 0
+        await bob.dht.put(record.key, record.value)
+        assert len(alice.dht.machine.records) == 0
+        assert alice.dht.machine.refusals["name_denied"] >= 1
+        assert alice.host.gate.bans.suspects == 0  # whose list it is not on does nothing wrong
+        alice.host.gate.set_deny(NOTHING)
+        await bob.dht.put(record.key, record.value)
+        assert len(alice.dht.machine.records) == 1
 
 
 async def test_the_denied_who_come_in_crowds_leave_nothing() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import ClassVar, Protocol
@@ -101,6 +101,12 @@ class ExpiredRecord(StoreRefused):
     code = "expired_record"
 
 
+class DeniedKey(StoreRefused):
+    """A key that the operator of this node wants neither kept nor served."""
+
+    code = "name_denied"
+
+
 class StoreFull(StoreRefused):
     """No room, and nothing farther away to drop for it."""
 
@@ -128,6 +134,10 @@ class Outcome(Enum):
     """These very bytes were held already."""
     LOST = auto()
     """The one held stays: it wins."""
+
+
+_RECORD = 900
+"""Bytes of a record in memory beside its key and value, about, when nobody else has published or sent any."""
 
 
 @dataclass(slots=True)
@@ -164,12 +174,25 @@ class RecordStore:
         self._farthest: list[tuple[int, int, bytes]] = []
         self._serial = 0
         self.bytes_held = 0
+        self._denies: Callable[[str], bool] = lambda _: False
 
     def __len__(self) -> int:
         return len(self._records)
 
+    @property
+    def bytes_in_memory(self) -> int:
+        """Bytes that all records take in memory, about: small ones take several times what they hold."""
+        return self.bytes_held + _RECORD * len(self._records)
+
     def __iter__(self) -> Iterator[HeldRecord]:
         return iter(list(self._records.values()))
+
+    def deny(self, denies: Callable[[str], bool]) -> None:
+        """Keep nothing under the keys that `denies` says yes to, from now on: what is held there goes."""
+        self._denies = denies
+        for record in self:
+            if denies(record.key.decode("ascii")):
+                self._drop(record)
 
     def kind_of(self, key: bytes) -> tuple[RecordKind, str]:
         """The kind that judges a key, and the key as text. Raises `UnknownNamespace`."""
@@ -190,6 +213,8 @@ class RecordStore:
     def check(self, key: bytes, value: bytes, unix_now: int) -> None:
         """Whether a value may stand under a key at all. Raises `StoreRefused`; changes nothing."""
         kind, text = self.kind_of(key)
+        if self._denies(text):
+            raise DeniedKey
         if len(value) > self._config.max_value_bytes:
             raise ValueTooLarge(
                 f"a value of {len(value)} bytes, at most {self._config.max_value_bytes} are kept"

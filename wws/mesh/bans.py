@@ -100,6 +100,7 @@ OFFENCES: Final[Mapping[str, Offence | None]] = MappingProxyType(
         "unknown_namespace": None,  # of another network, or of a later version
         "expired_record": None,
         "store_full": None,
+        "name_denied": None,
         "publisher_quota": None,
         "sender_quota": None,
         # Too much

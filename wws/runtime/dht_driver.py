@@ -109,9 +109,13 @@ class DhtDriver:
         self._closed = False
         self.operations: Counter[tuple[str, str]] = Counter()
         """Operations by kind and outcome."""
+        records, providers = kademlia.records, kademlia.providers
+        host.memory.elsewhere["dht"] = lambda: records.bytes_in_memory + providers.bytes_held
         host.listeners.peer_identified.append(self._peer_identified)
         host.listeners.peer_disconnected.append(self._peer_disconnected)
         host.listeners.peer_barred.append(self._peer_barred)
+        host.listeners.deny_changed.append(self._deny_names)
+        self._deny_names()
 
     @property
     def machine(self) -> Kademlia:
@@ -248,6 +252,10 @@ class DhtDriver:
         """A banned or denied peer is nobody to ask, nor to name to others."""
         if self._machine.routing.find(peer) is not None:
             self._feed(PeerLeft(peer, for_good=True))
+
+    def _deny_names(self) -> None:
+        """Hold no record of a name on the operator's list."""
+        self._machine.records.deny(self._host.gate.deny.denies_name)
 
     def is_member(self, connection: Connection) -> bool:
         """Whether a peer serves our DHT and belongs to our network, so that we route through it."""

@@ -50,6 +50,8 @@ class Gatekeeper:
         self._deny = deny
         for peer in added:
             self._tell_barred(peer)
+        for listener in self._host.listeners.deny_changed:
+            listener()
         for connection in self._host.connections():
             if deny.denies_peer(connection.peer_id) or deny.denies_ip(connection.remote_ip):
                 self.turn_out(connection, DENIED)

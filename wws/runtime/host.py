@@ -122,6 +122,8 @@ class Listeners:
     """A peer has answered `Connection.ping`; `connection.machine.round_trip` is new."""
     peer_barred: list[Callable[[PeerId], None]] = field(default_factory=list)
     """A peer is banned or denied from now on; its connections are about to be closed."""
+    deny_changed: list[Callable[[], None]] = field(default_factory=list)
+    """The operator's list is another one."""
 
 
 class Host:
@@ -161,6 +163,7 @@ class Host:
             is_spared=lambda peer: self.table.is_protected(peer, _INDISPENSABLE),
             refused=self._too_heavy,
         )
+        self.memory.elsewhere["addresses"] = lambda: self.peers.bytes_held
         self.weigh = self.memory.weigh
         self._circuits: set[int] = set()
         self._direct_waiters: dict[PeerId, list[asyncio.Future[Connection]]] = {}
@@ -628,6 +631,7 @@ class Host:
             if timed is not None and timed.is_established:
                 timed.handle_timer(now)
                 self._schedule(timed, now + self.config.tick)
+        self.memory.look_elsewhere()
         self._ticks += 1
         if self._ticks % _WEIGH_EVERYWHERE == 0:
             self.memory.weigh_idle(list(self._connections.values()))

@@ -3,13 +3,14 @@
     2026-11-21T12:00:00.000000Z [warning  ] refused ip=203.0.113.7 node=bootstrap part=refusals
                                             peer=12D3KooW… port=4242 protocol=connection reason=banned
 
-(In one line.) With `format = "json"` the members are those of the object, and its `event` is `refused`. The address is that
-of the socket, never one that somebody claims, and only of those who have shown that they receive there: who
-forges datagrams must not get another one banned by the firewall. The peer is there once it is authenticated,
-`-` before. No text of a peer's is in the line: protocols are those that we serve, reasons are words of ours.
+(In one line.) With `format = "json"` the members are those of the object, and its `event` is `refused`. The
+address is that of the socket, never one that somebody claims, and only of those who have shown that they receive
+there: who forges datagrams must not get another one banned by the firewall. The peer is there once it is
+authenticated, `-` before. No text of a peer's is in the line: protocols are those that we serve, reasons are
+words of ours.
 
-A flood must not fill the disk, so lines are rated, by address and reason, and in all. `suppressed` counts the others; all
-that was refused is counted in `wws_refused_total`.
+A flood must not fill the disk, so lines are rated, by address and reason, and in all. `suppressed` counts the
+others; all that was refused is counted in `wws_refused_total`.
 """
 
 from __future__ import annotations
