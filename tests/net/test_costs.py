@@ -8,9 +8,10 @@ import pytest
 
 from tests.net.mesh_node import node
 from wws.identity.keys import Identity
+from wws.mesh.rates import Share
 from wws.runtime.connection import Connection
 from wws.runtime.dht_driver import DhtDriverConfig
-from wws.runtime.ping import PROTOCOL
+from wws.runtime.ping import PROTOCOL, PingConfig
 from wws.runtime.streams import Stream
 from wws.testing.clock import ManualClock
 
@@ -28,7 +29,8 @@ async def test_a_flood_of_pings_is_echoed_as_it_comes(monkeypatch: pytest.Monkey
             sizes.append(len(data))
         return data
 
-    async with node("alice") as alice, node("bob") as bob:
+    patient = PingConfig(share=Share(1e6, 1e6))
+    async with node("alice", ping=patient) as alice, node("bob") as bob:
         connection = await bob.join(alice)
         monkeypatch.setattr(Stream, "read", counted)
         async with connection.open_stream(PROTOCOL) as stream:

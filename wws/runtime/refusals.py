@@ -4,9 +4,9 @@
                                             peer=12D3KooW… port=4242 protocol=connection reason=banned
 
 (In one line.) With `format = "json"` the members are those of the object, and its `event` is `refused`. The
-address is that of the socket, never one that somebody claims, and only of those who have shown that they receive
-there: who forges datagrams must not get another one banned by the firewall. The peer is there once it is
-authenticated, `-` before. No text of a peer's is in the line: protocols are those that we serve, reasons are
+address is that of the socket, never one that somebody claims, and only of those who have shown that they
+receive there: who forges datagrams must not get another one banned by the firewall. The peer is there once it
+is authenticated, `-` before. No text of a peer's is in the line: protocols are those that we serve, reasons are
 words of ours.
 
 A flood must not fill the disk, so lines are rated, by address and reason, and in all. `suppressed` counts the
