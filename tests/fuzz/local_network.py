@@ -262,7 +262,7 @@ def signed_lines() -> list[bytes]:
         line(signed_request(alice, "swarm.resolve_name", {"name": "alice", "node": node}, nonce="0" * 64)),
         line(signed_request(alice, "swarm.register_agent", registration(alice))),
         line(signed_request(alice, "swarm.ping", {"target": "bob", "count": 3}, timestamp=NOW_MS - 300_000)),
-        line(signed_request(alice, "swarm.get_status", token="t")),
+        line({**signed_request(alice, "swarm.get_status"), "token": "t"}),
     ]
 
 
