@@ -6,8 +6,8 @@
 (In one line.) With `format = "json"` the members are those of the object, and its `event` is `refused`. The
 address is that of the socket, never one that somebody claims, and only of those who have shown that they
 receive there: who forges datagrams must not get another one banned by the firewall. The peer is there once it
-is authenticated, `-` before. No text of a peer's is in the line: protocols are those that we serve, reasons are
-words of ours.
+is authenticated, `-` before. No text of a peer's is in the line: protocols are those that we serve, reasons
+are words of ours.
 
 A flood must not fill the disk, so lines are rated, by address and reason, and in all. `suppressed` counts the
 others; all that was refused is counted in `wws_refused_total`.
