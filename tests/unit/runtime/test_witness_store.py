@@ -325,7 +325,7 @@ async def test_after_a_restart_everything_holds(tmp_path: Path) -> None:
             assert isinstance(await answering.ask(*claim("alice", f"name-{number}")), Receipt)
     async with register(path, clock) as (answering, _):
         taken = await answering.ask(*claim("bob"))
-        assert taken == WitnessRefusal(Why.NAME_TAKEN, holder=ALICE)
+        assert taken == WitnessRefusal(Why.NAME_TAKEN, holder=ALICE, retry_after=DAY + 87_000)
         spent = await answering.ask(*claim("alice", "one-more"))
         assert isinstance(spent, WitnessRefusal)
         assert spent.error == "budget_owner"
@@ -361,7 +361,8 @@ async def test_a_full_disk_is_a_refusal_and_the_witness_lives_on(tmp_path: Path)
         assert answering.failures == {"no_space": 1}
         assert len(given) > 20
         taken = await answering.ask(*claim("mallory", "name-0"))  # what it knows it still knows
-        assert taken == WitnessRefusal(Why.NAME_TAKEN, holder=given["name-0"].owner)
+        assert isinstance(taken, WitnessRefusal)
+        assert (taken.error, taken.holder) == ("name_taken", given["name-0"].owner)
         entries = answering.entries
         assert {entry.receipt.name for entry in log_in(path)} == set(given)
     async with register(path, ManualClock(unix_now=NOW)) as (answering, _):

@@ -446,7 +446,6 @@ class WitnessBook:
 
 
 def _held_by_another(entry: Entry, unix_now: int) -> WitnessRefusal:
-    if entry.provisional:
-        wait = max(1, entry.expires_at - unix_now)
-        return WitnessRefusal(Why.NAME_CONTESTED, holder=entry.owner, retry_after=wait)
-    return WitnessRefusal(Why.NAME_TAKEN, holder=entry.owner)
+    """Whose the name is, and when it is free if that owner does not come again."""
+    word = Why.NAME_CONTESTED if entry.provisional else Why.NAME_TAKEN
+    return WitnessRefusal(word, holder=entry.owner, retry_after=max(1, entry.free_at - unix_now))

@@ -55,7 +55,7 @@ class Why(enum.StrEnum):
     """The words of refusals. Other versions may know more: `WitnessRefusal.error` is a string."""
 
     NAME_TAKEN = "name_taken"
-    """Another owner holds the name here; `holder` says who."""
+    """Another owner holds the name here: `holder`, and `retry_after` if that one does not renew it."""
     NAME_CONTESTED = "name_contested"
     """Another owner has come for the name and has no majority yet; `holder`, `retry_after`."""
     WORK_TOO_WEAK = "work_too_weak"
