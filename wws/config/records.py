@@ -143,8 +143,9 @@ class LimitSettings:
     """By how much all windows of a connection may have grown together."""
     send_buffer: Size = 1024 * 1024
     """Bytes that wait to be sent on one connection before writers are made to wait."""
-    memory: Size = 128 * 1024 * 1024
-    """Bytes kept for all connections (320 MiB in bootstrap mode); over it the heaviest are closed."""
+    memory: Size = 320 * 1024 * 1024
+    """Bytes kept of what peers bring (448 MiB in bootstrap mode): for connections what records, providers and
+    addresses leave of it, a quarter at least; over it the heaviest connections are closed."""
     memory_per_peer: Size = 32 * 1024 * 1024
     """Of these for one peer (16 MiB in bootstrap mode)."""
     memory_per_prefix: Size = 64 * 1024 * 1024
@@ -299,7 +300,7 @@ BOOTSTRAP_DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "quic_handshakes": 2048,
         "dht_records": 131_072,
         "known_peers": 32_768,
-        "memory": 320 * 1024 * 1024,
+        "memory": 448 * 1024 * 1024,
         "memory_per_peer": 16 * 1024 * 1024,
         "stream_window": 4 * 1024 * 1024,
         "connection_window": 8 * 1024 * 1024,

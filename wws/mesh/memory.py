@@ -7,8 +7,8 @@ What is charged is what has *arrived* or waits to leave, the moment it does, and
 yamux grants 256 KiB with every stream before we are asked, so ten thousand connections of 512 streams may
 send 1.3 TB at any time, and to charge that would be to refuse everybody. So the bound does not rest on
 grants. It rests on each read being charged before the next one, and on closing connections at once when
-that is too much: what is kept never exceeds `total` by more than one read of one socket. Grants follow
-where they are ours to give: windows grow only while `has_room`.
+that is too much: what is kept never exceeds the bound by more than one read of one socket, and a kilobyte of
+each other. Grants follow where they are ours to give: windows grow only while `has_room`.
 
 A connection is charged from its first moment for what an idle one takes, and for each of its streams, so that
 ten thousand silent ones, or a million empty streams, count too.
@@ -17,6 +17,9 @@ Parties are peers and groups: the public /24 or /56 of an address, or the relay 
 Over a party's own bound its heaviest connections go. Over the total those of the heaviest party go: a hundred
 identities in one prefix weigh as one, and so do all who have not proven yet who they are. Whom we cannot do
 without (entry points and relays in use) goes last, and is bounded as a party all the same.
+
+What other layers keep of peers' (records, providers, addresses) has bounds of its own, and `standing` is the
+sum of it: connections have what it leaves of the total, so that not every bound has to be paid for at once.
 """
 
 from __future__ import annotations
@@ -35,8 +38,10 @@ _MIB = 1024 * 1024
 class MemoryConfig:
     """Bounds on what is kept for peers, in bytes."""
 
-    total: int = 256 * _MIB
-    """For all connections together."""
+    total: int = 320 * _MIB
+    """For all connections together, and what other layers keep."""
+    least_share: float = 0.25
+    """Share of the total that connections have whatever other layers keep."""
     per_peer: int = 64 * _MIB
     """For all connections of one peer."""
     per_group: int = 128 * _MIB
@@ -50,7 +55,7 @@ class MemoryConfig:
     quic_handshake: int = 96 * 1024
     """What it is charged beside that until its handshake is over: keys, certificates and messages."""
     growth_share: float = 0.5
-    """Share of the total up to which windows grow."""
+    """Share of what there is for connections up to which windows grow."""
     relief: float = 0.875
     """Share of a bound down to which connections are closed once it is exceeded: closing one at a time would
     mean looking at all of them for each read."""
@@ -91,7 +96,9 @@ class MemoryLedger:
         self._accounts: dict[int, Account] = {}
         self._peers: dict[PeerId, Party] = {}
         self._groups: dict[str, Party] = {}
-        self._room = 0
+        self._room = self._bound = 0
+        self.standing = 0
+        """Bytes that other layers keep."""
         self.total = 0
         """Bytes charged to all connections."""
         self.reconfigure(config)
@@ -103,7 +110,19 @@ class MemoryLedger:
     def reconfigure(self, config: MemoryConfig) -> None:
         """Let other bounds hold from the next charge on."""
         self._config = config
-        self._room = int(config.total * config.growth_share)
+        self.set_standing(self.standing)
+
+    @property
+    def bound(self) -> int:
+        """Bytes that all connections together may be charged now."""
+        return self._bound
+
+    def set_standing(self, standing: int) -> None:
+        """Other layers keep that much now."""
+        config = self._config
+        self.standing = standing
+        self._bound = max(config.total - standing, int(config.total * config.least_share))
+        self._room = int(self._bound * config.growth_share)
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -174,7 +193,7 @@ class MemoryLedger:
     def is_over(self, account: Account) -> bool:
         """Whether a bound is exceeded that the connection counts to."""
         config = self._config
-        if self.total > config.total:
+        if self.total > self._bound:
             return True
         if account.peer is not None and account.peer.held > config.per_peer:
             return True
@@ -198,20 +217,23 @@ class MemoryLedger:
 
     def shed(
         self,
-        account: Account,
+        account: Account | None,
         *,
         weigh: Callable[[int], int | None],
         is_spared: Callable[[PeerId], bool],
     ) -> list[int]:
-        """Close accounts until every bound that `account` counts to is kept: their connections, which the
-        caller closes at once.
+        """Close accounts until every bound that `account` counts to is kept, or that of all (`None`): their
+        connections, which the caller closes at once.
 
         `weigh` says what is really kept for a connection (`None`: it cannot be said): sockets drain without
         a word. `is_spared`: who goes only when nobody else is left.
         """
         config = self._config
         doomed: list[int] = []
-        for party, bound in ((account.peer, config.per_peer), (account.group, config.per_group)):
+        parties = []
+        if account is not None:
+            parties = [(account.peer, config.per_peer), (account.group, config.per_group)]
+        for party, bound in parties:
             if party is None or party.held <= bound:
                 continue
             members = [one for one in self._accounts.values() if party in (one.peer, one.group)]
@@ -221,13 +243,13 @@ class MemoryLedger:
                 if party.held <= bound * config.relief:
                     break
                 self._doom(member, doomed)
-        if self.total > config.total:
+        if self.total > self._bound:
             self._weigh_again(list(self._accounts.values()), weigh)
             self._shed_total(doomed, is_spared)
         return doomed
 
     def _shed_total(self, doomed: list[int], is_spared: Callable[[PeerId], bool]) -> None:
-        enough = self._config.total * self._config.relief
+        enough = self._bound * self._config.relief
         spared: list[Account] = []
         others: list[Account] = []
         for account in self._accounts.values():

@@ -34,6 +34,8 @@ class KeptMemory:
         self._is_spared = is_spared
         self._refused = refused
         self.has_room = self.ledger.has_room
+        self.elsewhere: dict[str, Callable[[], int]] = {}
+        """What other layers keep of peers', by its name: functions that say how many bytes that is now."""
 
     def open(self, connection: Connection, group: str | None) -> bool:
         """Begin to charge a connection; whether it may stay."""
@@ -63,6 +65,12 @@ class KeptMemory:
         if account is not None and self.ledger.charge(account, self._kept(connection)):
             self._shed(account)
 
+    def look_elsewhere(self) -> None:
+        """Leave to connections what other layers have not taken."""
+        self.ledger.set_standing(sum(kept() for kept in self.elsewhere.values()))
+        if self.ledger.total > self.ledger.bound:
+            self._shed(None)
+
     def weigh_idle(self, connections: list[Connection]) -> None:
         """Charge connections again that nothing has happened on: a socket drains without a word."""
         for connection in connections:
@@ -84,7 +92,7 @@ class KeptMemory:
             self._shed(account)
         return account.key is not None
 
-    def _shed(self, account: Account) -> None:
+    def _shed(self, account: Account | None) -> None:
         for key in self.ledger.shed(account, weigh=self._weight, is_spared=self._is_spared):
             self._close(key)
 

@@ -150,6 +150,20 @@ def test_windows_grow_while_half_is_free():
     assert node.ledger.has_room()
 
 
+def test_connections_have_what_other_layers_leave():
+    node = Node()
+    alice, bob = node.open(ALICE, held=380), node.open(BOB, held=280)
+    ledger = node.ledger
+    ledger.set_standing(200)
+    assert ledger.bound == 800
+    assert not ledger.has_room()
+    ledger.set_standing(400)
+    assert ledger.shed(None, weigh=node.kept.get, is_spared=lambda peer: False) == [1]
+    assert (alice.key, bob.held) == (None, 290)
+    ledger.set_standing(900)  # a quarter is theirs whatever happens
+    assert ledger.bound == 250
+
+
 def test_who_moves_takes_what_it_holds_along():
     node = Node()
     alice = node.open(ALICE, PREFIX, held=90)

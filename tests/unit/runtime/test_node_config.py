@@ -73,4 +73,15 @@ def test_what_is_kept_for_peers_fits_what_one_connection_may_hold(tmp_path: Path
     config = host_config(load_config({"network.bootstrap_mode": bootstrap}, {}, file=tmp_path / "none"))
     memory, yamux = config.memory, config.connection.yamux
     assert yamux.max_unread + 2 * yamux.max_buffered < memory.per_peer < memory.per_group < memory.total
-    assert config.admission.max_connections * memory.connection < memory.total * memory.relief
+    connections = config.admission.max_connections * memory.connection
+    assert connections < memory.total * memory.relief
+    store = kademlia_config(NodeConfig(network=NetworkSettings(bootstrap_mode=bootstrap))).store
+    elsewhere = store.max_bytes + store.max_provider_bytes + config.peers.max_bytes
+    assert elsewhere < memory.total * (1 - memory.least_share)
+
+
+def test_a_bootstrap_node_of_ten_thousand_connections_stays_within_512_megabytes(tmp_path: Path) -> None:
+    """What peers can make it keep, and what a node takes by itself (50 MB, docs/benchmarks.md)."""
+    config = host_config(load_config({"network.bootstrap_mode": True}, {}, file=tmp_path / "none"))
+    assert config.memory.total + 60 * 1024 * 1024 <= 512 * 1024 * 1024
+    assert config.table.high_water >= 10_000
