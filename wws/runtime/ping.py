@@ -22,7 +22,7 @@ class PingConfig:
     """Seconds to wait for one answer."""
     idle_timeout: float = 120.0
     """Seconds without a ping after which a stream of the peer's is given up."""
-    share: Share = field(default_factory=lambda: Share(64.0, 1024))
+    share: Share = field(default_factory=lambda: Share(100.0, 2_048, prefix_share=4))
     """Pings of 32 bytes that are answered, on all streams; over it the stream is reset."""
     max_tracked: int = 4_096
     """Peers, and prefixes, whose rate is remembered."""
