@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
+from tests.sim.upkeep import CALM, HOUR
 from wws.dht.kademlia import KademliaConfig
-from wws.dht.upkeep import UpkeepConfig
 from wws.identity import proof_of_work
 from wws.identity.keys import Identity
 from wws.names.kinds import KindsConfig, NameRecords
@@ -15,20 +13,6 @@ from wws.names.record import NameRecord, work_context
 from wws.names.rules import MAX_LEASE
 from wws.testing.scale import scale
 from wws.testing.simulation import Simulation, SimulationConfig
-
-HOUR = 3_600
-CALM = replace(
-    UpkeepConfig(),
-    refresh_interval=2 * HOUR,
-    bucket_refresh_interval=2 * HOUR,
-    check_interval=2 * HOUR,
-    check_spacing=600,
-    tick=180,
-    newcomer_refresh_spacing=1_200,
-    ask_newcomer_spacing=600,
-    wanted_peers=0,
-)
-"""The upkeep of a small swarm over days, in a test of seconds; records are republished as ever."""
 
 
 def claim(simulation: Simulation, owner: Identity, name: str) -> NameRecord:
@@ -57,7 +41,7 @@ def test_names_live_as_long_as_their_leases_while_owners_sleep_and_holders_come_
     kind = NameRecords(config=KindsConfig(remembered=4_096))
     simulation = Simulation(
         SimulationConfig(
-            nodes=scale(300, least=40),
+            nodes=scale(300, least=36),
             seed=21,
             join_within=60,
             half_life=4 * HOUR,
@@ -70,7 +54,7 @@ def test_names_live_as_long_as_their_leases_while_owners_sleep_and_holders_come_
     began = simulation.time.now
     records = [
         claim(simulation, Identity.from_label(f"owner {number}"), f"agent-{number}")
-        for number in range(scale(60, least=6))
+        for number in range(scale(60, least=4))
     ]
     first = {id(node) for record in records for node in simulation.holders_of(record.key)}
     simulation.churn()

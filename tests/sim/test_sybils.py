@@ -6,6 +6,8 @@ from itertools import product
 
 import pytest
 
+from tests.sim.upkeep import CALM
+from wws.dht.kademlia import KademliaConfig
 from wws.identity.keys import Identity
 from wws.testing.notes import note_key, write_note
 from wws.testing.scale import scale, scale_factor
@@ -16,7 +18,7 @@ SYBILS = 20
 ALICE = Identity.from_label("alice")
 ATTACKS = list(product(Lie, (None, 2)))
 """Each lie, from twenty prefixes and from two."""
-FEW = [(Lie.CLIQUE, None), (Lie.OLD, None), (Lie.FORGED, None), (Lie.SILENCE, None), (Lie.NOTHING, 2)]
+FEW = [(Lie.CLIQUE, None), (Lie.OLD, 2), (Lie.FORGED, None), (Lie.SILENCE, None)]
 """The hardest of them."""
 
 
@@ -28,7 +30,7 @@ class Swarm:
             SimulationConfig(nodes=scale(1_000, least=300), seed=seed, join_within=60)
         )
         self.simulation.join_all()
-        self.simulation.run_for(200)
+        self.simulation.run_for(60)
 
     def put(self, key: str, seq: int) -> bytes:
         """The note number `seq`, stored from anywhere."""
@@ -65,9 +67,9 @@ def test_reads_and_puts_reach_behind_twenty_identities_that_lie() -> None:
     untouched = {key: swarm.put(key, 1) for key in keys.values()}
     for (lie, prefixes), key in keys.items():
         swarm.attack(key, lie, prefixes, untouched[key])
-    swarm.simulation.run_for(200)
+    swarm.simulation.run_for(90)
 
-    times = scale(200, least=20)
+    times = scale(200, least=15)
     # What was put before the attack is there...
     before = {attack: swarm.reads(key, untouched[key], times) for attack, key in keys.items()}
     # ... and what is put under it comes to honest holders, and beats the old value that the Sybils show.
@@ -81,22 +83,24 @@ def test_reads_and_puts_reach_behind_twenty_identities_that_lie() -> None:
         assert min(reads.values()) >= 0.99 * times, reads
 
     # Who comes later, and knows the swarm only since then, reads as well.
-    for attack, key in keys.items():
-        newcomer = swarm.simulation.add_node(client=False)
-        swarm.simulation.run_for(30)
+    newcomers = [swarm.simulation.add_node(client=False) for _ in keys]
+    swarm.simulation.run_for(30)
+    for newcomer, (attack, key) in zip(newcomers, keys.items(), strict=True):
         assert swarm.simulation.get(newcomer, key).value == values[key], attack
 
 
 def test_a_record_behind_a_crowd_outlives_its_first_holders() -> None:
     """Republishing and hand-overs go behind the crowd too, else churn would finish what Sybils began."""
-    simulation = Simulation(SimulationConfig(nodes=80, seed=9, clients=0.1, join_within=30, half_life=3_000))
+    simulation = Simulation(
+        SimulationConfig(nodes=60, seed=9, clients=0.1, join_within=30, kademlia=KademliaConfig(upkeep=CALM))
+    )
     simulation.join_all()
-    simulation.run_for(120)
     key = note_key("kept")
     author = simulation.some_node()
     expires_at = simulation.time.unix_now + 86_400
     value = write_note(ALICE, key, "kept", seq=1, expires_at=expires_at)
     simulation.put(author, key, value)
+    simulation.run_for(10)
     first = {id(node) for node in simulation.holders_of(key)}
     sybils = simulation.add_sybils(key, SYBILS, lie=Lie.CLIQUE)
     for node in simulation.nodes[len(simulation.entry_points) :]:

@@ -167,7 +167,9 @@ def _parse(entry: JsonValue) -> Equivocation:
     known = {key: member for key, member in entry.items() if key in _MEMBERS}
     members = Members("an equivocation", known, required=_MEMBERS)
     found_at = members.integer("found_at")
-    values = [value.encode() for value in members.items("records") if isinstance(value, str)]
+    texts = members.items("records")
+    # A file may hold what no text is; the parser refuses the bytes.
+    values = [text.encode("utf-8", "surrogatepass") for text in texts if isinstance(text, str)]
     if len(values) != 2:
         raise StateUnreadable("an equivocation has other than two records")
     one, other = (NameRecord.parse(value) for value in values)

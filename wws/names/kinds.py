@@ -73,7 +73,7 @@ class NameRecords:
     ) -> None:
         """Without `witnesses` there are none, as in a network known by `--bootstrap` alone. `equivocations`
         is shown every valid record, and keeps the proofs that two of them make."""
-        self.equivocations = equivocations or Equivocations()
+        self.equivocations = Equivocations() if equivocations is None else equivocations
         self._witnesses = witnesses
         self._parsed = ParsedRecords(NameRecord.parse, (config or KindsConfig()).remembered)
 

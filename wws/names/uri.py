@@ -5,6 +5,9 @@
     12D3KooW…   bafz…   wws:12D3KooW…   did:key:z6Mk…               a PeerId
     /ip4/203.0.113.7/tcp/9000/p2p/12D3KooW…                         an address with its PeerId
 
+Where a link ends in one slash (`wws://alice/`) it names the same, as in any URI with an authority and no
+path; a path, query, fragment, port, user or percent escape names nothing here and is refused.
+
 A name is `[a-z0-9][a-z0-9-]{1,30}[a-z0-9]`. Upper case ASCII is folded; everything else is refused, never
 mapped: whoever types a Cyrillic а must not reach the Latin one.
 """
@@ -112,6 +115,12 @@ def parse_target(text: str, *, default_swarm: str = PUBLIC_SWARM) -> Target:
         return _parse_address(text)
     scheme = _SCHEME.match(text)
     rest = text[scheme.end() :] if scheme else text
+    if scheme and scheme[1]:
+        rest = rest.removesuffix("/")
+    if "%" in rest:
+        raise TargetError(
+            f"{text[:60]!r} has a percent escape, which no target needs", hint="write the name as it is"
+        )
     if rest.startswith("did:"):
         return _parse_did(rest)
     if _PEER_ID_LOOKS.match(rest):
