@@ -11,9 +11,13 @@ from tests.net.hostile import Hostile
 from tests.net.mesh_node import MeshNode, node
 from tests.net.test_fail_closed import record_of
 from tests.net.test_hostile import answer_identify, identified
+from tests.net.test_quic import QuicNode
+from tests.net.test_quic import node as quic_node
+from wws.addresses.multiaddr import Multiaddr
 from wws.addresses.scope import prefix_of
 from wws.codec import varint
 from wws.dht.messages import KadMessage, KadRecord, MessageType
+from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.mesh.admission import AdmissionConfig
@@ -28,6 +32,7 @@ from wws.runtime.gatekeeper import GatekeeperConfig
 from wws.runtime.host import HostConfig
 from wws.runtime.streams import StreamReset
 from wws.testing.clock import ManualClock
+from wws.transport.quic.config import QuicConfig
 from wws.transport.yamux_frames import DATA, FIN
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(60), pytest.mark.usefixtures("leaves_nothing")]
@@ -274,3 +279,38 @@ async def test_the_denied_who_come_in_crowds_leave_nothing() -> None:
                 await peer.gone()
         await until(lambda: alice.slots() == (0, 0, 0))
         assert alice.host.refusals["connection", "denied"] == 20
+
+
+# Over QUIC
+
+
+async def test_who_is_banned_does_not_get_in_over_quic_either() -> None:
+    async with quic_node("alice") as alice, quic_node("bob", listen=None) as bob:
+        await bob.dial(alice)
+        connection = await alice.inbound()
+        for _ in range(11):
+            alice.host.gate.offended(connection, "malformed", KAD)
+        await until(lambda: alice.held() == (0, 0, 0, 0))
+        with contextlib.suppress(WwsError):
+            again = await bob.dial(alice)
+            await until(lambda: again.is_closed)
+        await until(lambda: alice.host.refusals["connection", "banned"] == 2)
+        await until(lambda: alice.held() == (0, 0, 0, 0))
+
+
+async def test_a_datagram_that_may_be_forged_is_counted_and_has_no_line() -> None:
+    quick = QuicConfig(handshake_timeout=0.3)
+    async with quic_node("alice") as alice, quic_node("bob", listen=None, quic=quick) as bob:
+        alice.host.gate.set_deny(denied(prefixes=("127.0.0.1",)))
+        with pytest.raises(WwsError):
+            await bob.dial(alice)
+        assert alice.host.refusals["connection", "denied"] >= 1
+        assert alice.host.gate.refusal_log.written == 0
+        async with await Hostile.connect(await tcp_port(alice)) as peer:  # over TCP the address is proven
+            await peer.gone()
+        assert alice.host.gate.refusal_log.written == 1
+
+
+async def tcp_port(alice: QuicNode) -> int:
+    bound = await alice.host.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
+    return bound.port or 0
