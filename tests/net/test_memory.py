@@ -13,6 +13,7 @@ import pytest
 
 from tests.interop.ours import pattern, until
 from tests.interop.peer import SINK
+from tests.net.circuit_node import Member, RelayNode
 from tests.net.hostile import Hostile
 from tests.net.mesh_node import MeshNode, node
 from tests.net.test_quic import node as quic_node
@@ -157,6 +158,22 @@ async def test_all_of_a_prefix_share_its_bound() -> None:
             await fill(peer, 2)
             assert alice.host.memory.ledger.of_group("127.0.0.0/24") <= 3 * MIB
         assert shed(alice) > 0
+
+
+async def test_all_circuits_of_a_relay_share_its_bound() -> None:
+    """Nobody sees the prefix of who comes through a relay; so all of them weigh as one."""
+    async with RelayNode.run("carol") as carol, Member.run("bob") as bob, Member.run("alice") as alice:
+        await bob.reserve(carol)
+        connection = await alice.mesh.dial(bob.relayed_address)
+        assert connection.is_limited
+        theirs = await bob.mesh.connection_with(alice.mesh.peer_id)
+        relay, ledgers = f"relay {carol.mesh.peer_id}", []
+        for one, circuit in ((alice.mesh, connection), (bob.mesh, theirs)):
+            ledgers.append(one.host.memory.ledger)
+            assert circuit.account is not None
+            assert ledgers[-1].of_group(relay) == circuit.account.held
+        connection.close()
+        await until(lambda: not any(ledger.of_group(relay) for ledger in ledgers))
 
 
 async def test_messages_that_never_end_are_charged() -> None:
