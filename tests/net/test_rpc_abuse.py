@@ -582,6 +582,8 @@ async def test_another_user_on_the_socket_is_refused_whatever_it_shows() -> None
                 assert json.loads(answer)["error"]["data"]["code"] == "unauthorised"
             assert rig.refused == {"unauthorised": len(tries)}
             assert "result" in await rig.ask(STATUS, on_socket=True)
+            written = [json.loads(text) for text in (rig.paths.state / "audit.log").read_text().splitlines()]
+            assert [(entry["method"], entry["about"]) for entry in written] == [("connect", "65534")] * 3
 
 
 async def test_a_cookie_that_is_a_link_is_replaced_and_not_written_through(home: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from wws.rpc.api import Json
 from wws.rpc.limits import Limits, LimitsConfig, RateLimited
-from wws.rpc.policy import Policy, Rate
+from wws.rpc.policy import Rate
 
 STRANGER: Final = "stranger"
 """Who is said to call when it has not shown who it is."""
@@ -49,14 +49,14 @@ class Audit:
         self,
         who: str | None,
         method: str,
-        params: Json,
-        policy: Policy | None,
+        about: Json,
         outcome: str,
         *,
         now: float,
         unix_ms: int,
     ) -> bytes | None:
-        """The line for a call, None when it is left out. `who` is None for who has not shown who it is."""
+        """The line for a call, None when it is left out. `who` is None for who has not shown who it is;
+        `about` is left out unless it is a text or a number."""
         if outcome != DONE and not self._has_room(who, now):
             self._left_out += 1
             return None
@@ -65,7 +65,6 @@ class Audit:
             "who": who if who is not None else STRANGER,
             "method": method[: self._config.text],
         }
-        about = params.get(policy.about) if policy and policy.about and isinstance(params, dict) else None
         if isinstance(about, (str, int)):
             members["about"] = str(about)[: self._config.text]
         members["outcome"] = outcome

@@ -20,7 +20,7 @@ from wws.rpc.policy import Rate
 class LimitsConfig:
     """The general rates, by who calls."""
 
-    owner: Rate = field(default=Rate(100_000, 60.0))
+    owner: Rate = field(default=Rate(300_000, 60.0))
     """The user's own calls: it stops a program that has run wild, and nobody else."""
     agent: Rate = field(default=Rate(60, 60.0))
     """A registered agent."""

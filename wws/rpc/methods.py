@@ -8,7 +8,7 @@ the tests walk it: adding a method is adding a row here and a member to `NodeApi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -59,6 +59,12 @@ class Method:
     policy: Policy
     errors: tuple[str, ...] = ()
     """The words of the errors that callers should expect, beside those any method may give."""
+
+    def about(self, raw: Json) -> Json:
+        """What the audit log shows of the raw parameters, by name or by position; None for nothing."""
+        if isinstance(raw, list):
+            raw = dict(zip((field.name for field in fields(self.params)), raw, strict=False))
+        return raw.get(self.policy.about) if self.policy.about is not None and isinstance(raw, dict) else None
 
 
 def _row(

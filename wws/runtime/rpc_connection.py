@@ -104,7 +104,7 @@ class RpcConnection:
     async def run(self) -> None:
         """Serve to the end. Never raises for what a client does."""
         try:
-            self._desk.access.judge_connection(self._caller)
+            self._desk.admit(self._caller)
             await self._read_lines()
             await self._calls_done()
         except NotJsonRpc as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
 from wws.rpc.access import Access, AccessConfig, Caller, Granted
-from wws.rpc.api import NodeApi
+from wws.rpc.api import Json, NodeApi
 from wws.rpc.audit import DONE, Audit, AuditConfig
 from wws.rpc.methods import METHODS, POLICIES, Method
 from wws.rpc.policy import Role
@@ -71,6 +71,14 @@ class RpcDesk:
         self._audit = Audit(audit)
         self._audit_file = AuditFile(paths.state / AUDIT, audit)
 
+    def admit(self, caller: Caller) -> None:
+        """Raises `Unauthorised` for another user's process on the unix socket, and writes it down."""
+        try:
+            self.access.judge_connection(caller)
+        except WwsError as error:
+            self._append(None, "connect", caller.user_id, error.code)
+            raise
+
     async def serve(self, caller: Caller, request: Request, known: Callable[[Role], None]) -> object:
         """The answer to a request. Raises `WwsError`. `known` is told how the caller has shown who it is."""
         method = METHODS.get(request.method)
@@ -117,14 +125,10 @@ class RpcDesk:
     def _write_down(
         self, granted: Granted | None, request: Request, method: Method | None, outcome: str
     ) -> None:
-        line = self._audit.line(
-            None if granted is None else granted.caller.id,
-            request.method,
-            request.params,
-            None if method is None else method.policy,
-            outcome,
-            now=self._monotonic(),
-            unix_ms=self._unix_ms(),
-        )
+        who = None if granted is None else granted.caller.id
+        self._append(who, request.method, None if method is None else method.about(request.params), outcome)
+
+    def _append(self, who: str | None, method: str, about: Json, outcome: str) -> None:
+        line = self._audit.line(who, method, about, outcome, now=self._monotonic(), unix_ms=self._unix_ms())
         if line is not None:
             self._audit_file.append(line)

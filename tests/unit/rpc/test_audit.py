@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wws.rpc.audit import Audit, AuditConfig
-from wws.rpc.methods import POLICIES
-from wws.rpc.policy import Policy, Rate, Role
+from wws.rpc.methods import METHODS
+from wws.rpc.policy import Rate
 from wws.testing.rpc import NOW_MS
 
-REGISTER = POLICIES["swarm.register_name"]
+REGISTER = METHODS["swarm.register_name"]
 
 
 def line(
-    audit: Audit, who: str | None, outcome: str, params: object = None, now: float = 0.0, **more: object
+    audit: Audit, who: str | None, outcome: str, params: object = None, now: float = 0.0, method=REGISTER
 ):
-    method, policy = str(more.get("method", "swarm.register_name")), more.get("policy", REGISTER)
-    written = audit.line(who, method, params, policy, outcome, now=now, unix_ms=NOW_MS)  # type: ignore[arg-type]
+    about = method.about(params)
+    written = audit.line(who, method.name, about, outcome, now=now, unix_ms=NOW_MS)
     return None if written is None else json.loads(written)
 
 
@@ -38,19 +38,19 @@ def test_only_the_parameter_that_the_row_names_is_shown() -> None:
         "owner",
         "ok",
         {"entry": {"signature": "s3cret"}, "name": ["s3cret"]},
-        policy=POLICIES["swarm.accept_name"],
+        method=METHODS["swarm.accept_name"],
     )
     assert "s3cret" not in json.dumps(shown)
-    assert "about" not in line(audit, "owner", "ok", ["alice"])
+    assert line(audit, "owner", "ok", ["alice"])["about"] == "alice", "by position as by name"
+    assert "about" not in line(audit, "owner", "ok", [])
+    assert "about" not in line(audit, "owner", "ok", "alice")
     assert "about" not in line(audit, "owner", "ok", {"name": {"s3cret": 1}})
-    assert "about" not in line(audit, None, "unauthorised", {"name": "x"}, policy=None)
+    assert "about" not in line(audit, "owner", "ok", {"name": "x"}, method=METHODS["swarm.my_names"])
 
 
 @given(st.text(), st.text(), st.text())
 def test_whatever_a_caller_says_stays_one_line_of_printable_ascii(method: str, about: str, who: str) -> None:
-    written = Audit(AuditConfig()).line(
-        who, method, {"name": about}, REGISTER, "refused", now=0.0, unix_ms=NOW_MS
-    )
+    written = Audit(AuditConfig()).line(who, method, about, "refused", now=0.0, unix_ms=NOW_MS)
     assert written is not None
     assert written.endswith(b"\n")
     assert all(32 <= byte < 127 for byte in written[:-1])
@@ -75,6 +75,7 @@ def test_refused_calls_of_a_known_caller_are_thinned_by_themselves() -> None:
     assert all(line(audit, "token:aa", "ok") is not None for _ in range(10)), "what was done is always told"
 
 
-def test_a_row_that_shows_an_integer() -> None:
-    shown = line(Audit(AuditConfig()), "owner", "ok", {"n": 5}, policy=Policy(Role.SOCKET, about="n"))
-    assert shown["about"] == "5"
+def test_a_number_is_shown_as_text() -> None:
+    written = Audit(AuditConfig()).line(None, "connect", 65534, "unauthorised", now=0.0, unix_ms=NOW_MS)
+    assert written is not None
+    assert json.loads(written)["about"] == "65534"
