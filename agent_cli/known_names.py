@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from agent_cli.name_words import ELSEWHERE
 from wws.runtime.homes import Home
 
 MAX_KNOWN = 16 * 1024 * 1024
 """Bytes of `known_names.json` that are read: as many as a node reads."""
 
 
-def looks_like(home: Home, name: str, swarm: str, ours: Collection[str] = ()) -> str | None:
-    """The known name of this swarm that a name of ours could be taken for; `ours` do not count.
+def looks_like(home: Home, name: str, swarm: str, names: Iterable[Mapping[str, Any]] = ()) -> str | None:
+    """The known name of this swarm that `name` could be taken for; of `names`, those of ours do not count.
 
     The file is the nodes' own: where it cannot be read they say so, and here a warning is left out.
     """
     from wws.names.lookalike import look_alikes
 
+    ours = {entry["name"] for entry in names if entry["state"] not in ELSEWHERE}
     others = (known for known in _pinned(home, swarm) if known not in ours)
     return next(iter(look_alikes(name, others)), None)
 

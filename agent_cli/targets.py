@@ -75,13 +75,14 @@ def public_key_of(options: Options, target: str) -> tuple[str, dict[str, Any]]:
 
 
 def owner_of(text: str) -> str:
-    """A PeerId as `--owner` takes it. Raises `WrongUsage`, `TargetError` (exit 2)."""
-    from wws.names.uri import PeerTarget, parse_target
+    """The owner that `--owner` says: a PeerId, or a DID, which the node looks up. Raises `WrongUsage`."""
+    from wws.names.uri import DidTarget, PeerTarget, parse_target
 
-    parsed = parse_target(text)
-    if not isinstance(parsed, PeerTarget):
-        raise WrongUsage(
-            f"{text[:80]!r} is not a PeerId.",
-            hint="It begins with 12D3KooW; the owner finds it in the status of the node.",
-        )
-    return str(parsed.peer_id)
+    match parse_target(text):
+        case PeerTarget(peer_id=peer_id):
+            return str(peer_id)
+        case DidTarget(did=did):
+            return did
+    raise WrongUsage(
+        f"{text[:80]!r} is no key.", hint="A PeerId begins with 12D3KooW; the owner's `status` shows it."
+    )

@@ -215,7 +215,7 @@ def _looks_like(node: NodePaths, status: dict[str, Any]) -> str | None:
     own = own_name(status)
     if own is None:
         return None
-    return looks_like(node.home, own["name"], own["swarm"], {entry["name"] for entry in status["names"]})
+    return looks_like(node.home, own["name"], own["swarm"], status["names"])
 
 
 def _node_name(options: Options, name: str | None) -> str:

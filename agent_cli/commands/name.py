@@ -65,9 +65,9 @@ def claim(options: Options, name: Name) -> Result:
         data: dict[str, Any] = call(options, "swarm.register_name", {"name": wanted})
     names = _names(options)
     entry = {**_own(names, data), **data}
-    if not data["registered"]:
+    if not data["registered"] and entry.get("state") != "transferring":
         return _refused(data, entry)
-    alike = looks_like(home_of(options), entry["name"], entry["swarm"], {own["name"] for own in names})
+    alike = looks_like(home_of(options), entry["name"], entry["swarm"], names)
     notes = _unwitnessed(entry) + warning(label(entry), alike)
     return Result({**data, "looks_like": alike}, _held(entry), notes=notes)
 
@@ -102,7 +102,7 @@ def renew(options: Options, name: Name) -> Result:
     with progress(options, f"renewing wws:{wanted}"):
         data: dict[str, Any] = call(options, "swarm.renew_name", {"name": wanted})
     entry = {**_own(_names(options), data), **data}
-    if not data["renewed"]:
+    if not data["renewed"] and entry.get("state") != "transferring":
         return _refused(data, entry)
     until = text.when(data["new_expires_at"])
     return Result(
@@ -140,8 +140,9 @@ def transfer(
     wanted = check_name(name)
     with progress(options, f"signing wws:{wanted} over to {target}"):
         key, answer = public_key_of(options, target)
-        if answer.get("looks_like"):
-            raise Unsure(wanted, answer)
+        alike = answer.get("looks_like") or _known_like(options, answer)
+        if alike is not None:
+            raise Unsure(wanted, answer, alike)
         data: dict[str, Any] = call(options, "swarm.transfer_name", {"name": wanted, "new_pubkey": key})
     named = label(data)
     told = (
@@ -177,7 +178,9 @@ def trust(
     name: Name,
     owner: Annotated[
         str | None,
-        typer.Option(metavar="PEERID", help="The key to believe; without it: who holds the name now."),
+        typer.Option(
+            metavar="PEERID", help="The key to believe (or its DID); without it: who holds the name now."
+        ),
     ] = None,
 ) -> Result:
     """Accept a changed owner of a name.
@@ -206,13 +209,19 @@ class Unsure(LocalError):
     code = "looks_like"
     exit_code = Exit.REFUSED
 
-    def __init__(self, name: str, answer: dict[str, Any]) -> None:
+    def __init__(self, name: str, answer: dict[str, Any], alike: str) -> None:
         super().__init__(
-            f"{label(answer)} looks like wws:{answer['looks_like']}, which is known here, and a transfer "
-            "cannot be taken back.",
+            f"{label(answer)} looks like wws:{alike}, which is known here, and a transfer is for good.",
             hint=f"If it is the one that you mean, say its key: wws name transfer {name} {answer['peer_id']}",
         )
-        self.details = {"looks_like": answer["looks_like"], "peer_id": answer["peer_id"]}
+        self.details = {"looks_like": alike, "peer_id": answer["peer_id"]}
+
+
+def _known_like(options: Options, answer: dict[str, Any]) -> str | None:
+    """The known name that the new owner's could be taken for, also where that one was used before."""
+    if not answer.get("name"):
+        return None
+    return looks_like(home_of(options), answer["name"], answer["swarm"])
 
 
 def _names(options: Options) -> list[dict[str, Any]]:

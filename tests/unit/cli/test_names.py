@@ -2,14 +2,17 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_cli.known_names import looks_like
 from tests.unit.cli.running import Cli
 from wws.client import RpcError
 from wws.identity.keys import Identity
 from wws.rpc.codes import rpc_number
+from wws.runtime.homes import Home
 
 BOB = Identity.from_label("bob").peer_id
 MALLORY = Identity.from_label("mallory").peer_id
@@ -195,8 +198,8 @@ def test_trust_shows_what_it_changes(cli: Cli) -> None:
     assert (other["before"], other["peer_id"]) == (BOB.did, str(MALLORY))
 
 
-@pytest.mark.parametrize("owner", ["bob", BOB.did, "12D3KooWnonsense"])
-def test_an_owner_is_a_peer_id(owner: str, cli: Cli) -> None:
+@pytest.mark.parametrize("owner", ["bob", "12D3KooWnonsense", "did:swarm:00"])
+def test_an_owner_is_a_key(owner: str, cli: Cli) -> None:
     assert cli("name", "trust", "bob", "--owner", owner).code == 2
 
 
@@ -280,3 +283,20 @@ def test_a_name_is_not_signed_over_to_a_name_that_looks_like_another(
     refused = cli("name", "transfer", "alice", "b0b", "--json")
     assert (refused.code, refused.error["code"]) == (7, "looks_like")
     assert refused.error["hint"].endswith(f"wws name transfer alice {MALLORY}")
+
+
+def test_names_of_ours_look_like_no_other_but_one_that_we_could_not_have_does(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.known_names.write_text(json.dumps({"schema": 1, "pins": [{"swarm": "public", "name": "alice"}, 5]}))
+    assert looks_like(home, "a1ice", "public") == "alice"
+    assert looks_like(home, "a1ice", "lab") is None
+    assert looks_like(home, "a1ice", "public", [{"name": "alice", "state": "held"}]) is None
+    assert looks_like(home, "a1ice", "public", [{"name": "alice", "state": "taken"}]) == "alice"
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"pins": 5}', '{"pins": [{}]}', "[" * 100_000])
+def test_known_names_that_cannot_be_read_warn_of_nothing(tmp_path: Path, content: str | None) -> None:
+    home = Home(tmp_path)
+    if content is not None:
+        home.known_names.write_text(content)
+    assert looks_like(home, "a1ice", "public") is None
