@@ -10,6 +10,8 @@ ever saves time or remembers a floor, it is never worth a node that does not sta
     state/<node>/leases.json  as `wws.runtime.names_driver` writes it
     state/<node>/equivocations.json  as `wws.names.equivocation` writes it
     state/<node>/relay.json   as `wws.relay.budget` writes it
+    state/<node>/tokens.json  as `wws.rpc.tokens` writes it
+    state/<node>/agents.json  as `wws.rpc.access` writes it: agents, and what they and the node did today
     known_names.json          as `wws.names.pins` writes it
     networks/<name>.state     as `wws.discovery.bundle_state` writes it
     networks/<name>.json      the network file as it was signed: canonical JSON, no schema of ours
