@@ -42,6 +42,12 @@ class Metrics:
             registry=registry,
         )
         self.peers = Gauge("wws_peers", "Peers connected, each counted once.", registry=registry)
+        self.kept_bytes = Gauge(
+            "wws_kept_bytes", "Bytes kept for connections, what idle ones take included.", registry=registry
+        )
+        self.kept_bytes_bound = Gauge(
+            "wws_kept_bytes_bound", "Above this the heaviest connections are closed.", registry=registry
+        )
         self.relay_reservations = Gauge(
             "wws_relay_reservations", "Reservations that peers hold with this relay.", registry=registry
         )

@@ -19,6 +19,8 @@ class NodeMetrics:
         follow = self.metrics.follow
         follow(self.metrics.connections, lambda: len(node.host.table))
         follow(self.metrics.peers, lambda: node.host.table.peer_count)
+        follow(self.metrics.kept_bytes, lambda: node.host.memory.ledger.total)
+        follow(self.metrics.kept_bytes_bound, lambda: node.host.memory.ledger.bound)
         follow(self.metrics.bans, lambda: node.host.gate.count)
         follow(self.metrics.dht_records, lambda: len(node.dht.machine.records))
         follow(self.metrics.dht_providers, lambda: len(node.dht.machine.providers))

@@ -147,7 +147,8 @@ class CircuitTransport(asyncio.Transport):
                 break
             self._circuit.use.received += len(data)
             self._used()
-            await self._may_read.wait()  # it may have been paused meanwhile
+            if not self._may_read.is_set():  # it was paused meanwhile
+                await self._hold(len(data))
             if not self._closing:
                 self._protocol.data_received(data)
         if self._closing:
@@ -157,6 +158,15 @@ class CircuitTransport(asyncio.Transport):
             self._stream.reset()
         elif not self._protocol.eof_received():
             self.close()
+
+    async def _hold(self, count: int) -> None:
+        """Wait with that much in hand until it is wanted."""
+        carrier = self._stream.connection
+        carrier.hold(count)
+        try:
+            await self._may_read.wait()
+        finally:
+            carrier.hold(-count)
 
     # Writing
 
