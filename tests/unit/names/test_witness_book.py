@@ -411,9 +411,14 @@ def test_who_is_here_already_need_not_work_more() -> None:
 
 
 def test_names_that_the_operator_refuses() -> None:
-    group = WitnessGroup(denied=["alice"])
+    group = WitnessGroup([ONLY], denied=["alice", "bob@lab"])
     assert words(group.ask(Op.CLAIM, "bob")) == {"name_denied"}
     assert words(group.ask(Op.RENEW, "bob")) == {"name_denied"}
+    assert words(group.ask(Op.DROP, "bob")) == {"not_claimed"}
+    for name, word in (("bob", "name_denied"), ("alice", "receipt")):
+        nonce = solved_work("bob", name, "lab")
+        answer = group.tell(ONLY, WitnessRequest(Op.CLAIM, "lab", name, nonce, NOW), "bob")
+        assert words({ONLY: answer}) == {word}
     assert words(group.ask(Op.CLAIM, "bob", name="bob")) == {"receipt"}
 
 

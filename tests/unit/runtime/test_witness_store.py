@@ -192,12 +192,13 @@ async def test_a_damaged_file_is_set_aside_and_promises_nothing_new(tmp_path: Pa
     assert again.claims_from == NOW + MAX_LEASE
 
 
-async def test_a_row_that_cannot_be_read_is_damage_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", ["UPDATE entries SET owner = 'nobody'", "DROP TABLE meta", "DROP TABLE log"])
+async def test_tables_that_cannot_be_read_are_damage_too(tmp_path: Path, harm: str) -> None:
     path = tmp_path / "witness.sqlite"
     async with opened(path) as store:
         await store.commit([held("alice")])
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.execute("UPDATE entries SET owner = 'nobody'")
+        database.execute(harm)
     store = WitnessStore(path)
     restored = await store.open(WITNESS.peer_id, NOW)
     await store.close()

@@ -31,6 +31,7 @@ from wws.names.receipts import Receipt
 from wws.names.record import work_context
 from wws.names.rules import CLOCK_TOLERANCE, MAX_LEASE
 from wws.names.transfers import Transfer
+from wws.names.uri import PUBLIC_SWARM
 from wws.names.witness.budget import Budget, BudgetConfig, Turns
 from wws.names.witness.chains import leads_to, links_known, links_up_to
 from wws.names.witness.decision import Changes, Decision
@@ -74,7 +75,8 @@ class _Question:
 
 
 class WitnessBook:
-    """Everything one witness knows. `witnesses` are W and W′ now; `swarm_size` is an estimate."""
+    """Everything one witness knows. `witnesses` are W and W′ now; `swarm_size` is an estimate; `is_denied` is
+    asked for `name` in the public swarm, `name@swarm` in another."""
 
     def __init__(
         self,
@@ -162,7 +164,8 @@ class WitnessBook:
     def _answer(self, question: _Question) -> WitnessAnswer:
         request = question.request
         if request.op is not Op.DROP:
-            if self._is_denied(request.name):
+            public = request.swarm == PUBLIC_SWARM
+            if self._is_denied(request.name if public else f"{request.name}@{request.swarm}"):
                 return WitnessRefusal(Why.NAME_DENIED)
             if not self._shows_work(question, LEAST_BITS):
                 return WitnessRefusal(Why.WORK_TOO_WEAK, required_bits=self.required_bits)

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from sqlite3 import SQLITE_ERROR
 from typing import TypeVar
 
 from wws.errors import ParseError
@@ -162,7 +163,7 @@ class WitnessStore:
             try:
                 owner, restored = self._connect()
             except (sqlite3.DatabaseError, ValueError, ParseError) as error:
-                if isinstance(error, sqlite3.OperationalError):
+                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != SQLITE_ERROR:
                     raise  # locked, no space, not permitted: nothing is wrong with the content
                 self._set_aside(f"damaged-{unix_now}", str(error))
                 claims_from = unix_now + MAX_LEASE
