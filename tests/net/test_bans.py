@@ -21,10 +21,11 @@ from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.mesh.admission import AdmissionConfig
-from wws.mesh.bans import BansConfig, Offence
+from wws.mesh.bans import OFFENCES, BansConfig, Offence
 from wws.mesh.deny import NOTHING, DenyList
 from wws.mesh.identify import PUSH_PROTOCOL
 from wws.names.record import name_key
+from wws.relay.messages import STOP_PROTOCOL
 from wws.runtime import gatekeeper
 from wws.runtime.dht_driver import PROTOCOL as KAD
 from wws.runtime.dialer import DialFailed, PeerBanned, PeerDenied
@@ -112,13 +113,31 @@ async def test_a_peer_that_always_asks_too_much_is_banned() -> None:
         assert [ban.reason for ban in alice.host.gate.listing()] == [Offence.RATE]
 
 
-async def test_records_that_break_their_rules_are_an_offence() -> None:
+@pytest.mark.parametrize("forged", [True, False])
+async def test_a_forged_record_is_an_offence_and_one_of_another_time_is_not(forged: bool) -> None:
     async with node("alice") as alice, await Hostile.authenticated(alice.port, "mallory") as peer:
         await answer_identify(peer, identified(peer, ()))
-        key = name_key("alice").encode()
-        put = KadMessage(MessageType.PUT_VALUE, key, KadRecord(key, b"{}"), ())
+        record = record_of(Identity.from_label("bob"), "bob")
+        until_then = str(record.expires_at).encode()
+        value = record.value.replace(until_then, str(record.expires_at - 1).encode()) if forged else b"{}"
+        key = record.key.encode()
+        put = KadMessage(MessageType.PUT_VALUE, key, KadRecord(key, value), ())
         peer.open(1, KAD, varint.frame(put.encode()))
-        await until(lambda: alice.host.gate.bans.points(MALLORY, alice.host.clock.monotonic()) > 0)
+        await until(lambda: alice.dht.machine.refusals.total() == 1)
+        assert alice.dht.machine.refusals["forged_record" if forged else "bad_record"] == 1
+        assert alice.host.gate.bans.suspects == forged
+
+
+async def test_a_relay_is_not_to_blame_for_those_who_ask_it() -> None:
+    async with node("alice") as alice, node("bob") as bob:
+        connection = await bob.join(alice)
+        at_alice = await alice.connection_with(bob.peer_id)
+        for word in OFFENCES:
+            for _ in range(200):
+                alice.host.gate.offended(at_alice, word, STOP_PROTOCOL)
+        assert alice.host.gate.bans.suspects == 0
+        assert alice.host.gate.refusal_log.written == 0  # nor may a firewall keep it out
+        assert connection.is_established
 
 
 async def test_other_networks_slow_ones_and_those_who_leave_commit_nothing() -> None:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.dht.messages import WirePeer
@@ -93,6 +93,19 @@ class BadRecord(StoreRefused):
     """A value that does not stand up to its kind's rules."""
 
     code = "bad_record"
+
+
+class ForgedRecord(BadRecord):
+    """A value that nobody would bring who has checked it, whatever his clock and his version."""
+
+    code = "forged_record"
+
+
+FORGERIES: Final = frozenset(
+    {"record_not_canonical", "record_signature_wrong", "record_key_mismatch", "transfer_signature_wrong"}
+)
+"""Why a kind may refuse a value (`wws.names.errors`) so that it is forged. Not so what hangs on a clock, or
+may be of a later version: who brings that means well."""
 
 
 class ExpiredRecord(StoreRefused):
@@ -225,7 +238,8 @@ class RecordStore:
         try:
             kind.validate(text, value, unix_now)
         except ParseError as error:
-            raise BadRecord(f"{text[:80]}: {error}") from error
+            kind_of_refusal = ForgedRecord if error.code in FORGERIES else BadRecord
+            raise kind_of_refusal(f"{text[:80]}: {error}") from error
         if kind.keep_until(text, value) <= unix_now:
             raise ExpiredRecord(f"{text[:80]}: the record's time is over")
 

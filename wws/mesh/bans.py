@@ -12,6 +12,8 @@ nobody can commit one in another's name: what a relay or somebody on the path ca
 cipher, a cut or silent connection) is none, nor is anything before the handshake has ended. Being of another
 network, asking for unknown protocols and being slow are none either. `OFFENCES` decides for every word.
 
+Nor is what a peer only passes on for others, who could have it banned by asking it to (`PASSED_ON`).
+
 Who can be made to suffer with others? Behind one address of a provider (CGNAT) live many, and identities cost
 nothing; so a ban of a prefix needs many peers banned at the same time, more of them than there are connected
 ones of it that did nothing wrong, keeps only *new inbound* connections out, and is never laid on loopback,
@@ -42,8 +44,6 @@ class Offence(StrEnum):
     """Something signed whose signature is wrong: no version and no clock explains that."""
     VIOLATION = "protocol_violation"
     """Frames that the multiplexer or QUIC forbid."""
-    BAD_RECORD = "bad_record"
-    """A record that breaks its rules. Cheap: a clock that is off looks alike."""
     RATE = "rate_abuse"
     """More than its share, again and again."""
 
@@ -54,7 +54,7 @@ OFFENCES: Final[Mapping[str, Offence | None]] = MappingProxyType(
         "malformed": Offence.MALFORMED,
         "too_large": Offence.MALFORMED,
         "unexpected_message": Offence.MALFORMED,
-        "foreign_peer_id": Offence.MALFORMED,
+        "foreign_peer_id": None,  # a relay names whoever asked it, with a key of another kind
         "dial_data_too_small": Offence.MALFORMED,
         "dial_data_too_much": Offence.MALFORMED,
         "remote_protocol_error": Offence.MALFORMED,
@@ -93,9 +93,10 @@ OFFENCES: Final[Mapping[str, Offence | None]] = MappingProxyType(
         "negotiation_failed": None,  # also: the stream was given up while it was negotiated
         "protocol_not_supported": None,
         # Records in the DHT
-        "bad_record": Offence.BAD_RECORD,
+        "forged_record": Offence.BAD_SIGNATURE,
+        "bad_record": None,  # of a later version, or by a clock that is off
         "key_mismatch": Offence.MALFORMED,
-        "value_too_large": Offence.BAD_RECORD,
+        "value_too_large": Offence.MALFORMED,
         "store_refused": None,
         "unknown_namespace": None,  # of another network, or of a later version
         "expired_record": None,
@@ -121,6 +122,16 @@ OFFENCES: Final[Mapping[str, Offence | None]] = MappingProxyType(
 that is not here is none; a test sees to it that each fault of a peer is decided on."""
 
 
+PASSED_ON: Final = frozenset({"/libp2p/circuit/relay/0.2.0/stop"})
+"""Protocols in which a peer speaks for others: a relay that opens a circuit for each who asks it to. There is
+no offence in these; what goes through a circuit is judged by the connection within."""
+
+
+def offence_of(word: str, protocol: str) -> Offence | None:
+    """Which offence an error or refusal is, that a stream of this protocol or a connection has ended with."""
+    return None if protocol in PASSED_ON else OFFENCES.get(word)
+
+
 @dataclass(frozen=True, slots=True)
 class BansConfig:
     threshold: float = 100.0
@@ -133,7 +144,6 @@ class BansConfig:
                 Offence.MALFORMED: 10.0,
                 Offence.BAD_SIGNATURE: 25.0,
                 Offence.VIOLATION: 20.0,
-                Offence.BAD_RECORD: 2.0,
                 Offence.RATE: 1.0,
             }
         )

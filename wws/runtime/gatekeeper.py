@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from wws.addresses.scope import public_prefix_of_ip
 from wws.errors import ParseError
 from wws.identity.peer_id import PeerId
-from wws.mesh.bans import OFFENCES, Ban, Bans, BansConfig
+from wws.mesh.bans import PASSED_ON, Ban, Bans, BansConfig, offence_of
 from wws.mesh.deny import NOTHING, DenyList
 from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.refusals import BANNED, BANNED_PREFIX, DENIED, RefusalLog, RefusalLogConfig
@@ -79,11 +79,12 @@ class Gatekeeper:
     def offended(self, connection: Connection, word: str, protocol: str) -> None:
         """A peer has done something that the word of an error or refusal tells, on a connection of its own.
 
-        Logs it, and bans the peer if this is an offence and one too many (`wws.mesh.bans.OFFENCES`). The
-        caller has counted the refusal.
+        Logs it, unless it was for others, and bans the peer if this is an offence and one too many
+        (`wws.mesh.bans.offence_of`). The caller has counted the refusal.
         """
-        self.log(connection, protocol, word)
-        offence = OFFENCES.get(word)
+        if protocol not in PASSED_ON:
+            self.log(connection, protocol, word)
+        offence = offence_of(word, protocol)
         if offence is None or not connection.was_established:
             return
         now = self._host.clock.monotonic()
