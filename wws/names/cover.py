@@ -50,9 +50,9 @@ class Panel:
         return any(len(group & agreeing) >= majority(group) for group in self.groups)
 
     def is_ruled_out(self, peers: Iterable[PeerId]) -> bool:
-        """Whether without `peers` neither W nor W′ has a majority left."""
+        """Whether without `peers` neither W nor W′ has a majority left. Never where there are no witnesses."""
         refusing = frozenset(peers)
-        return all(len(group - refusing) < majority(group) for group in self.groups)
+        return not self.is_empty and all(len(group - refusing) < majority(group) for group in self.groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,11 @@ class Covering:
         self._after_drop: Outcome | None = None
 
     @property
+    def is_abandoned(self) -> bool:
+        """Whether what is asked now only gives back what is not wanted any longer."""
+        return self.phase is Phase.DROPPING and self._after_drop is None
+
+    @property
     def panel(self) -> Panel:
         """The witnesses of this moment."""
         return Panel(*self._witnesses())
@@ -183,6 +188,7 @@ class Covering:
         asked, phase = self._asked, self.phase
         self.phase = Phase.IDLE
         self._provisional = ()
+        self._after_drop = None
         if asked is None or phase not in (Phase.CLAIMING, Phase.SETTLING):
             return None
         return self._ask(Phase.DROPPING, asked, ())

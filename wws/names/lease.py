@@ -120,7 +120,7 @@ class Lease(LeaseHandover):
         if bits > proof_of_work.MOST_BITS:
             raise LocalProtocolError(f"{bits} bits of work are not attempted")
         self._bits = max(bits, proof_of_work.LEAST_BITS)
-        if self.state is State.RELEASING or self._is_giving_back:
+        if self.state is State.RELEASING or self._is_giving_back or self._covering.is_abandoned:
             self._wanted = Claim(bits)
             return []
         self._wanted = None

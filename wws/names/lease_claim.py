@@ -212,7 +212,8 @@ class LeaseClaim(LeaseParts):
                 return self._look_up(State.CONFIRMING)
             if lease.given is not None and lease.given.to_peer == holder:
                 return self._end(State.TRANSFERRED, NameTransferred(holder))
-        free_at = unix_now + (MAX_LEASE + KEPT_AFTER_EXPIRY if retry_after is None else retry_after)
+        at_most = MAX_LEASE + KEPT_AFTER_EXPIRY
+        free_at = unix_now + (at_most if retry_after is None else min(retry_after, at_most))
         expires_at = max(unix_now, free_at - KEPT_AFTER_EXPIRY)
         if self._goes_on(unix_now):
             return self._end(State.LOST, NameLost(holder, expires_at))

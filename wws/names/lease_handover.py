@@ -60,7 +60,7 @@ class LeaseHandover(LeaseClaim):
         self._offer = accept.entry
         self._lease = self._record = self._confirmed = self._candidate = None
         self._searches = 0
-        return [SaveState(LeaseState.wish(accept.entry)), *self._look_up(State.LOOKING)]
+        return [SaveState(LeaseState.wish(accept.entry, self._last_seq)), *self._look_up(State.LOOKING)]
 
     def _take_up(self, found: NameRecord | None, offer: Transfer, now: float, unix_now: int) -> list[Command]:
         """Go on from the giver's record, where it is the one that was found."""

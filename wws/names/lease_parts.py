@@ -80,6 +80,8 @@ class LeaseParts:
         """The record signed last."""
         self._intended: tuple[Multiaddr, ...] = ()
         """The addresses that it was to have."""
+        self._last_seq = state.seq if state is not None else 0
+        """Its number. A lease that is forgotten does not take this with it: numbers must not come twice."""
         self._confirmed: NameRecord | None = None
         """The record that a look-up has found to win."""
         self._retry = State.LOOKING
@@ -160,7 +162,7 @@ class LeaseParts:
             name=self.name,
             swarm=self.swarm,
             addresses=() if released else addresses,
-            seq=next_seq(lease.seq, issued_at),
+            seq=next_seq(max(lease.seq, self._last_seq), issued_at),
             registered_at=registered_at,
             issued_at=issued_at,
             expires_at=expires_at,
@@ -183,7 +185,7 @@ class LeaseParts:
         else:
             self._upkeep.signed(unix_now, record.expires_at, now)
         receipts = lease.receipts if self._covering.panel.is_empty else cover.receipts
-        self._record, self._intended = record, self._addresses
+        self._record, self._intended, self._last_seq = record, self._addresses, record.seq
         self._lease = replace(LeaseState.of(record), receipts=receipts, given=lease.given)
         self._candidate = None
         self._is_giving_back = False

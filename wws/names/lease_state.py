@@ -61,9 +61,9 @@ class LeaseState:
         )
 
     @classmethod
-    def wish(cls, entry: Transfer) -> LeaseState:
-        """What there is to remember of a name that is being taken up."""
-        return cls(entry.name, entry.swarm, entry.at, entry.seq, 0, entry.at, accepting=entry)
+    def wish(cls, entry: Transfer, last_seq: int) -> LeaseState:
+        """What there is to remember of a name that is being taken up; `last_seq` is our own last number."""
+        return cls(entry.name, entry.swarm, entry.at, last_seq, 0, entry.at, accepting=entry)
 
     @property
     def dead_at(self) -> int:
