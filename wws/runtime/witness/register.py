@@ -116,8 +116,9 @@ class Register:
             if clock.monotonic() >= due:
                 await self._keep_house()
                 due = clock.monotonic() + self._config.keep_house
-            if not self._waiting:
-                self._woken.clear()
+            # Cleared before what it stands for is looked at: whoever sets it after that is not missed.
+            self._woken.clear()
+            if not self._waiting and not self._is_closing:
                 try:
                     async with asyncio.timeout(max(0.0, due - clock.monotonic())):
                         await self._woken.wait()
