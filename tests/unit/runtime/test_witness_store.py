@@ -384,6 +384,13 @@ async def test_too_many_who_wait_are_refused(tmp_path: Path) -> None:
     assert isinstance(await answering.ask(*claim("alice")), WitnessRefusal)  # closed
 
 
+@pytest.mark.parametrize("steps", range(4))
+async def test_it_closes_at_any_moment_of_its_start(tmp_path: Path, steps: int) -> None:
+    async with asyncio.timeout(20), register(tmp_path / "w.sqlite", ManualClock(unix_now=NOW)):
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+
 async def test_who_gives_up_waiting_holds_nobody_up(tmp_path: Path) -> None:
     async with register(tmp_path / "w.sqlite", ManualClock(unix_now=NOW)) as (answering, _):
         asking = [asyncio.ensure_future(answering.ask(*claim("alice"))) for _ in range(3)]
