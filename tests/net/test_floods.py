@@ -11,7 +11,7 @@ from ipaddress import ip_network
 import psutil
 import pytest
 
-from tests.interop.ours import until
+from tests.interop.ours import pattern, until
 from tests.interop.peer import ECHO
 from tests.net.conftest import Tell
 from tests.net.hostile import Hostile
@@ -50,7 +50,7 @@ pytestmark = [pytest.mark.net, pytest.mark.timeout(120), pytest.mark.usefixtures
 MIB = 1024 * 1024
 SLACK = 32 * MIB
 """What the process may grow by for other reasons than what alice keeps: the flood comes from it, too."""
-NEVER = "/test/never"
+NEVER, LARGE = "/test/never", "/test/large"
 NO_RATES = HandlersConfig(all_streams=Share(1e6, 1e6), rate=Share(1e6, 1e6), rates={})
 NO_BANS = GatekeeperConfig(bans=BansConfig(threshold=1e9))
 OPEN = AdmissionConfig(accepts_per_second=1e6, accepts_per_second_prefix=1e6)
@@ -279,8 +279,35 @@ async def test_windows_filled_and_never_read(tell: Tell) -> None:
             assert flood.refused("connection", "memory") == peers
 
 
+async def test_answers_that_nobody_reads(tell: Tell) -> None:
+    """A megabyte asked for on each of a hundred streams, by peers that take none of it."""
+    peers, memory = scale(40, least=4), MemoryConfig(total=16 * MIB, per_peer=4 * MIB, per_group=16 * MIB)
+    config = HostConfig(handlers=NO_RATES, gate=NO_BANS, admission=OPEN, memory=memory)
+    async with node("alice", config) as alice, node("bob") as bob:
+        alice.host.serve(LARGE, _answers_at_length)
+        async with (
+            flooded(alice, tell, f"{peers} readers of 100 MiB who do not read", bob=bob) as flood,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            for number in range(peers):
+                peer = await stack.enter_async_context(
+                    await Hostile.authenticated(alice.port, f"mallory {number}")
+                )
+                for stream in range(1, 200, 2):
+                    peer.open(stream, LARGE)
+                with contextlib.suppress(ConnectionError):
+                    await peer.drain()
+                await until(lambda number=number: flood.refused("connection", "memory") > number)  # type: ignore[misc]
+                flood.look()
+            assert flood.refused("connection", "memory") == peers
+
+
 async def _never_reads(stream: Stream) -> None:
     await asyncio.Event().wait()
+
+
+async def _answers_at_length(stream: Stream) -> None:
+    await stream.write(pattern(MIB))
 
 
 async def test_an_honest_peer_joins_among_silent_sockets() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import random
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -206,6 +207,33 @@ async def test_who_asks_for_much_and_reads_nothing_is_charged_for_the_answers() 
             await peer.gone()
         assert await bob.ping.ping(honest) >= 0
         await until(lambda: total(alice) < MIB)
+
+
+@pytest.mark.parametrize("does", ["read", "write"])
+async def test_a_handler_that_is_cut_off_leaves_nothing_to_the_collector(does: str) -> None:
+    """An error that a stream keeps and raises held the frame, and with it a megabyte of answer."""
+    held: list[weakref.ref[Answer]] = []
+
+    async def cut_off(stream: Stream) -> None:
+        answer = Answer(MIB)
+        held.append(weakref.ref(answer))
+        await (stream.read_exactly(10) if does == "read" else stream.write(answer))
+
+    async with alice_with(limited(64 * MIB)) as alice:
+        alice.host.serve("/test/cut", cut_off)
+        gc.disable()
+        try:
+            async with await Hostile.authenticated(alice.port) as peer:
+                for stream in range(1, 11, 2):
+                    peer.open(stream, "/test/cut")
+                await until(lambda: len(held) == 5)
+            await until(lambda: not any(answer() for answer in held))
+        finally:
+            gc.enable()
+
+
+class Answer(bytearray):
+    """Bytes that can be watched."""
 
 
 async def test_messages_that_wait_for_their_turn_are_charged_until_they_are_done_with() -> None:

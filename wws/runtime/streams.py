@@ -106,7 +106,7 @@ class Stream:
             await asyncio.sleep(0)
         while not self._buffer:
             if self._error is not None:
-                raise self._error
+                raise _anew(self._error)
             if self._eof:
                 return b""
             await self._wait_reader()
@@ -184,7 +184,7 @@ class Stream:
         while self._negotiator is not None:
             await self._wait_writer()
         if self._error is not None:
-            raise self._error
+            raise _anew(self._error)
 
     async def write(self, data: bytes | memoryview) -> None:
         """Send all of `data`; returns when it is within the peer's window and our socket's buffer.
@@ -307,7 +307,7 @@ class Stream:
 
     def _check_writable(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise _anew(self._error)
         if self._fin_wanted:
             raise StreamClosed("our side of the stream is already closed")
 
@@ -339,3 +339,11 @@ class Stream:
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         if error is not None or self._buffer or not (self._eof and self._fin_wanted):
             self.reset()
+
+
+def _anew(error: WwsError) -> WwsError:
+    """The same error, to be raised. A raised one keeps every frame that it went through, with all that these
+    hold; were it the stream's own, that would be a circle, free only when the collector comes by."""
+    fresh = type(error).__new__(type(error), *error.args)
+    fresh.__dict__.update(error.__dict__)
+    return fresh
