@@ -344,7 +344,7 @@ LOCAL_NETWORK = (
         (upnp_http._answer,),
         Form.TEXT,
     ),
-    Target("HTTP head", _heads, _head, (), (HttpServer._read_head,), Form.TEXT, share=0.5, largest=9_000),
+    Target("HTTP head", _heads, _head, (), (HttpServer._read_head,), Form.TEXT, largest=9_000),
     Target(
         "RPC line",
         lines,

@@ -371,7 +371,6 @@ MACHINES = (
         _noise,
         (RemoteProtocolError,),
         (NoiseHandshake.receive_message,),
-        share=0.5,
     ),
     Target("Noise frames", _sealed_frames, _noise_frames, (RemoteProtocolError,), (CipherPair.decrypt,)),
     Target(
@@ -380,7 +379,6 @@ MACHINES = (
         _connection,
         (RemoteProtocolError,),
         (SecureConnection.receive_data,),
-        share=0.5,
     ),
     Target(
         "TLS certificate",

@@ -173,7 +173,7 @@ MESSAGES = (
         share=0.5,
         largest=8_000,
     ),
-    Target("Kademlia", kad_messages, _kad, (ParseError,), (KadMessage.parse,), Form.PROTOBUF, share=0.5),
+    Target("Kademlia", kad_messages, _kad, (ParseError,), (KadMessage.parse,), Form.PROTOBUF),
     Target("voucher", vouchers, _voucher, (ParseError,), (open_voucher,), Form.PROTOBUF),
     Target("relay hop", hops, HopMessage.parse, (ParseError,), (HopMessage.parse,), Form.PROTOBUF),
     Target("relay stop", stops, StopMessage.parse, (ParseError,), (StopMessage.parse,), Form.PROTOBUF),

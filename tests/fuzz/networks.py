@@ -150,7 +150,6 @@ NETWORKS = (
         (BundleError,),
         (BundleState.choose,),
         Form.TEXT,
-        share=0.3,
     ),
     Target(
         "network.json", network_files, parse_network_file, (ParseError,), (parse_network_file,), Form.JSON
