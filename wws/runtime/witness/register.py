@@ -35,7 +35,9 @@ class RegisterConfig:
     max_batch: int = 64
     """Requests that share one transaction, at most."""
     keep_house: float = 300.0
-    """Seconds between two searches for what has lapsed, and two compactions of the log."""
+    """Seconds between two searches for what has lapsed."""
+    compact: float = 3_600.0
+    """Seconds between two compactions of the log, at least."""
     retry_after: int = 60
     """Seconds after which who was refused for want of room on the disk may ask again."""
 
@@ -62,6 +64,7 @@ class Register:
         self._task: asyncio.Task[None] | None = None
         self._is_writable = True
         self._is_closing = False
+        self._compacted_at: float | None = None
         self.receipts: Counter[str] = Counter()
         """Receipts that were given since the start, by operation."""
         self.failures: Counter[str] = Counter()
@@ -163,7 +166,11 @@ class Register:
         return True
 
     async def _keep_house(self) -> None:
-        await self._make_durable([self._book.sweep(self._clock.monotonic(), self._clock.unix())])
+        now = self._clock.monotonic()
+        await self._make_durable([self._book.sweep(now, self._clock.unix())])
+        if self._compacted_at is not None and now < self._compacted_at + self._config.compact:
+            return
+        self._compacted_at = now
         try:
             await self._store.compact(self._clock.unix())
         except WwsError as error:

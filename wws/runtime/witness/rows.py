@@ -28,6 +28,8 @@ CREATE TABLE IF NOT EXISTS log (
     first_seen INTEGER NOT NULL, expires_at INTEGER NOT NULL, via TEXT, body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS log_by_name ON log (swarm, name, expires_at);
+CREATE INDEX IF NOT EXISTS log_by_kind ON log (kind, at);
+CREATE INDEX IF NOT EXISTS log_by_end ON log (expires_at);
 CREATE TRIGGER IF NOT EXISTS log_is_append_only BEFORE UPDATE ON log
     BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TABLE IF NOT EXISTS entries (
