@@ -433,7 +433,7 @@ async def test_no_receipt_that_left_is_forgotten_by_kill_9(tmp_path: Path) -> No
             [sys.executable, "-c", _CHILD, str(path), str(seed)],
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         ) as child:
             assert child.stdout is not None
             stop_after = rng.randint(1, 12)
