@@ -15,7 +15,7 @@ from agent_cli.name_words import label, warnings_about, why_unwitnessed, witness
 from agent_cli.options import Options
 from agent_cli.progress import progress
 from agent_cli.registration import command, group, make_app
-from agent_cli.result import Problem, Result, WrongUsage
+from agent_cli.result import Problem, Result, WrongUsage, write_error
 from agent_cli.targets import check_name, owner_of, public_key_of
 from wws.errors import LocalError
 from wws.rpc.codes import Exit, exit_code
@@ -164,7 +164,7 @@ def accept(
 
     The entry is what the owner's wws name transfer printed. This node keeps the name from then on.
     """
-    parsed = _entry(sys.stdin.read(MAX_ENTRY + 1) if entry == "-" else entry)
+    parsed = _entry(_pasted() if entry == "-" else entry)
     with progress(options, f"taking up wws:{parsed.get('name')}"):
         data: dict[str, Any] = call(options, "swarm.accept_name", {"entry": parsed})
     known = {**_own(_names(options), data), **data}
@@ -263,6 +263,14 @@ def _refused(data: dict[str, Any], entry: dict[str, Any]) -> Result:
     }.get(state, ("timeout", f"{label(entry)} is not settled yet: {entry.get('problem') or state}."))
     problem = Problem(code, message, "How it stands: wws name list")
     return Result({**data, "holder": entry.get("holder")}, errors=(problem,), exit_code=exit_code(code))
+
+
+def _pasted() -> str:
+    """The entry from stdin: all of a file or pipe, one line of somebody who types."""
+    if not sys.stdin.isatty():
+        return sys.stdin.read(MAX_ENTRY + 1)
+    write_error("Paste the entry, one line:")
+    return sys.stdin.readline(MAX_ENTRY + 1)
 
 
 def _entry(typed: str) -> dict[str, object]:

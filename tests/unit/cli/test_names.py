@@ -300,3 +300,14 @@ def test_known_names_that_cannot_be_read_warn_of_nothing(tmp_path: Path, content
     if content is not None:
         home.known_names.write_text(content)
     assert looks_like(home, "a1ice", "public") is None
+
+
+def test_who_pastes_an_entry_need_not_end_the_input(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("{\nmore"))
+    refused = cli("name", "accept", "-")
+    assert refused.code == 2
+    assert refused.err.startswith("Paste the entry, one line:\nerror: The entry is not JSON.\n")
