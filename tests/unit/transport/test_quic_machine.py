@@ -162,6 +162,25 @@ def answer_to(client: QuicConnection, *, config: QuicConfig = DEFAULT_CONFIG) ->
     return bob
 
 
+def test_an_aborted_connection_keeps_nothing_that_was_buffered() -> None:
+    """Not even until the collector comes by: aioquic's connection refers to itself."""
+    link = QuicLink.between()
+    link.is_consuming = False
+    link.run_until(lambda: link.alice.phase is Phase.ESTABLISHED)
+    link.run_until(lambda: link.answering().phase is Phase.ESTABLISHED)
+    machine = link.alice
+    stream_id = machine.open_stream(link.now)
+    machine.send(stream_id, bytes(500_000))
+    machine.datagrams_to_send(link.now)  # some of it is on its way
+    stream = machine._engine.stream(stream_id)
+    assert stream is not None
+    assert len(stream.sender._buffer) == machine.kept == 500_000
+    machine.abort()
+    assert len(stream.sender._buffer) == machine.kept == 0
+    assert machine._engine.stream(stream_id) is None
+    assert machine.datagrams_to_send(link.now) == []
+
+
 def test_a_client_without_a_certificate_is_refused() -> None:
     client = foreign_client(alpn_protocols=[ALPN])
     with pytest.raises(CertificateInvalid, match="no certificate"):

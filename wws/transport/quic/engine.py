@@ -288,6 +288,15 @@ class Engine(QuicConnection):
         """Drop what only the handshake needed: most of what a connection takes."""
         free_handshake(self)
 
+    def forget_streams(self) -> None:
+        """It is over: free what is buffered now. aioquic's connection refers to itself, so it stays until the
+        collector comes by."""
+        for stream in self._streams.values():
+            stream.sender._buffer = bytearray()  # packets on their way refer to it
+            stream.receiver._buffer = bytearray()
+        self._streams.clear()
+        self._streams_queue = []
+
     # Sending
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:

@@ -320,6 +320,7 @@ class QuicMachine:
     def abort(self) -> None:
         self._end()
         self._streams.clear()
+        self._engine.forget_streams()
 
     def next_wakeup(self) -> float | None:
         if self.phase is Phase.CLOSED:
