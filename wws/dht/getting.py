@@ -170,9 +170,11 @@ class GetOperation(Operation):
             return []
         steps: list[Step] = []
         message = KadMessage(MessageType.PUT_VALUE, self.key, KadRecord(self.key, winner))
-        for peer, value in self._returned.items():
+        for peer, value in sorted(self._returned.items(), key=lambda item: item[1] is None):
             if value == winner or peer in self._corrected:
                 continue
+            if len(self._corrected) >= self.config.max_corrections:
+                break
             # Who holds another value gets the winner wherever it stands; who holds none, if it should.
             if value is None and not self.lookup.belongs(peer):
                 continue

@@ -15,6 +15,8 @@ routing"), however few there are: with no peer at all it ends at once. Beyond th
   waited for at the end once enough others answered. Should they answer yet, they count.
 - *A crowd of one prefix* counts only as far as `per_prefix` allows: twenty peers of one /24 nearest to a
   key are three, and the rest are never asked.
+- *Hearsay.* Whoever names peers that do not answer is believed less and less: after a few of them the others
+  that nobody else named are not asked. Made-up peers nearest to the key would else use up the look-up.
 - *Density.* Within `radius` every peer is asked, not only k: twenty identities placed right beside a key
   (a Sybil attack) stand closer together than honest ones do, and do not end the look-up. Answers may name
   as many, because a peer who knows of the crowd names those behind it too. Where far more stand near the
@@ -56,6 +58,9 @@ class LookupConfig:
     """Peers that a look-up is after where a crowd stands at the target: as many again as the crowd hides."""
     per_prefix: int = 3
     """Peers of one public /24 or /56 that count among the closest."""
+    believed: int = 4
+    """Peers without an answer, named by one peer, after which what only it named is not asked. Each that
+    answers makes up for two."""
     max_candidates: int = 512
     """Peers remembered in one look-up; the farthest are forgotten first."""
     max_queries: int = 160
@@ -160,6 +165,7 @@ class _Candidate:
         "asked_at",
         "distance",
         "late_at",
+        "namers",
         "path",
         "paths",
         "peer",
@@ -179,6 +185,8 @@ class _Candidate:
         """The path that asked it, as its bit: what it answers belongs there."""
         self.asked_at = 0.0
         self.late_at = 0.0
+        self.namers: list[PeerId] | None = None
+        """Who told us of it; `None`: we knew it."""
 
 
 class Lookup:
@@ -206,6 +214,8 @@ class Lookup:
             for step in range(3 if radius else 0)
         ]
         self._is_dense = False
+        self._owing: dict[PeerId, int] = {}
+        """Of those whom each peer named: asked without an answer, less twice those who answered."""
         self.k = config.k
         """How many peers it is after."""
         self._path_count = 1
@@ -235,7 +245,7 @@ class Lookup:
                 self.answered += 1
                 # As many as an honest answer may name; of a longer one the rest is passed over.
                 for named in closer[: self._config.widest]:
-                    self._hear(named, candidate.path)
+                    self._hear(named, candidate.path, peer)
             case Failed(peer=peer):
                 self._conclude(peer, _FAILED)
             case Widen(k=k):
@@ -330,11 +340,13 @@ class Lookup:
         for index, named in enumerate(seeds):
             self._hear(named, 1 << index % self._path_count)
 
-    def _hear(self, named: WirePeer, paths: int) -> None:
+    def _hear(self, named: WirePeer, paths: int, namer: PeerId | None = None) -> None:
         peer = named.peer_id
         known = self._candidates.get(peer)
         if known is not None:
             known.paths |= paths
+            if namer is not None and known.namers is not None and known.standing is _HEARD:
+                known.namers.append(namer)
             if known.standing is _HEARD and named.addresses is not known.addresses:
                 self._learn_addresses(known, named)
             return
@@ -348,6 +360,7 @@ class Lookup:
         if peer == self._local:
             return
         candidate = _Candidate(named, distance, paths)
+        candidate.namers = None if namer is None else [namer]
         self._count_prefixes(candidate.prefixes)
         self._candidates[peer] = candidate
         insort(self._ordered, (distance, candidate), key=_distance_of)
@@ -373,6 +386,8 @@ class Lookup:
         if candidate.standing is _ASKED:
             self._in_flight[candidate.path.bit_length() - 1] -= 1
         candidate.standing = standing
+        if standing is _ANSWERED:
+            self._charge(candidate, -3)
         return candidate
 
     def _expire(self, now: float) -> None:
@@ -398,7 +413,7 @@ class Lookup:
                 budget += 1
             for candidate in self._nearest(self.k, 1 << path, now=now):
                 standing = candidate.standing
-                if standing is _ANSWERED:
+                if standing is _ANSWERED or (standing is _HEARD and not self._is_believed(candidate)):
                     continue
                 if standing is _HEARD and self.asked >= self._config.max_queries:
                     break
@@ -419,10 +434,19 @@ class Lookup:
         candidate.path = 1 << path
         candidate.asked_at = now
         self.asked += 1
+        self._charge(candidate, 1)
         self._in_flight[path] += 1
         pace = self._pace_of(candidate.peer)
         candidate.late_at = now + min(pace.late, self._config.patience)
         self._set_timer(min(now + pace.slow, candidate.late_at), candidate)
+
+    def _charge(self, candidate: _Candidate, change: int) -> None:
+        for namer in candidate.namers or ():
+            self._owing[namer] = self._owing.get(namer, 0) + change
+
+    def _is_believed(self, candidate: _Candidate) -> bool:
+        most = self._config.believed
+        return candidate.namers is None or any(self._owing.get(n, 0) < most for n in candidate.namers)
 
     def _set_timer(self, when: float, candidate: _Candidate) -> None:
         # The distance breaks ties, so that the order never depends on how objects lie in memory.
@@ -452,6 +476,8 @@ class Lookup:
                 waited = now >= candidate.asked_at + self._config.patience
                 if give_up or waited:
                     continue
+            if standing is _HEARD and not self._is_believed(candidate):
+                continue
             if crowded and candidate.prefixes and not self._admit(candidate, prefixes):
                 continue
             found.append(candidate)

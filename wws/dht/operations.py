@@ -37,6 +37,9 @@ class OperationConfig:
     """Seconds after the look-up's end for which a put waits for holders that do not answer."""
     max_values: int = 16
     """Different valid values compared in one get; over it a further one takes a loser's place, or none."""
+    max_corrections: int = 40
+    """Holders of less that one get brings the winner to; those with another value come first. More than hold
+    a value in a dense region, so that liars who always have less use up none of the others' share."""
     max_providers: int = 20
     """Providers after which looking for more of them ends."""
 

@@ -12,15 +12,18 @@ Everything follows from the seed: the same one gives the same trace. `python -m 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TypeVar
 
 from wws.dht.kademlia import GetDone, KademliaConfig, PutDone
+from wws.dht.messages import WirePeer
 from wws.dht.positions import position_of_key, position_of_peer
 from wws.dht.store import RecordKind
 from wws.identity.keys import Identity
@@ -214,22 +217,19 @@ class Simulation:
         They are spread over so many `prefixes` (/24s), or have one each. Each joins at once and dials every
         node that can be dialled within a minute; `lie` and `old` say what it answers.
         """
-        target = position_of_key(key.encode())
-        nearest = min(position_of_peer(node.peer_id) ^ target for node in self.nodes)
         sybils: list[Sybil] = []
-        tried = 0
-        while len(sybils) < count:
-            tried += 1
-            identity = Identity.from_label(f"sybil {tried} of {self.config.seed} at {key}")
-            if position_of_peer(identity.peer_id) ^ target < nearest:
-                shares = prefixes is not None and len(sybils) >= prefixes
-                like = sybils[len(sybils) % prefixes].place if prefixes is not None and shares else None
-                sybil = self._make_node(
-                    dialable=True, max_connections=100_000, identity=identity, like=like, kind=Sybil
-                )
-                sybil.lie, sybil.old, sybil.silent_from = lie, old, self.time.now + 60.0
-                sybils.append(sybil)
+        ground = self._ground_identities(key)
+        for identity in islice(ground, count):
+            shares = prefixes is not None and len(sybils) >= prefixes
+            like = sybils[len(sybils) % prefixes].place if prefixes is not None and shares else None
+            sybil = self._make_node(
+                dialable=True, max_connections=100_000, identity=identity, like=like, kind=Sybil
+            )
+            sybil.lie, sybil.old, sybil.silent_from = lie, old, self.time.now + 60.0
+            sybils.append(sybil)
         allies = tuple(sybil.named for sybil in sybils)
+        if lie is Lie.PHANTOMS:
+            allies = tuple(self._phantom(identity) for identity in islice(ground, 10 * count))
         for sybil in sybils:
             sybil.allies = allies
             sybil.start()
@@ -238,6 +238,22 @@ class Simulation:
                     self.time.after(60.0 * self.rng.random(), sybil.dial, node)
         self.sybils += sybils
         return sybils
+
+    def _ground_identities(self, key: str) -> Iterator[Identity]:
+        """Identities nearer to a key than every node there is, found by trying."""
+        target = position_of_key(key.encode())
+        nearest = min(position_of_peer(node.peer_id) ^ target for node in self.nodes)
+        for tried in itertools.count():
+            identity = Identity.from_label(f"sybil {tried} of {self.config.seed} at {key}")
+            if position_of_peer(identity.peer_id) ^ target < nearest:
+                yield identity
+
+    def _phantom(self, identity: Identity) -> WirePeer:
+        """A peer that exists in others' answers only: who dials it waits for a silence to end."""
+        phantom = self._make_node(dialable=True, max_connections=0, identity=identity, kind=Sybil)
+        phantom.place.online, phantom.place.silent = False, True
+        self.nodes.remove(phantom)
+        return phantom.named
 
     def _plan_leave(self, node: SimulatedNode) -> None:
         session = self.rng.expovariate(math.log(2) / self.config.half_life)

@@ -25,6 +25,8 @@ class Lie(enum.Enum):
     """The value that was true before the last change, and the other Sybils."""
     FORGED = "forged"
     """A value whose signature is wrong, and the other Sybils."""
+    PHANTOMS = "phantoms"
+    """No value, and a mass of peers still nearer to the key that do not exist."""
     SILENCE = "silence"
     """No answer at all, once it stands in the tables."""
 
@@ -36,6 +38,7 @@ class Sybil(SimulatedNode):
     silent_from = float("inf")
     """When `Lie.SILENCE` begins."""
     allies: tuple[WirePeer, ...] = ()
+    """Whom it names as closer peers."""
     old: bytes | None = None
     """The value that `Lie.OLD` shows, and whose last byte `Lie.FORGED` changes."""
 
@@ -55,10 +58,16 @@ class Sybil(SimulatedNode):
         if self.lie is Lie.NOTHING or self.lie is Lie.SILENCE:
             return replace(answer, record=None)
         shown = self._shown(message) if message.type is MessageType.GET_VALUE else None
-        return replace(answer, record=shown, closer_peers=self.allies)
+        return replace(answer, record=shown, closer_peers=self.named_as_closer())
+
+    def named_as_closer(self) -> tuple[WirePeer, ...]:
+        """Of many phantoms always others, so that there are more of them than one answer holds."""
+        if self.lie is not Lie.PHANTOMS:
+            return self.allies
+        return tuple(self._rng.sample(self.allies, min(60, len(self.allies))))
 
     def _shown(self, message: KadMessage) -> KadRecord | None:
-        if self.old is None or self.lie is Lie.CLIQUE:
+        if self.old is None or self.lie in (Lie.CLIQUE, Lie.PHANTOMS):
             return None
         if self.lie is Lie.OLD:
             return KadRecord(message.key, self.old)

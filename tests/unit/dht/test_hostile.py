@@ -6,9 +6,10 @@ import random
 
 from tests.unit.dht.test_kademlia import ALICE, BOB, KEY, NEWER, NOTE, UNIX, address, machine, queries
 from wws.addresses.multiaddr import Multiaddr
-from wws.dht.kademlia import GetDone, PeerJoined, QueryAnswered, StartGet
+from wws.dht.kademlia import GetDone, KademliaConfig, PeerJoined, QueryAnswered, StartGet, TimerFired
 from wws.dht.lookup import LookupConfig
 from wws.dht.messages import KadMessage, KadRecord, MessageType
+from wws.dht.operations import OperationConfig
 from wws.dht.positions import position_of_peer
 from wws.dht.region import Region
 from wws.dht.routing import RoutingTable
@@ -127,3 +128,51 @@ def test_provider_addresses_share_a_bound_in_bytes() -> None:
     store.remove(bytes(1), PEERS[0].peer_id)
     assert store.bytes_held == 0
     assert store.add(b"1", PEERS[1].peer_id, long, 0)
+
+
+def puts_after(answers: list[bytes | None], config: OperationConfig) -> list[PeerId]:
+    """To whom alice brings the winner when twenty holders answer so, in this order."""
+    alice = machine(ALICE, config=KademliaConfig(operation=config))
+    for number, peer in enumerate(PEERS):
+        alice.handle(PeerJoined(peer.peer_id, address(number), None), 0, UNIX)
+    waiting = queries(alice.handle(StartGet(1, KEY), 0, UNIX))
+    left = list(answers)
+    brought: list[PeerId] = []
+    while waiting:
+        query = waiting.pop(0)
+        if query.message.type is MessageType.PUT_VALUE:
+            brought.append(query.peer)
+            continue
+        value = left.pop(0)
+        record = KadRecord(KEY.encode(), value) if value is not None else None
+        answer = KadMessage(MessageType.GET_VALUE, KEY.encode(), record)
+        waiting += queries(alice.handle(QueryAnswered(query.query_id, answer), 0, UNIX))
+    return brought
+
+
+def test_the_winner_is_brought_to_those_with_less_and_to_no_more_than_that() -> None:
+    answers: list[bytes | None] = [NEWER, *[NOTE] * 5, *[None] * 14]
+    assert len(puts_after(answers, OperationConfig())) == 19
+    # One question makes us send so many answers at most; who holds another value comes first.
+    assert len(puts_after(answers, OperationConfig(max_corrections=6))) == 6
+    few = puts_after(answers, OperationConfig(max_corrections=5))
+    assert len(few) == len(set(few)) == 5
+
+
+def shown_first_by(prefix: str | None) -> int:
+    """How many peers were asked when alice was content with an old value that all show at once."""
+    alice = machine(ALICE)
+    for number, peer in enumerate(PEERS):
+        ip = f"203.0.{number}.1" if prefix is None else f"{prefix}.{number + 1}"
+        alice.handle(PeerJoined(peer.peer_id, (Multiaddr.of(ip, 9000),), None), 0, UNIX)
+    waiting = queries(alice.handle(StartGet(1, KEY), 0, UNIX))
+    answer = KadMessage(MessageType.GET_VALUE, KEY.encode(), KadRecord(KEY.encode(), NOTE))
+    for query in waiting[:3]:
+        alice.handle(QueryAnswered(query.query_id, answer), 0.01, UNIX)
+    commands = alice.handle(TimerFired(), 0.25, UNIX)
+    return sum(isinstance(command, GetDone) for command in commands)
+
+
+def test_three_answers_are_enough_early_only_from_three_prefixes() -> None:
+    assert shown_first_by(None) == 1
+    assert shown_first_by("203.0.113") == 0

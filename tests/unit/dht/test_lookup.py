@@ -196,6 +196,65 @@ def test_within_the_radius_everybody_is_asked() -> None:
     assert asked(bounded.handle(Start(named(*ORDERED[:12])), 0)) == ORDERED[:5]
 
 
+def test_a_crowd_at_the_target_is_seen_and_looked_behind() -> None:
+    """Within the radius twelve are expected; thirty stand there, most of them right at the target."""
+    crowd, behind = ORDERED[:20], ORDERED[20:60]
+    radius = position_of_peer(ORDERED[40])
+    machine = lookup(LookupConfig(alpha=64, paths=1), radius=radius)
+    machine.handle(Start(named(*crowd[:8])), 0)
+    before = machine.is_dense
+    machine.handle(Answered(crowd[0], named(*crowd)), 0.1)
+    assert (before, machine.is_dense) == (False, True)
+    assert asked(machine.handle(Answered(crowd[1], named(*behind)), 0.1))
+    assert machine.k == 40
+    assert machine.belongs(behind[5])
+    # Late ones are waited for here: it may be them whom the crowd hides.
+    for peer in crowd[2:16]:
+        machine.handle(Answered(peer, ()), 0.2)
+    assert Finished() not in machine.handle(TimerFired(), 1.0)
+    ended = [*machine.handle(TimerFired(), 3.0), *machine.handle(TimerFired(), 3.0)]
+    assert Finished() in ended
+
+
+def test_an_honest_neighbourhood_is_not_dense() -> None:
+    radius = position_of_peer(ORDERED[12])
+    machine = lookup(radius=radius)
+    machine.handle(Start(named(*ORDERED[:200])), 0)
+    assert not machine.is_dense
+    assert not lookup().is_dense
+    assert machine.k == 20
+
+
+def test_who_names_peers_that_do_not_answer_is_believed_no_longer() -> None:
+    liar, honest = ORDERED[100], ORDERED[101]
+    phantoms, real = ORDERED[:60], ORDERED[60:66]
+    config = LookupConfig(alpha=10, paths=1, believed=4)
+    machine = lookup(config)
+    machine.handle(Start(named(liar, honest)), 0)
+    assert asked(machine.handle(Answered(liar, named(*phantoms)), 0.1)) == phantoms[:4]
+    assert asked(machine.handle(Answered(honest, named(*real, phantoms[10])), 0.1)) == [
+        phantoms[10],
+        *real[:3],
+    ]
+    # Whoever answers makes up for two who do not.
+    commands = machine.handle(Answered(real[0], ()), 0.2)
+    assert asked(commands) == real[3:6]
+    for peer in (*phantoms[:4], phantoms[10]):
+        assert not set(asked(machine.handle(Failed(peer), 0.3))) & set(phantoms)
+    for peer in real[1:]:
+        machine.handle(Answered(peer, ()), 0.4)
+    assert machine.state is State.DONE
+    assert machine.asked == 2 + 5 + 6
+
+
+def test_parties_are_told_apart_by_prefix() -> None:
+    machine = lookup()
+    one_prefix = [WirePeer(ORDERED[n], (Multiaddr.of(f"203.0.113.{n + 1}", 9000),)) for n in range(3)]
+    machine.handle(Start([*one_prefix, WirePeer(ORDERED[5]), WirePeer(ORDERED[6])]), 0)
+    assert machine.diversity(ORDERED[:3]) == 1
+    assert machine.diversity([ORDERED[0], ORDERED[5], ORDERED[6]]) == 3
+
+
 def test_a_lying_path_does_not_hide_what_the_others_find() -> None:
     """Of 20 seeds one leads into a made-up crowd at the very target; the other paths go on regardless."""
     honest = ORDERED[40:60]

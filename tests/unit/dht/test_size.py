@@ -76,6 +76,22 @@ def test_samples_age_and_are_bounded() -> None:
     assert size.estimate(known=7, serving=True, now=100).count == 8
 
 
+def test_few_look_ups_at_crowded_places_are_balanced_by_narrow_ones() -> None:
+    """A node that has only looked for itself, beside an attacked key, must not believe in a dense swarm."""
+    size = SwarmSize(20)
+    crowded = [KEY_SPACE >> 40] * 20
+    size.saw(1, crowded, 0)
+    assert size.share(0) == pytest.approx(2**-40, rel=0.1)
+    for target in range(2, 6):
+        size.saw_narrowly(target, [KEY_SPACE // 250] * 8, 1)
+    assert size.share(1) == pytest.approx(20 / 8 / 250)
+    assert size.estimate(5, True, 1).method == "density"
+    # Once there are enough good samples the rough ones do not count.
+    for target in range(10, 20):
+        size.saw(target, [KEY_SPACE // 50] * 20, 2)
+    assert size.share(2) == pytest.approx(1 / 50)
+
+
 def test_a_swarm_that_shrank_is_counted_again() -> None:
     size = look_ups(100, 5)
     size.saw(1, [1, 2, 3], 1)
