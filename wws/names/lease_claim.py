@@ -259,7 +259,7 @@ class LeaseClaim(LeaseParts):
             return self._overshadowed(ours, found, now, unix_now)
         # Another node of this identity, or we ourselves before our state was lost.
         if found.released:
-            return self._end(State.RELEASED, NameReleased(found.dead_at), LeaseState.of(found))
+            return self._end(State.RELEASED, NameReleased(found.dead_at), self._adopted(found))
         self._lease, self._record = self._adopted(found), None
         return self._wait(State.STORING, "another record of this identity was found", now)
 

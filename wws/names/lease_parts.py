@@ -266,10 +266,8 @@ class LeaseParts:
 
     def _adopted(self, found: NameRecord) -> LeaseState:
         """Our own lease as another record of ours tells it, with a sequence number above both."""
-        lease = LeaseState.of(found)
-        if self._lease is None:
-            return lease
-        return replace(lease, seq=max(found.seq, self._lease.seq), given=self._lease.given)
+        given = None if self._lease is None else self._lease.given
+        return replace(LeaseState.of(found), seq=max(found.seq, self._last_seq), given=given)
 
     def _held(self, record: NameRecord) -> NameHeld:
         return NameHeld(record.expires_at, self._kind.is_witnessed(record))
