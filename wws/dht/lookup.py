@@ -31,12 +31,12 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import lru_cache
 from typing import NamedTuple
 
 from wws.addresses.multiaddr import Multiaddr
+from wws.dht.candidates import Candidate, Hearsay, Standing, prefixes_of
 from wws.dht.messages import WirePeer
-from wws.dht.positions import position_of_peer, public_prefix_of
+from wws.dht.positions import position_of_peer
 from wws.errors import LocalProtocolError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
@@ -146,47 +146,8 @@ class Pace(NamedTuple):
     """Seconds after which it is not waited for where there are enough others."""
 
 
-class _Standing(Enum):
-    HEARD = auto()
-    ASKED = auto()
-    SLOW = auto()
-    LATE = auto()
-    ANSWERED = auto()
-    FAILED = auto()
-
-
-_HEARD, _ASKED, _SLOW, _LATE, _ANSWERED, _FAILED = _Standing
+_HEARD, _ASKED, _SLOW, _LATE, _ANSWERED, _FAILED = Standing
 _WAITING = (_ASKED, _SLOW, _LATE)
-
-
-class _Candidate:
-    __slots__ = (
-        "addresses",
-        "asked_at",
-        "distance",
-        "late_at",
-        "namers",
-        "path",
-        "paths",
-        "peer",
-        "prefixes",
-        "standing",
-    )
-
-    def __init__(self, named: WirePeer, distance: int, paths: int) -> None:
-        self.peer = named.peer_id
-        self.distance = distance
-        self.addresses = named.addresses
-        self.prefixes = _prefixes_of(named.addresses)
-        self.standing = _HEARD
-        self.paths = paths
-        """The paths that heard of this peer, a bit each."""
-        self.path = 0
-        """The path that asked it, as its bit: what it answers belongs there."""
-        self.asked_at = 0.0
-        self.late_at = 0.0
-        self.namers: list[PeerId] | None = None
-        """Who told us of it; `None`: we knew it."""
 
 
 class Lookup:
@@ -214,18 +175,17 @@ class Lookup:
             for step in range(3 if radius else 0)
         ]
         self._is_dense = False
-        self._owing: dict[PeerId, int] = {}
-        """Of those whom each peer named: asked without an answer, less twice those who answered."""
+        self._hearsay = Hearsay(config.believed)
         self.k = config.k
         """How many peers it is after."""
         self._path_count = 1
-        self._candidates: dict[PeerId, _Candidate] = {}
+        self._candidates: dict[PeerId, Candidate] = {}
         self._prefixes: dict[str, int] = {}
         self._crowded = False
         """Whether some prefix has more candidates than count, so that they must be told apart."""
-        self._ordered: list[tuple[int, _Candidate]] = []
+        self._ordered: list[tuple[int, Candidate]] = []
         self._in_flight = [0]
-        self._timers: list[tuple[float, int, _Candidate]] = []
+        self._timers: list[tuple[float, int, Candidate]] = []
         self.asked = 0
         """Peers asked so far."""
         self.answered = 0
@@ -359,17 +319,17 @@ class Lookup:
             del self._candidates[farthest[1].peer]
         if peer == self._local:
             return
-        candidate = _Candidate(named, distance, paths)
+        candidate = Candidate(named, distance, paths)
         candidate.namers = None if namer is None else [namer]
         self._count_prefixes(candidate.prefixes)
         self._candidates[peer] = candidate
         insort(self._ordered, (distance, candidate), key=_distance_of)
 
-    def _learn_addresses(self, known: _Candidate, named: WirePeer) -> None:
+    def _learn_addresses(self, known: Candidate, named: WirePeer) -> None:
         merged = tuple(dict.fromkeys(known.addresses + named.addresses))
         if len(merged) > len(known.addresses):
             known.addresses = merged[:16]
-            known.prefixes = _prefixes_of(known.addresses)
+            known.prefixes = prefixes_of(known.addresses)
             self._count_prefixes(known.prefixes)
 
     def _count_prefixes(self, prefixes: tuple[str, ...]) -> None:
@@ -379,7 +339,7 @@ class Lookup:
             if count > self._config.per_prefix:
                 self._crowded = True
 
-    def _conclude(self, peer: PeerId, standing: _Standing) -> _Candidate:
+    def _conclude(self, peer: PeerId, standing: Standing) -> Candidate:
         candidate = self._candidates.get(peer)
         if candidate is None or candidate.standing not in _WAITING:
             raise LocalProtocolError(f"an answer of {peer}, which was not asked")
@@ -387,7 +347,7 @@ class Lookup:
             self._in_flight[candidate.path.bit_length() - 1] -= 1
         candidate.standing = standing
         if standing is _ANSWERED:
-            self._charge(candidate, -3)
+            self._hearsay.answered(candidate)
         return candidate
 
     def _expire(self, now: float) -> None:
@@ -413,7 +373,7 @@ class Lookup:
                 budget += 1
             for candidate in self._nearest(self.k, 1 << path, now=now):
                 standing = candidate.standing
-                if standing is _ANSWERED or (standing is _HEARD and not self._is_believed(candidate)):
+                if standing is _ANSWERED or (standing is _HEARD and not self._hearsay.believes(candidate)):
                     continue
                 if standing is _HEARD and self.asked >= self._config.max_queries:
                     break
@@ -429,38 +389,30 @@ class Lookup:
             commands.append(Finished())
         return commands
 
-    def _ask(self, candidate: _Candidate, path: int, now: float) -> None:
+    def _ask(self, candidate: Candidate, path: int, now: float) -> None:
         candidate.standing = _ASKED
         candidate.path = 1 << path
         candidate.asked_at = now
         self.asked += 1
-        self._charge(candidate, 1)
+        self._hearsay.asked(candidate)
         self._in_flight[path] += 1
         pace = self._pace_of(candidate.peer)
         candidate.late_at = now + min(pace.late, self._config.patience)
         self._set_timer(min(now + pace.slow, candidate.late_at), candidate)
 
-    def _charge(self, candidate: _Candidate, change: int) -> None:
-        for namer in candidate.namers or ():
-            self._owing[namer] = self._owing.get(namer, 0) + change
-
-    def _is_believed(self, candidate: _Candidate) -> bool:
-        most = self._config.believed
-        return candidate.namers is None or any(self._owing.get(n, 0) < most for n in candidate.namers)
-
-    def _set_timer(self, when: float, candidate: _Candidate) -> None:
+    def _set_timer(self, when: float, candidate: Candidate) -> None:
         # The distance breaks ties, so that the order never depends on how objects lie in memory.
         heapq.heappush(self._timers, (when, candidate.distance, candidate))
 
     def _nearest(
         self, count: int, paths: int, *, now: float | None = None, answered: bool = False
-    ) -> list[_Candidate]:
+    ) -> list[Candidate]:
         """The closest `count` (and all within the radius) that count, of one path or of all (0).
 
         With `answered`: of those that answered. With `now`: as far as the look-up still has to wait for
         them, which leaves out late ones where enough others answered.
         """
-        found: list[_Candidate] = []
+        found: list[Candidate] = []
         prefixes: dict[str, int] = {}
         crowded = self._crowded
         give_up = now is not None and self.answered >= self._config.enough and not self._is_dense
@@ -476,14 +428,14 @@ class Lookup:
                 waited = now >= candidate.asked_at + self._config.patience
                 if give_up or waited:
                     continue
-            if standing is _HEARD and not self._is_believed(candidate):
+            if standing is _HEARD and not self._hearsay.believes(candidate):
                 continue
             if crowded and candidate.prefixes and not self._admit(candidate, prefixes):
                 continue
             found.append(candidate)
         return found
 
-    def _admit(self, candidate: _Candidate, prefixes: dict[str, int]) -> bool:
+    def _admit(self, candidate: Candidate, prefixes: dict[str, int]) -> bool:
         limit = self._config.per_prefix
         if any(prefixes.get(prefix, 0) >= limit for prefix in candidate.prefixes):
             return False
@@ -492,13 +444,5 @@ class Lookup:
         return True
 
 
-def _distance_of(entry: tuple[int, _Candidate]) -> int:
+def _distance_of(entry: tuple[int, Candidate]) -> int:
     return entry[0]
-
-
-@lru_cache(maxsize=2_048)  # a hostile entry holds sixteen long addresses, 7 kB
-def _prefixes_of(addresses: tuple[Multiaddr, ...]) -> tuple[str, ...]:
-    # Any of its addresses may be the real one, so a peer counts for each prefix that it names.
-    found = {public_prefix_of(address) for address in addresses}
-    found.discard(None)
-    return tuple(sorted(prefix for prefix in found if prefix is not None))
