@@ -716,3 +716,16 @@ def test_a_book_goes_on_from_what_was_on_disk() -> None:
     assert words(group.ask(Op.CLAIM, "bob")) == {"name_taken"}
     assert words(group.ask(Op.RENEW, "alice")) == {"receipt"}
     assert isinstance(held[0], Entry)
+
+
+def test_a_lease_that_is_followed_forgets_no_receipt_of_before() -> None:
+    """Also when the clock was set back in between: the name stays the owner's to the end of the longest."""
+    group = WitnessGroup()
+    provisional = receipts_in(group.ask(Op.CLAIM, "alice"))
+    group.ask(Op.RENEW, "alice", receipts=provisional.values(), only=[LAST])
+    begun = NOW - 40_000
+    shown = [receipt(label, "alice", registered_at=begun) for label in (ONE, TWO)]
+    group.unix_now = begun
+    followed = one_receipt(group.ask(Op.RENEW, "alice", registered_at=begun, receipts=shown, only=[LAST]))
+    assert followed.expires_at == begun + DAY
+    assert group.books[LAST].entries["public", "alice"].expires_at == NOW + DAY
