@@ -618,6 +618,23 @@ def test_any_life(steps: list[tuple[str, int, int]]) -> None:
 # The state file
 
 
+def test_the_state_file_of_a_witnessed_lease_that_is_given_away() -> None:
+    state = replace(
+        LeaseState.of(name_record("alice", witnesses=["w1", "w2"])), given=transfer("alice", "bob")
+    )
+    file = json.loads(json.dumps(state.to_json()))
+    assert LeaseState.from_json(file) == state
+    wish = LeaseState.wish(transfer("bob", "alice"), NOW + 5)
+    assert LeaseState.from_json(json.loads(json.dumps(wish.to_json()))) == wish
+    # A version newer is read, and so is the one before, which knew neither.
+    assert LeaseState.from_json({**file, "schema": 3, "colour": "blue"}) == state
+    before = LeaseState.of(name_record("alice"))
+    assert LeaseState.from_json({**before.to_json(), "schema": 1}) == before
+    for change in ({"receipts": [{}]}, {"receipts": file["receipts"] * 17}, {"given": {}}, {"accepting": 1}):
+        with pytest.raises(StateUnreadable):
+            LeaseState.from_json({**file, **change})
+
+
 def test_the_state_file() -> None:
     state = LeaseState.of(name_record("alice", transfers=[transfer("bob", "alice", seq=5)], released=True))
     file = json.loads(json.dumps(state.to_json()))
