@@ -50,7 +50,7 @@ class Panel:
         return any(len(group & agreeing) >= majority(group) for group in self.groups)
 
     def is_ruled_out(self, peers: Iterable[PeerId]) -> bool:
-        """Whether without `peers` neither W nor W′ has a majority left. Never where there are no witnesses."""
+        """Whether without `peers` neither W nor W′ has a majority left; never where both are empty."""
         refusing = frozenset(peers)
         return not self.is_empty and all(len(group - refusing) < majority(group) for group in self.groups)
 
