@@ -85,7 +85,7 @@ def values_of(simulation: Simulation, key: str) -> set[bytes]:
     return {value for value in found if value is not None}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3_600)
 def test_every_partition_that_heals_is_one_look_up_away_from_one_owner() -> None:
     kind = NameRecords(lambda: (W, NOBODY), KindsConfig(remembered=256))
     rng = random.Random(22)

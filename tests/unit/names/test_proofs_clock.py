@@ -132,6 +132,7 @@ def test_a_store_is_consistent_whatever_its_clock_does() -> None:
 # Select
 
 
+@pytest.mark.timeout(900)
 def test_holders_a_day_apart_agree_about_live_records() -> None:
     """What is not dead within a day of now is ranked without the clock."""
     rng = random.Random(9)
@@ -280,6 +281,7 @@ def test_an_owner_whose_clock_jumps_and_is_set_right(make: type, jump: int) -> N
     assert not any(isinstance(report, NameLost) for report in world.reports)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("make", [a_lease, a_keeper])
 def test_an_owner_whose_clock_jumps_all_the_time(make: type) -> None:
     """Jumps of a day at random moments for ten days, then a right clock: within two hours all is well.

@@ -160,6 +160,7 @@ def winner(records: Sequence[NameRecord], now: int, *sets: frozenset[PeerId]) ->
 MOMENTS = [NOW, NOW + 500, NOW + 60 + GRACE, *(NOW + days * GRACE + 31 for days in (2, 3, 9))]
 
 
+@pytest.mark.timeout(900)
 def test_one_winner_whatever_the_order() -> None:
     """Total, order-independent, idempotent, associative; and nothing that lost decides anything."""
     rng = random.Random(5)
@@ -191,6 +192,7 @@ def test_one_winner_whatever_the_order() -> None:
         assert winner([*some, won], now, *sets).value == won.value
 
 
+@pytest.mark.timeout(900)
 def test_the_winner_is_the_one_that_the_rules_name() -> None:
     rng = random.Random(6)
     for _ in range(scale(20_000, least=500)):

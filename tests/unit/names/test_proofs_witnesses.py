@@ -176,6 +176,7 @@ def test_each_defect_alone_keeps_a_receipt_from_counting(defect: str) -> None:
     assert is_witnessed(replace(record, receipts=(bad, good, other)), W3, NOBODY), "nor does it harm"
 
 
+@pytest.mark.timeout(900)
 def test_no_heap_of_bad_receipts_makes_a_majority() -> None:
     """Any number of receipts with defects, and one good one too few; with one more it is covered."""
     rng = random.Random(7)
