@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from wws.addresses.multiaddr import Multiaddr
+from wws.addresses.scope import AddressRefused, public_prefix_of_ip
 from wws.names.peer_record import PeerRecord
 
 _T = TypeVar("_T")
@@ -92,6 +93,14 @@ class Twins:
         return True
 
 
+def is_elsewhere(remote: Multiaddr, own: Iterable[Multiaddr]) -> bool:
+    """Whether somebody with our key, who came from `remote`, is another machine, and not ourselves dialled by
+    one of our own addresses. Only a public prefix where we are not says so: a router that leads us back to
+    ourselves shows us our own address, or one of its own inside, and a machine has many IPv6 addresses."""
+    prefix = _prefix_of(remote)
+    return prefix is not None and all(_prefix_of(address) != prefix for address in own)
+
+
 def in_use_warning(addresses: Sequence[Multiaddr]) -> str:
     """For people: what is wrong and what mends it."""
     where = ", ".join(str(address.without_peer()) for address in addresses[:4]) or "an address it hides"
@@ -99,6 +108,16 @@ def in_use_warning(addresses: Sequence[Multiaddr]) -> str:
         f"This identity is used on another machine too, at {where}: each hides the other. "
         "Stop one of them, or give it an identity of its own with `wws id new`."
     )
+
+
+def _prefix_of(address: Multiaddr) -> str | None:
+    """The public prefix of an address that leads straight there."""
+    if not address.is_ip or address.is_circuit:
+        return None
+    try:
+        return public_prefix_of_ip(address.host)
+    except AddressRefused:
+        return None
 
 
 def _digest(record: PeerRecord) -> bytes:

@@ -120,6 +120,9 @@ class Listeners:
     """The peer at the other end has another address now: QUIC lives on when it changes."""
     pong: list[Callable[[Connection], None]] = field(default_factory=list)
     """A peer has answered `Connection.ping`; `connection.machine.round_trip` is new."""
+    met_ourselves: list[Callable[[Connection], None]] = field(default_factory=list)
+    """The other end of a connection has proven that it has our own key; it is about to be closed. Either we
+    have dialled ourselves, or the key is used on another machine."""
     peer_barred: list[Callable[[PeerId], None]] = field(default_factory=list)
     """A peer is banned or denied from now on; its connections are about to be closed."""
     deny_changed: list[Callable[[], None]] = field(default_factory=list)
@@ -432,6 +435,8 @@ class Host:
     def connection_established(self, connection: Connection, peer: PeerId) -> None:
         self._half_open.pop(connection.connection_id, None)
         if peer == self.identity.peer_id:
+            for listener in self.listeners.met_ourselves:
+                listener(connection)
             connection.abort(ConnectionLost("that is ourselves"))
             return
         if (word := self.gate.barred(peer)) is not None:

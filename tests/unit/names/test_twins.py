@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from wws.names.events import (
 )
 from wws.names.peer_keeper import PeerRecordKeeper
 from wws.names.peer_record import peer_key, select_peer, validate_peer
-from wws.names.twins import Twins, TwinsConfig, in_use_warning
+from wws.names.twins import Twins, TwinsConfig, in_use_warning, is_elsewhere
 from wws.testing.names import ADDRESS, NOW, peer_record, person
 
 ALICE = person("alice")
@@ -163,6 +164,24 @@ def test_ourselves_met_on_a_connection() -> None:
     machine = PeerRecordKeeper(ALICE, rng=Random(1))
     assert machine.handle(MetOurselves((ELSEWHERE,)), 0, NOW) == [IdentityInUse((ELSEWHERE,))]
     assert machine.handle(MetOurselves((ELSEWHERE,)), 5, NOW + 5) == []
+
+
+@pytest.mark.parametrize(
+    "remote, elsewhere",
+    [
+        ("/ip4/198.51.100.1/tcp/40000", True),
+        ("/ip6/2001:db8:ffff::1/tcp/40000", True),
+        ("/ip4/203.0.113.7/tcp/40000", False),
+        ("/ip4/203.0.113.8/tcp/40000", False),
+        ("/ip6/2001:db8::abcd/udp/40000/quic-v1", False),
+        ("/ip4/127.0.0.1/tcp/40000", False),
+        ("/ip4/192.168.0.1/tcp/40000", False),
+        (f"/ip4/198.51.100.1/tcp/9000/p2p/{person('bob').peer_id}/p2p-circuit", False),
+    ],
+)
+def test_who_dials_himself_is_no_twin(remote: str, elsewhere: bool) -> None:
+    own = [ADDRESS, Multiaddr.parse("/ip6/2001:db8::1/tcp/9000"), Multiaddr.parse("/dns4/a.example/tcp/9000")]
+    assert is_elsewhere(Multiaddr.parse(remote), own) is elsewhere
 
 
 def test_the_warning_says_where_and_what_to_do() -> None:
