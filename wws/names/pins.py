@@ -9,6 +9,7 @@ itself only along a chain of transfers that leads on from the pinned key; otherw
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -77,6 +78,10 @@ class Pins:
     def find(self, domain: str, swarm: str, name: str) -> Pin | None:
         """The pin of a name."""
         return self._pins.get((domain, swarm, name))
+
+    def names(self, domain: str, swarm: str) -> Iterator[str]:
+        """The names that are pinned in a swarm of a network."""
+        return (name for at, in_swarm, name in self._pins if (at, in_swarm) == (domain, swarm))
 
     def observe(self, domain: str, record: NameRecord, unix_now: int) -> Verdict:
         """Judge the record that a look-up found, and pin or move the pin where the rules allow it."""

@@ -15,6 +15,7 @@ from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
 from wws.names.errors import RecordRefused
 from wws.names.kinds import NameRecords, PeerRecords
+from wws.names.lookalike import look_alikes
 from wws.names.peer_record import peer_key
 from wws.names.pins import Pins, Verdict
 from wws.names.record import name_key
@@ -136,6 +137,8 @@ class Resolved:
     """Whether the name is pinned to this owner now."""
     owner_changed: bool = False
     """Whether the pin has just moved along a chain of transfers."""
+    looks_like: str | None = None
+    """At the first use of a name: one that is pinned here and that it could be taken for."""
     warnings: tuple[str, ...] = ()
     """Code words: `unwitnessed_first_pin`, `pin_moved`, `pins_full`, `stale`, `equivocation`."""
 
@@ -193,6 +196,8 @@ def resolve_name(
         raise NameNotPinned(target)
     if record.released:
         raise NameReleased(target, record.dead_at)
+    # A name that was used before needs no second look, neither does one that has given a new name its shape.
+    alike = look_alikes(record.name, pins.names(domain, record.swarm)) if pin is None else []
     verdict = pins.observe(domain, record, unix_now)
     if verdict is Verdict.CHANGED and pin is not None:
         raise OwnerChanged(target, pin.owner, record.peer_id)
@@ -215,6 +220,7 @@ def resolve_name(
         witnessed=witnessed,
         pinned=verdict is not Verdict.FULL,
         owner_changed=verdict is Verdict.MOVED,
+        looks_like=alike[0] if alike else None,
         warnings=tuple(code for code, applies in warnings if applies),
     )
 

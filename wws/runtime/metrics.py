@@ -86,6 +86,12 @@ class Metrics:
             registry=registry,
         )
         self.names_held = Gauge("wws_names_held", "Names that this node holds.", registry=registry)
+        self.witnesses_asked = Counter(
+            "wws_witnesses_asked",
+            "Questions to witnesses about our names: `receipt`, `dropped`, or why there was none.",
+            ["op", "result"],
+            registry=registry,
+        )
         self.swarm_size = Gauge(
             "wws_swarm_size_peers", "Estimated number of peers in the swarm.", registry=registry
         )

@@ -42,7 +42,7 @@ class NamesFace:
         target = self._name(name)
         self._require_peers()
         held = await self._node.names.claim(target.name, target.swarm, NAME_TIMEOUT)
-        lease = leased(held)
+        lease = leased(held, self._node.witness_sets())
         return api.NameRegistered(
             name=target.name,
             swarm=target.swarm,
@@ -66,13 +66,14 @@ class NamesFace:
             owner_changed=resolved.owner_changed,
             first_pin="unwitnessed_first_pin" in resolved.warnings,
             warnings=resolved.warnings,
+            looks_like=resolved.looks_like,
         )
 
     async def renew_name(self, name: str) -> api.NameRenewed:
         target = self._name(name)
         self._require_peers()
         held = await self._node.names.renew(target.name, target.swarm, NAME_TIMEOUT)
-        lease = leased(held)
+        lease = leased(held, self._node.witness_sets())
         return api.NameRenewed(
             name=target.name,
             renewed=lease.state == "held",
@@ -81,7 +82,7 @@ class NamesFace:
         )
 
     async def names(self) -> Sequence[api.LeasedName]:
-        return [leased(held) for held in self._node.names.names]
+        return [leased(held, self._node.witness_sets()) for held in self._node.names.names]
 
     async def release_name(self, name: str) -> api.NameReleased:
         target = self._name(name)
@@ -104,7 +105,7 @@ class NamesFace:
             raise NotAccepted(f"this is not the entry of a transfer: {error}") from None
         self._require_peers()
         held = await self._node.names.accept(transfer, NAME_TIMEOUT)
-        lease = leased(held)
+        lease = leased(held, self._node.witness_sets())
         return api.NameAccepted(
             name=lease.name,
             swarm=lease.swarm,
@@ -223,9 +224,10 @@ class NamesFace:
         return ResolvedTarget(None, None, target.peer_id, addresses, 0)
 
 
-def leased(held: HeldName) -> api.LeasedName:
-    """How one of our names stands."""
-    state = held.state
+def leased(held: HeldName, sets: tuple[frozenset[PeerId], frozenset[PeerId]]) -> api.LeasedName:
+    """How one of our names stands. `sets`: the witnesses of now, and those before."""
+    state, record = held.state, held.lease.record
+    signed = {receipt.witness for receipt in record.receipts} if record is not None else set()
     return api.LeasedName(
         name=held.lease.name,
         swarm=held.lease.swarm,
@@ -234,4 +236,6 @@ def leased(held: HeldName) -> api.LeasedName:
         state=state,
         holder=None if held.holder is None else held.holder.did,
         problem=held.problem or None,
+        receipts=max(len(signed & group) for group in sets) if held.lease.witnessed else 0,
+        witnesses=len(sets[0]),
     )

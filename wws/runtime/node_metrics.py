@@ -7,6 +7,7 @@ from collections import Counter
 from wws.runtime.metrics import Metrics
 from wws.runtime.nat.metrics import NatMetrics
 from wws.runtime.node import Node
+from wws.runtime.witness.metrics import WitnessMetrics
 
 
 class NodeMetrics:
@@ -30,18 +31,23 @@ class NodeMetrics:
             follow(self.metrics.relay_reservations, lambda: relay.reservations)
             follow(self.metrics.relay_circuits, lambda: relay.circuits)
         self._nat = NatMetrics(self.metrics.registry, node.nat, lambda: node.host.table.circuits)
+        self._witness = None if node.witness is None else WitnessMetrics(self.metrics.registry, node.witness)
         follow(self.metrics.swarm_size, lambda: node.dht.machine.swarm_size(node.clock.monotonic()).count)
 
     def render(self) -> bytes:
         """The text that Prometheus reads, with everything counted up to now."""
         node, metrics = self._node, self.metrics
         self._nat.collect()
+        if self._witness is not None:
+            self._witness.collect()
         for (protocol, reason), count in node.refusals().items():
             if new := self._new(("refused", protocol, reason), count):
                 metrics.refused(protocol, reason, new)
         for (kind, outcome), count in node.dht.operations.items():
             if new := self._new(("dht", kind, outcome), count):
                 metrics.dht_operations.labels(kind, outcome).inc(new)
+        for (op, result), count in node.witnesses.answers.items():
+            metrics.witnesses_asked.labels(op, result).inc(self._new(("asked", op, result), count))
         suppressed = node.host.gate.refusal_log.suppressed
         metrics.refusal_lines_suppressed.inc(self._new(("suppressed",), suppressed))
         metrics.received_bytes.inc(self._new(("received",), node.host.received_bytes))

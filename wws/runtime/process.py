@@ -272,6 +272,7 @@ def _rpc_config(config: NodeConfig, env: Mapping[str, str]) -> RpcServerConfig:
         host=host,
         port=port,
         port_is_default=not config.is_explicit("rpc.tcp"),
+        swarm=config.agent.swarm,
         max_clients=limits.rpc_clients,
         connection=ConnectionConfig(
             idle_timeout=limits.rpc_idle_timeout,

@@ -57,6 +57,16 @@ def test_a_first_answer_pins_and_says_what_it_rests_on() -> None:
     assert resolve(record.value, pins).warnings == ()
 
 
+def test_a_name_like_one_that_is_pinned_is_told_at_its_first_use() -> None:
+    pins = Pins()
+    pins.trust("", "public", "a1ice", person("mallory").peer_id, NOW)
+    pins.trust("", "lab", "al1ce", person("mallory").peer_id, NOW)
+    pins.trust("other.org", "public", "alicee", person("mallory").peer_id, NOW)
+    record = name_record("alice")
+    assert resolve(record.value, pins).looks_like == "a1ice"
+    assert resolve(record.value, pins).looks_like is None
+
+
 def test_a_witnessed_first_answer_needs_no_warning() -> None:
     answer = resolve(name_record("alice", witnesses=["w1"]).value, Pins(), kind=WITNESSED)
     assert answer.witnessed
