@@ -33,6 +33,8 @@ from wws.names.record import work_context
 from wws.names.witness.messages import Op, Why, WitnessAnswer, WitnessRefusal, WitnessRequest
 
 WITNESSES_AWAY = "witnesses_away"
+CLAIM_AGAIN_WITHIN = 240
+"""Seconds for which a claim may be made again as of the same time: witnesses take it for 300."""
 MAX_SHOWN = 20
 """Receipts shown in a request, at most: a majority of sixteen witnesses is nine, and a message has 16 KiB."""
 
@@ -123,6 +125,8 @@ class Covering:
         self._given: LeaseState | None = None
         self._asked: LeaseState | None = None
         self._provisional: tuple[Receipt, ...] = ()
+        self._begun_at: int | None = None
+        """The `registered_at` of a claim that has become full at a few witnesses, too few."""
         self._after_drop: Outcome | None = None
 
     @property
@@ -153,6 +157,10 @@ class Covering:
         self._given = lease
         if given_by is not None:
             return self._ask(Phase.TRANSFERRING, lease, given_by)
+        if self._begun_at is not None and abs(unix_now - self._begun_at) <= CLAIM_AGAIN_WITHIN:
+            # The few go on from their full entry, the others begin: together they may be a majority.
+            return self._claim(lease, self._begun_at)
+        self._begun_at = None
         if self._settles(unix_now):
             registered_at = self._provisional[0].registered_at
             return self._ask(
@@ -187,7 +195,7 @@ class Covering:
         """The name is not wanted any longer: give back what these answers grant of a new claim."""
         asked, phase = self._asked, self.phase
         self.phase = Phase.IDLE
-        self._provisional = ()
+        self._provisional, self._begun_at = (), None
         self._after_drop = None
         if asked is None or phase not in (Phase.CLAIMING, Phase.SETTLING):
             return None
@@ -195,14 +203,15 @@ class Covering:
 
     # The rounds
 
-    def _claim(self, lease: LeaseState, unix_now: int) -> AskWitnesses:
+    def _claim(self, lease: LeaseState, registered_at: int) -> AskWitnesses:
         self._provisional = ()
-        return self._ask(Phase.CLAIMING, replace(lease, registered_at=unix_now, receipts=()), ())
+        return self._ask(Phase.CLAIMING, replace(lease, registered_at=registered_at, receipts=()), ())
 
     def _claimed(self, round_: _Round, unix_now: int) -> AskWitnesses | Outcome:
         asked = round_.asked
         for registered_at, ours in round_.ours.items():
             if round_.panel.is_majority(ours):  # we had lost our memory, and they had not
+                self._begun_at = None
                 return Covered(replace(asked, registered_at=registered_at, receipts=tuple(ours.values())))
         if round_.panel.is_majority(round_.granted):
             self._provisional = tuple(round_.granted.values())
@@ -214,8 +223,10 @@ class Covering:
     def _settled(self, round_: _Round, unix_now: int) -> AskWitnesses | Outcome:
         assert self._given is not None, "checked by the caller"
         if round_.panel.is_majority(round_.full):
-            self._provisional = ()
+            self._provisional, self._begun_at = (), None
             return Covered(replace(round_.asked, receipts=tuple(round_.full.values())))
+        if round_.full:
+            self._begun_at = round_.asked.registered_at
         if round_.panel.is_ruled_out(round_.saying(_FORGOTTEN | _OTHERS)):
             outcome = round_.why_not() or round_.unsettled(self._given)
             self._provisional = ()
@@ -368,7 +379,12 @@ class _Round:
         word, count = words.most_common(1)[0]
         if silent > count:
             return Unsettled(lease, WITNESSES_AWAY)
-        waits = [one.retry_after for one in self.refusals.values() if one.error == word]
+        # A rival's turn may last ten minutes, but who gets no majority leaves within seconds.
+        waits = [
+            one.retry_after
+            for one in self.refusals.values()
+            if one.error == word and word != Why.NAME_CONTESTED
+        ]
         return Unsettled(lease, word, min((wait for wait in waits if wait is not None), default=None))
 
     def holder(self, witnesses: Iterable[PeerId]) -> PeerId | None:

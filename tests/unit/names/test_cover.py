@@ -228,16 +228,26 @@ def test_one_witness_that_lies_about_work_costs_nothing() -> None:
     assert len(result.request.receipts) == 2
 
 
-def test_a_claim_that_one_made_full_goes_on_where_it_was() -> None:
-    """Two granted, one heard that both had: the next try shows the same receipts again."""
+@pytest.mark.parametrize("later", [60, 300])
+def test_a_claim_that_one_made_full_goes_on_where_it_was(later: int) -> None:
+    """Two granted, one heard that both had. The next try is as of the same time, so that the third can join;
+    when that is too long ago, it shows the same receipts again."""
     conversation = covering()
     conversation.begin(LEASE, NOW)
     first = conversation.answered(answers(GRANTED, GRANTED, None), NOW + 1)
     assert isinstance(first, AskWitnesses)
     assert conversation.answered(answers(FULL, None, None), NOW + 2) == Unsettled(LEASE, "witnesses_away")
-    again = conversation.begin(replace(LEASE, seq=NOW + 9), NOW + 60)
-    assert again.request == first.request
-    covered = conversation.answered(answers(FULL, FULL, None), NOW + 61)
+    again: object = conversation.begin(replace(LEASE, seq=NOW + 9), NOW + later)
+    assert isinstance(again, AskWitnesses)
+    assert again.request.registered_at == NOW
+    if later == 60:
+        assert again.request.op is Op.CLAIM
+        again = conversation.answered(answers(FULL, None, GRANTED), NOW + later + 1)
+        assert isinstance(again, AskWitnesses)
+        assert len(again.request.receipts) == 2
+    else:
+        assert again.request == first.request
+    covered = conversation.answered(answers(FULL, FULL, None), NOW + later + 2)
     assert isinstance(covered, Covered)
     assert (covered.lease.registered_at, len(covered.lease.receipts)) == (NOW, 2)
 
