@@ -84,6 +84,8 @@ class SimulatedNode:
         self.links: dict[PeerId, Link] = {}
         self.started_at = network.time.now
         self.joined_at: float | None = None
+        self.ahead = 0
+        """Seconds by which the node's wall clock is ahead."""
         self._network = network
         self._time = network.time
         self._directory = directory
@@ -97,6 +99,15 @@ class SimulatedNode:
         self._then: dict[int, Then] = {}
         self._next_op = 0
         self._wakeup: float | None = None
+
+    @property
+    def network(self) -> SimulatedNetwork:
+        return self._network
+
+    @property
+    def unix_now(self) -> int:
+        """What the node's wall clock says."""
+        return self._time.unix_now + self.ahead
 
     # What a program above does
 
@@ -152,7 +163,7 @@ class SimulatedNode:
     def tell(self, event: Event) -> None:
         """Hand an event to the machine, and do what it asks."""
         if self.place.online:
-            self._carry_out(self.kademlia.handle(event, self._time.now, self._time.unix_now))
+            self._carry_out(self.kademlia.handle(event, self._time.now, self.unix_now))
 
     def lose(self, peer: PeerId) -> None:
         """Notice that a connection is gone."""
@@ -305,7 +316,7 @@ class SimulatedNode:
         if link is not None:
             link.last_used = self._time.now
         event = RequestReceived(0, sender, message)
-        reply, *rest = self.kademlia.handle(event, self._time.now, self._time.unix_now)
+        reply, *rest = self.kademlia.handle(event, self._time.now, self.unix_now)
         if not isinstance(reply, Reply) or rest:
             raise TypeError("a request is answered by one Reply")
         self._set_timer()

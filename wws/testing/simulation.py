@@ -110,11 +110,15 @@ class Simulation:
 
     # Making the swarm
 
-    def add_node(self, *, client: bool | None = None) -> SimulatedNode:
-        """Start one more node now. Whether it is a client is drawn, unless said."""
+    def add_node(self, *, client: bool | None = None, identity: Identity | None = None) -> SimulatedNode:
+        """Start one more node now. Whether it is a client is drawn, unless said; `identity`: of one that
+        was here before."""
         behind_nat = self.rng.random() < self.config.clients if client is None else client
         node = self._make_node(
-            dialable=not behind_nat, max_connections=self.config.max_connections, kind=SimulatedNode
+            dialable=not behind_nat,
+            max_connections=self.config.max_connections,
+            identity=identity,
+            kind=SimulatedNode,
         )
         node.start()
         return node
@@ -379,11 +383,17 @@ def _quantile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.nan
 
 
+def _times(ordered: list[float], per_second: float = 1.0, unit: str = "s") -> str:
+    p50, p95 = _quantile(ordered, 0.5) * per_second, _quantile(ordered, 0.95) * per_second
+    return f"{p50:.2f} / {p95:.2f} {unit}"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the figures of one run as a table."""
     # Here, because names are built on the simulation and not the other way round.
     from wws.names.kinds import KindsConfig, NameRecords
-    from wws.testing.simulated_names import measure_claims
+    from wws.testing.simulated_names import measure_names
+    from wws.testing.simulated_witnesses import SimulatedWitnesses
 
     parser = argparse.ArgumentParser(prog="python -m wws.testing.simulation", description="Simulate a swarm.")
     parser.add_argument("--nodes", type=int, default=1_000)
@@ -397,7 +407,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--encode", action="store_true", help="send every message through the codec")
     options = parser.parse_args(arguments)
     began = time.perf_counter()
-    names = NameRecords(config=KindsConfig(remembered=16 * options.operations))
+    witnesses = SimulatedWitnesses(["first witness", "second witness", "third witness"])
+    names = NameRecords(witnesses.sets, KindsConfig(remembered=16 * options.operations))
     simulation = Simulation(
         SimulationConfig(
             nodes=options.nodes,
@@ -412,10 +423,20 @@ def main(arguments: list[str] | None = None) -> int:
     simulation.join_all()
     simulation.churn()
     figures = simulation.measure(options.operations)
-    claims = measure_claims(simulation, names, count=max(1, options.operations // 10), within=60.0)
+    # Bootstrap nodes are the witnesses.
+    witnesses.settle(node.place for node in simulation.entry_points)
+    named = measure_names(
+        simulation, names, max(1, options.operations // 5), within=120.0, witnesses=witnesses
+    )
     sys.stdout.write(table(figures, options.loss, options.half_life))
-    register = f"{_quantile(claims, 0.5):.2f} / {_quantile(claims, 0.95):.2f} s of {len(claims)}"
-    sys.stdout.write(f"{'register p50 / p95':<28} {register:<34} – / 3 s\n")
+    rows = [
+        ("register p50 / p95", _times(named.registered), "– / 3 s"),
+        ("registered, witnessed", f"{len(named.registered)}, {named.witnessed} of {named.claims}", ""),
+        ("resolve p50 / p95", _times(named.resolved), "≤ 0.3 / 1.5 s"),
+        ("resolved", f"{len(named.resolved)} of {named.asked}", "≥ 99.9 %"),
+        ("resolve cached p50 / p95", _times(named.cached, 1_000, "ms"), "≤ 5 ms"),
+    ]
+    sys.stdout.write("".join(f"{name:<28} {value:<34} {target}\n" for name, value, target in rows))
     sys.stdout.write(f"{'real time':<28} {time.perf_counter() - began:.1f} s\n")
     return 0
 
