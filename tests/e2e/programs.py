@@ -15,6 +15,7 @@ MODULES = {
     "wws": ["-c", "from agent_cli.app import main; main()"],
     "wws-bootstrap": ["-m", "bootstrap_node"],
     "wws-connector": ["-m", "wws.runtime"],
+    "wws-ops": ["-c", "from agent_cli.ops.app import main; main()"],
 }
 """Program → how Python runs it here, also where the scripts are not installed."""
 
@@ -61,6 +62,14 @@ class Programs:
         envelope: dict[str, Any] = json.loads(done.stdout)
         assert envelope["ok"] is (exit_code == 0)
         return envelope
+
+    def ops(self, *arguments: str) -> dict[str, Any]:
+        """Run a `wws-ops` command with --json; its data. Fails unless it succeeds."""
+        process = self.start("wws-ops", "--json", *arguments)
+        output, diagnostics = process.communicate(timeout=90)
+        assert process.returncode == 0, f"{process.returncode}\n{output}\n{diagnostics}"
+        data: dict[str, Any] = json.loads(output)["data"]
+        return data
 
     def running(self) -> list[psutil.Process]:
         """The processes that were started below the folder and have not ended."""

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
-from wws.machine import Command
+from wws.machine import Command, Event
 from wws.names.events import (
     AcceptRefused,
     CoverDelayed,
@@ -127,10 +127,20 @@ class HeldName:
         """Whether it is none of ours, as far as is known."""
         return self.state in GONE
 
-    def begin(self) -> None:
-        """Something was asked for, and its outcome is awaited."""
-        self._state = "claiming"
+    def feed(self, event: Event) -> None:
+        """Tell the lease. Raises what it refuses with; then nothing has changed."""
+        assert self.driver is not None, "a name has its driver from the moment on that it is kept"
+        self.driver.feed(event)
+
+    def begin(self, event: Event) -> None:
+        """Tell the lease what is wanted, the outcome of which is awaited (`settled`). Raises as `feed`."""
+        before, self._state = self._state, "claiming"
         self._refused = None
+        try:
+            self.feed(event)
+        except WwsError:
+            self._state = before
+            raise
 
     def close(self) -> None:
         """Stop keeping it."""

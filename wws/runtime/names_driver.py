@@ -12,7 +12,8 @@ from collections.abc import Callable
 from wws.addresses.multiaddr import Multiaddr
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
-from wws.machine import Command, Event
+from wws.machine import Command
+from wws.names.errors import RecordRefused
 from wws.names.events import (
     Accept,
     AddressesChanged,
@@ -35,7 +36,7 @@ from wws.names.state import StateUnreadable
 from wws.names.transfers import Transfer
 from wws.names.uri import NameTarget
 from wws.runtime.dht_driver import DhtDriver
-from wws.runtime.held_name import HeldName, NotOurName
+from wws.runtime.held_name import HeldName, NotAccepted, NotOurName
 from wws.runtime.homes import NodePaths
 from wws.runtime.host import Host
 from wws.runtime.logs import logger
@@ -104,19 +105,18 @@ class NamesDriver:
         self._addresses = addresses
         self._keeper.feed(AddressesChanged(addresses))
         for held in self._names.values():
-            _feed(held, AddressesChanged(addresses))
+            held.feed(AddressesChanged(addresses))
 
     def witnesses_changed(self) -> None:
         """The network has other witnesses: they are to hear of our names soon."""
         for held in self._names.values():
-            _feed(held, WitnessesChanged())
+            held.feed(WitnessesChanged())
 
     def begin_claim(self, name: str, swarm: str) -> HeldName:
         """Claim a name and keep it; returns at once. Raises `TooManyNames`."""
         held = self._kept(name, swarm)
         if held.state not in ("held", "transferring"):
-            held.begin()
-            _feed(held, Claim())
+            held.begin(Claim())
         return held
 
     async def claim(self, name: str, swarm: str, timeout: float) -> HeldName:
@@ -129,16 +129,14 @@ class NamesDriver:
     async def renew(self, name: str, swarm: str, timeout: float) -> HeldName:
         """Renew now. Raises `NotOurName`, `NameIsTaken`, `NameUnsettled`."""
         held = self._ours(name, swarm)
-        held.begin()
-        _feed(held, Renew())
+        held.begin(Renew())
         await held.settled(timeout)
         return held
 
     async def release(self, name: str, swarm: str, timeout: float) -> HeldName:
         """Give a name back. Raises `NotOurName`, `NameUnsettled`."""
         held = self._ours(name, swarm)
-        held.begin()
-        _feed(held, Release())
+        held.begin(Release())
         await held.settled(timeout)
         return held
 
@@ -148,15 +146,22 @@ class NamesDriver:
         Raises `NotOurName`, `NameUnsettled`, and what the lease refuses with, such as `double_transfer`.
         """
         held = self._ours(name, swarm)
-        _feed(held, Give(to))
+        held.feed(Give(to))
         return await held.signed_away(timeout)
 
     async def accept(self, entry: Transfer, timeout: float) -> HeldName:
         """Take up the name that `entry` gives to us, and keep it. Raises `NotAccepted`, `NameIsTaken`,
         `NameUnsettled`, `TooManyNames`."""
+        is_new = (entry.name, entry.swarm) not in self._names
         held = self._kept(entry.name, entry.swarm)
-        held.begin()
-        _feed(held, Accept(entry))
+        try:
+            held.begin(Accept(entry))
+        except WwsError as error:
+            if is_new:
+                self._names.pop((entry.name, entry.swarm)).close()
+            if isinstance(error, RecordRefused):
+                raise NotAccepted(f"the entry gives nothing to this node: {error}", error.code) from None
+            raise
         await held.settled(timeout)
         return held
 
@@ -177,7 +182,7 @@ class NamesDriver:
         for held in self._names.values():
             if held.problem and held.state == "claiming":
                 held.problem = ""
-                _feed(held, Claim())
+                held.feed(Claim())
 
     def close(self) -> None:
         self._keeper.close()
@@ -259,8 +264,3 @@ class NamesDriver:
                 continue
             result[state.name, state.swarm] = state
         return result
-
-
-def _feed(held: HeldName, event: Event) -> None:
-    assert held.driver is not None, "a name has its driver from the moment on that it is kept"
-    held.driver.feed(event)
