@@ -180,6 +180,24 @@ async def test_strangers_do_not_change_where_peers_are_answered_from() -> None:
         assert await ask(there, ECHO, b"still from there") == b"still from there"
 
 
+async def test_nor_do_they_together_with_a_packet_of_the_peer() -> None:
+    """In one turn of the event loop nobody can say which of the two was forged."""
+    everywhere = Multiaddr.parse("/ip4/0.0.0.0/udp/0/quic-v1")
+    async with node("alice") as alice, node("bob", listen=everywhere) as bob:
+        port = bob.address.port or 0
+        connection = await alice.quic.dial(bob.peer_id, Multiaddr.of("127.0.0.2", port, "quic-v1"))
+        there = await bob.inbound()
+        assert isinstance(connection, QuicConnection)
+        assert await ask(there, ECHO, b"from here") == b"from here"
+        for _ in range(5):
+            connection.ping()
+            connection.sock._sock.sendto(bytes(50), ("127.0.0.3", port))
+            await asyncio.sleep(0)
+            assert there.local_address.host == "127.0.0.2"
+        assert await ask(there, ECHO, b"still from there") == b"still from there"
+        assert there.local_address.host == "127.0.0.2"
+
+
 async def test_large_answers_both_ways_at_once() -> None:
     data = pattern(scale(10_000_000, least=1_000_000))
     async with node("alice") as alice, node("bob") as bob:

@@ -249,7 +249,10 @@ class UdpSocket:
             else:
                 continue
             # The few addresses of this machine are shared by thousands of peers.
-            self._arrived[address] = self._sources.setdefault(info, (level, kind, info))
+            target = self._sources.setdefault(info, (level, kind, info))
+            earlier = self._arrived.get(address, target)
+            # Two in one turn: one may be forged, so nothing changes now.
+            self._arrived[address] = target if earlier is target else self._reached_at.get(address, earlier)
 
     def reached_at(self, address: Address) -> str | None:
         """The address of this machine that a peer has reached, as far as the kernel tells."""
