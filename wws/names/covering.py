@@ -379,11 +379,9 @@ class _Round:
         word, count = words.most_common(1)[0]
         if silent > count:
             return Unsettled(lease, WITNESSES_AWAY)
-        # A rival's turn may last ten minutes, but who gets no majority leaves within seconds.
+        # Whoever else holds the name at some witnesses may leave sooner than those say, or not matter.
         waits = [
-            one.retry_after
-            for one in self.refusals.values()
-            if one.error == word and word != Why.NAME_CONTESTED
+            one.retry_after for one in self.refusals.values() if one.error == word and word not in _OTHERS
         ]
         return Unsettled(lease, word, min((wait for wait in waits if wait is not None), default=None))
 

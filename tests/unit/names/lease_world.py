@@ -6,6 +6,7 @@ import json
 from random import Random
 
 from wws.identity import proof_of_work
+from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
 from wws.names.errors import RecordRefused
 from wws.names.events import (
@@ -27,9 +28,10 @@ from wws.names.kinds import NameRecords
 from wws.names.lease import Lease
 from wws.names.lease_state import LeaseState
 from wws.names.record import NameRecord, name_key, validate
+from wws.names.witness.messages import WitnessAnswer, WitnessRequest
 from wws.testing.names import ADDRESS, NOW, person
 from wws.testing.simulated_time import SimulatedTime
-from wws.testing.simulated_witnesses import SimulatedWitnesses
+from wws.testing.simulated_witnesses import SimulatedWitness, SimulatedWitnesses
 
 HOUR = 3_600
 DAY = 86_400
@@ -44,6 +46,9 @@ class World:
         self.time = SimulatedTime(NOW) if beside is None else beside.time
         self.witnesses = SimulatedWitnesses(labels) if beside is None else beside.witnesses
         self.kind = NameRecords(self.witnesses.sets)
+        self.rng = Random(f"{name} {labels}")
+        self.witness_delay = 0.0
+        """Seconds within which the witnesses are reached, each after another time."""
         self.value: bytes | None = None
         self.is_offline = False
         """Whether nobody answers look-ups and stores."""
@@ -175,10 +180,7 @@ class Owner:
                 self._later(lease, command, ProofSolved(proof_of_work.solve(context, did, bits)))
             case AskWitnesses(request=request):
                 self.asked.append(command)
-                time = self.world.time
-                owner = person(self.label).peer_id
-                answers = self.world.witnesses.ask(request, owner, time.now, time.unix_now)
-                self._later(lease, command, WitnessesAnswered(answers))
+                self._ask(lease, command, request)
             case SaveState(state=state):
                 self.state = state
             case _:
@@ -194,13 +196,30 @@ class Owner:
         if record.receipts:
             assert self.world.kind.is_witnessed(record)
 
+    def _ask(self, lease: Lease, command: Command, request: WitnessRequest) -> None:
+        """Each witness hears of it at another moment; the round ends a little later."""
+        world, owner = self.world, person(self.label).peer_id
+        answers: dict[PeerId, WitnessAnswer | None] = {}
+
+        def ask(witness: SimulatedWitness) -> None:
+            time = world.time
+            answers[witness.peer_id] = witness.answer(request, owner, time.now, time.unix_now)
+
+        def end() -> None:
+            self._deliver(lease, WitnessesAnswered(tuple(answers.items())))
+
+        assert self._open is None, f"{command} while {self._open} is open"
+        self._open = command
+        for witness in world.witnesses.all:
+            world.time.after(world.rng.uniform(0, world.witness_delay), ask, witness)
+        world.time.after(world.witness_delay + 0.1, end)
+
+    def _deliver(self, lease: Lease, answer: Event) -> None:
+        if lease is self.lease:
+            self._open = None
+            self._hear(answer)
+
     def _later(self, lease: Lease, command: Command, answer: Event) -> None:
         assert self._open is None, f"{command} while {self._open} is open"
         self._open = command
-
-        def deliver() -> None:
-            if lease is self.lease:
-                self._open = None
-                self._hear(answer)
-
-        self.world.time.after(0.1, deliver)
+        self.world.time.after(0.1, self._deliver, lease, answer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from tests.unit.names.lease_world import DAY, HOUR, World
@@ -21,6 +23,7 @@ from wws.names.lease import State
 from wws.names.record import GRACE
 from wws.names.witness.messages import Op, WitnessRequest
 from wws.testing.names import NOW, name_record, person, solved_work
+from wws.testing.scale import scale
 
 THREE = ("w1", "w2", "w3")
 
@@ -119,6 +122,30 @@ def test_a_contested_name_goes_to_one_of_them() -> None:
     assert world.resolves_to(holding[0].label)
     for owner in owners:
         assert owner in holding or owner.said(NameTaken) or owner.said(NameLost)
+
+
+@pytest.mark.parametrize("seed", range(scale(200, least=10)))
+def test_whoever_comes_when_one_gets_a_contested_name(seed: int) -> None:
+    """Each witness hears of the claims in another order; now and then two leave for a while in between."""
+    world = World("w1", "w2", "w3", "w4", "w5")
+    world.rng = Random(seed)
+    world.witness_delay = world.rng.choice([0.3, 1.0, 3.0])
+    owners = [world.owner(label) for label in ("alice", "bob", "carol")]
+    for owner in owners:
+        owner.tell(Claim(), world.rng.choice([0.0, 0.1, 0.7]))
+    for witness in world.witnesses.all[:2]:
+        witness.is_away = world.rng.random() < 0.3
+    world.run(300)
+    for witness in world.witnesses.all:
+        witness.is_away = False
+    # A first claim that nobody could drop lasts ten minutes, and then its owner has to rest as long.
+    world.run(HOUR)
+    holding = [owner for owner in owners if owner.lease.is_held]
+    assert len(holding) == 1
+    assert world.is_witnessed
+    assert world.resolves_to(holding[0].label)
+    for owner in owners:
+        assert owner in holding or owner.lease.state in (State.TAKEN, State.LOST)
 
 
 def test_a_contest_is_given_up_after_a_while() -> None:
