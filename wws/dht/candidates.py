@@ -60,14 +60,16 @@ class Hearsay:
     def __init__(self, believed: int) -> None:
         self._believed = believed
         self._owing: dict[PeerId, int] = {}
+        self.doubts = False
+        """Whether anybody was not believed yet."""
 
-    def asked(self, candidate: Candidate) -> None:
-        """It is asked: until it answers, that is owed by those who named it."""
+    def missed(self, candidate: Candidate) -> None:
+        """It failed, or is late: that is put down to those who named it."""
         self._charge(candidate, 1)
 
     def answered(self, candidate: Candidate) -> None:
-        """It answered, so it exists."""
-        self._charge(candidate, -3)
+        """It answered, so it exists; what was put down while it was late is taken back."""
+        self._charge(candidate, -3 if candidate.standing is Standing.LATE else -2)
 
     def believes(self, candidate: Candidate) -> bool:
         """Whether anybody who named it is still believed."""
@@ -77,7 +79,9 @@ class Hearsay:
 
     def _charge(self, candidate: Candidate, change: int) -> None:
         for namer in candidate.namers or ():
-            self._owing[namer] = self._owing.get(namer, 0) + change
+            owing = self._owing[namer] = self._owing.get(namer, 0) + change
+            if owing >= self._believed:
+                self.doubts = True
 
 
 @lru_cache(maxsize=2_048)  # a hostile entry holds sixteen long addresses, 7 kB

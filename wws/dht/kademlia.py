@@ -278,7 +278,7 @@ class Kademlia:
         else:
             self._background.append(operation)
         if seeds is None:
-            seeds = [contact.named for contact in self._region.seeds(operation.lookup.target)]
+            seeds = [contact.named for contact in self._region.seeds(operation.lookup.target, now)]
         steps = operation.start(seeds, now, unix_now)
         return self._carry_out(operation, steps, now, unix_now)
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_right, insort
+from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -59,8 +59,8 @@ class LookupConfig:
     per_prefix: int = 3
     """Peers of one public /24 or /56 that count among the closest."""
     believed: int = 4
-    """Peers without an answer, named by one peer, after which what only it named is not asked. Each that
-    answers makes up for two."""
+    """Peers that failed or are late, named by one peer, after which what only it named is not asked. Each
+    that answers makes up for two."""
     max_candidates: int = 512
     """Peers remembered in one look-up; the farthest are forgotten first."""
     max_queries: int = 160
@@ -171,7 +171,7 @@ class Lookup:
         self._pace_of = pace_of
         self._radius = radius
         self._too_many = [
-            (radius >> step, 1.2 * (expected / 2**step) + 3 * math.sqrt(expected / 2**step))
+            (radius >> step, int(1.2 * (expected / 2**step) + 3 * math.sqrt(expected / 2**step)))
             for step in range(3 if radius else 0)
         ]
         self._is_dense = False
@@ -265,9 +265,9 @@ class Lookup:
         """Whether somebody seems to have placed peers here: within the radius, or a half or a quarter of it,
         stand more than chance and a wrong estimate put there in one look-up of hundreds. It stays so."""
         if not self._is_dense:
+            known = self._ordered
             self._is_dense = any(
-                bisect_right(self._ordered, radius, key=_distance_of) > most
-                for radius, most in self._too_many
+                len(known) > most and known[most][0] <= radius for radius, most in self._too_many
             )
         return self._is_dense
 
@@ -345,9 +345,11 @@ class Lookup:
             raise LocalProtocolError(f"an answer of {peer}, which was not asked")
         if candidate.standing is _ASKED:
             self._in_flight[candidate.path.bit_length() - 1] -= 1
-        candidate.standing = standing
         if standing is _ANSWERED:
             self._hearsay.answered(candidate)
+        elif candidate.standing is not _LATE:
+            self._hearsay.missed(candidate)
+        candidate.standing = standing
         return candidate
 
     def _expire(self, now: float) -> None:
@@ -359,6 +361,7 @@ class Lookup:
                 self._set_timer(max(now, candidate.late_at), candidate)
             elif candidate.standing is _SLOW:
                 candidate.standing = _LATE
+                self._hearsay.missed(candidate)
                 # Once more when patience ends, should it still be waited for then.
                 self._set_timer(max(now, candidate.asked_at + self._config.patience), candidate)
 
@@ -366,14 +369,14 @@ class Lookup:
         commands: list[Ask | Finished] = []
         if self.is_dense:
             self.k = max(self.k, self._config.dense_k)
-        complete = True
+        complete, believes = True, self._hearsay.believes
         for path in range(self._path_count):
             budget = self._config.alpha // self._path_count
             if path < self._config.alpha % self._path_count:
                 budget += 1
             for candidate in self._nearest(self.k, 1 << path, now=now):
                 standing = candidate.standing
-                if standing is _ANSWERED or (standing is _HEARD and not self._hearsay.believes(candidate)):
+                if standing is _ANSWERED or (standing is _HEARD and not believes(candidate)):
                     continue
                 if standing is _HEARD and self.asked >= self._config.max_queries:
                     break
@@ -394,7 +397,6 @@ class Lookup:
         candidate.path = 1 << path
         candidate.asked_at = now
         self.asked += 1
-        self._hearsay.asked(candidate)
         self._in_flight[path] += 1
         pace = self._pace_of(candidate.peer)
         candidate.late_at = now + min(pace.late, self._config.patience)
@@ -414,7 +416,7 @@ class Lookup:
         """
         found: list[Candidate] = []
         prefixes: dict[str, int] = {}
-        crowded = self._crowded
+        crowded, doubts = self._crowded, self._hearsay.doubts
         give_up = now is not None and self.answered >= self._config.enough and not self._is_dense
         for distance, candidate in self._ordered:
             if len(found) >= count and (distance > self._radius or len(found) >= self._config.widest):
@@ -428,7 +430,7 @@ class Lookup:
                 waited = now >= candidate.asked_at + self._config.patience
                 if give_up or waited:
                     continue
-            if standing is _HEARD and not self._hearsay.believes(candidate):
+            if doubts and standing is _HEARD and not self._hearsay.believes(candidate):
                 continue
             if crowded and candidate.prefixes and not self._admit(candidate, prefixes):
                 continue

@@ -50,10 +50,16 @@ class Region:
             return found
         return self._closest_but(asking, position, self._widest)
 
-    def seeds(self, position: int) -> list[Contact]:
-        """Where a look-up starts: far more than k, so that a crowd is never all that it knows."""
-        found = self._routing.closest(position, self._widest, proven=True)
-        return found if len(found) >= self._k else self._routing.closest(position, self._widest)
+    def seeds(self, position: int, now: float) -> list[Contact]:
+        """Where a look-up starts. Where the k closest may be a crowd, far more than k, so that it is not all
+        that the look-up knows."""
+        found = self._routing.closest(position, self._k, proven=True)
+        if len(found) < self._k:
+            return self._routing.closest(position, self._k)
+        radius = self.radius(now)
+        if radius and found[-1].position ^ position > radius:
+            return found
+        return self._routing.closest(position, self._widest, proven=True)
 
     def _closest_but(self, peer: PeerId, position: int, count: int) -> list[Contact]:
         contacts = self._routing.closest(position, count + 1, proven=True)

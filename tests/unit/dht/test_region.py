@@ -49,7 +49,13 @@ def test_who_asks_is_not_named() -> None:
 
 def test_however_large_the_crowd_the_answer_is_bounded() -> None:
     known = region(PEERS, radius_at=299)
-    assert len(known.known(0, 0)) == len(known.named_to(LOCAL, 0, 0)) == len(known.seeds(0)) == 60
+    assert len(known.known(0, 0)) == len(known.named_to(LOCAL, 0, 0)) == len(known.seeds(0, 0)) == 60
+
+
+def test_a_look_up_starts_from_more_where_a_crowd_may_be_all_that_is_near() -> None:
+    assert [contact.peer for contact in region(PEERS, radius_at=12).seeds(0, 0)] == ORDERED[:20]
+    assert [contact.peer for contact in region(PEERS, radius_at=25).seeds(0, 0)] == ORDERED[:60]
+    assert len(region(PEERS).seeds(0, 0)) == 60, "nothing is known of the density"
 
 
 def test_before_anything_was_seen_it_is_the_closest() -> None:
@@ -65,10 +71,10 @@ def test_a_look_up_starts_from_failed_peers_only_where_there_are_no_others() -> 
     for peer in PEERS[:15]:
         table.failed(peer, 1)
     known = Region(table, SwarmSize(20), LookupConfig(), dense_share=0.6)
-    assert len(known.seeds(0)) == 30
+    assert len(known.seeds(0, 0)) == 20
     for peer in PEERS[30:60]:
         table.add(peer, (), None, 2)
-    assert len(known.seeds(0)) == 45
+    assert len(known.seeds(0, 0)) == 45
 
 
 @given(st.integers(0, 300), st.integers(0, 299), st.integers(0, KEY_SPACE - 1))
