@@ -100,9 +100,13 @@ class Simulation:
         """The nodes that are online."""
         self.sybils: list[Sybil] = []
         self.entry_points: list[SimulatedNode] = []
+        self.spared: set[SimulatedNode] = set()
+        """Nodes that churn leaves alone."""
         self._kinds = dict(kinds) if kinds is not None else {Notes.prefix: Notes()}
         self._directory: dict[PeerId, SimulatedNode] = {}
         self._churning = False
+        self._churns = 0
+        """Times that churn began: leaves that were planned before are not due any more."""
         for _ in range(min(self.config.entry_points, self.config.nodes)):
             self.entry_points.append(
                 self._make_node(dialable=True, max_connections=100_000, kind=SimulatedNode)
@@ -169,9 +173,15 @@ class Simulation:
 
     # What happens to it
 
-    def churn(self) -> None:
-        """From now on nodes leave after sessions of random length, and new ones come in their place."""
+    def churn(self, *, half_life: float | None = None) -> None:
+        """From now on nodes leave after sessions of random length, and new ones come in their place.
+
+        `half_life`: from now on, instead of the configured one. Nodes in `spared` stay.
+        """
+        if half_life is not None:
+            self.config = replace(self.config, half_life=half_life)
         self._churning = True
+        self._churns += 1
         for node in self.nodes[len(self.entry_points) :]:
             self._plan_leave(node)
 
@@ -261,10 +271,10 @@ class Simulation:
 
     def _plan_leave(self, node: SimulatedNode) -> None:
         session = self.rng.expovariate(math.log(2) / self.config.half_life)
-        self.time.after(session, self._leave_and_replace, node)
+        self.time.after(session, self._leave_and_replace, node, self._churns)
 
-    def _leave_and_replace(self, node: SimulatedNode) -> None:
-        if not self._churning or not node.place.online:
+    def _leave_and_replace(self, node: SimulatedNode, planned_in: int) -> None:
+        if not self._churning or planned_in != self._churns or not node.place.online or node in self.spared:
             return
         self.remove(node, silently=self.rng.random() < self.config.silent_leaves)
         self._plan_leave(self.add_node())
