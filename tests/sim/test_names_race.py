@@ -1,4 +1,4 @@
-"""Many owners who want one name at the same moment, and networks that fall apart between owners and witnesses.
+"""Many owners who want one name at the same moment, and networks that part owners from witnesses.
 
 Whatever happens: no two owners are ever witnessed at once. `OwnersWatch` looks at every receipt that leaves.
 """
@@ -30,13 +30,19 @@ def winners(claimants: list[SimulatedLease]) -> list[SimulatedLease]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("count", [2, 3, 5, scale(100, least=10)])
-def test_of_all_who_come_at_once_one_gets_the_name(count: int) -> None:
+@pytest.mark.parametrize("spread", [0.0, 0.2])
+def test_of_all_who_come_at_once_one_gets_the_name(count: int, spread: float) -> None:
+    """Without `spread` they come at the same instant, each of them beside another witness: none of them is
+    the first at two, as long as they are lucky."""
     swarm = NamedSwarm(30, seed=40 + count)
     for number in range(scale(50, least=3)):
         name = f"agent-{number}"
         claimants = ready(swarm, name, count)
-        for one in claimants:
-            swarm.time.after(swarm.rng.uniform(0, 0.2), one.claim)
+        for index, one in enumerate(claimants):
+            beside = swarm.simulation.entry_points[index % 3].place
+            if not spread:
+                one.node.place.x, one.node.place.y = beside.x, beside.y
+            swarm.time.after(swarm.rng.uniform(0, spread), one.claim)
         swarm.run(150)
         assert len(winners(claimants)) == 1, [one.reports for one in claimants]
         (winner,) = winners(claimants)
