@@ -27,6 +27,7 @@ from wws.client import CookieUnsafe
 from wws.identity.keys import Identity
 from wws.rpc.access import AccessConfig
 from wws.rpc.signed import SignedConfig
+from wws.rpc.turns import TurnsConfig
 from wws.runtime.homes import Home, Ready, process_start
 from wws.runtime.http_server import HttpConfig, HttpServer
 from wws.runtime.metrics import Metrics
@@ -469,6 +470,65 @@ async def asked(connection: tuple, **members: object) -> str:
     reader, writer = connection
     writer.write(call(**members))
     return json.loads(await reader.readline())["result"]["peer_id"]
+
+
+# --- time -------------------------------------------------------------------------------------
+
+
+async def answered(connection: tuple, request: bytes) -> asyncio.Task[bytes]:
+    """Ask on a connection that stays open; what comes back, when it comes back."""
+    reader, writer = connection
+    writer.write(request)
+    await writer.drain()
+
+    async def heard() -> bytes:
+        answer = await reader.readline()
+        if not answer:
+            writer.close()
+        return answer
+
+    return asyncio.create_task(heard())
+
+
+async def test_strangers_agents_and_programs_wait_and_never_the_owner(home: Path) -> None:
+    """Each kind has a share of its own, so small here that one line uses it up for good."""
+    async with serving(home, turns=TurnsConfig(share=1e-9, burst=1e-9)) as rig:
+        made = await rig.token(methods=["read"])
+        await rig.register_bob()
+        kinds = {
+            "stranger": [call(token="wrong")] * 2,
+            "agent": [line(signed_request(BOB, STATUS, nonce=f"{number:08x}")) for number in range(3)],
+            "program": [call(token=made["secret"])] * 2,
+        }
+        open_ones = {kind: await rig.tcp() for kind in kinds}
+        # An agent's first line is a stranger's: it comes before theirs is used up.
+        assert b"result" in await (await answered(open_ones["agent"], kinds["agent"].pop()))
+        waiting = []
+        for kind, (first, second) in kinds.items():
+            if kind != "stranger":
+                assert b"result" in await (await answered(open_ones[kind], first))
+            waiting.append(await answered(open_ones[kind], second))
+        for _ in range(20):
+            assert "result" in await rig.ask(STATUS, on_socket=True)
+            assert "result" in await rig.ask(STATUS, token=rig.cookie)
+        assert not any(task.done() for task in waiting)
+    assert await asyncio.gather(*waiting) == [b"", b"", b""], "who waits does not hold up the end"
+
+
+async def test_who_waits_makes_room_like_any_stranger(home: Path) -> None:
+    """A connection that was cut leaves nothing behind in the queue."""
+    async with serving(home, turns=TurnsConfig(share=1e-9, burst=1e-9), max_clients=4) as rig:
+        first = await rig.tcp()
+        assert b"unauthorised" in await (await answered(first, call(token="wrong")))
+        waiting = [await answered(await rig.tcp(), call(token="wrong")) for _ in range(12)]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        while len(done) < 8:  # of thirteen, the first included, four stay
+            done, _ = await asyncio.wait(set(waiting) - done, return_when=asyncio.FIRST_COMPLETED)
+            done = {task for task in waiting if task.done()}
+        assert rig.server.clients <= 4
+        assert "result" in await rig.ask(STATUS, on_socket=True)
+    assert not any(await asyncio.gather(*waiting))
+    first[1].close()
 
 
 # --- over a restart ---------------------------------------------------------------------------

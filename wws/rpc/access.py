@@ -33,6 +33,7 @@ from wws.rpc.policy import NEW_NAME_RATE, OWNER, Counted, Policy, Rate, Role
 from wws.rpc.serving import Principal
 from wws.rpc.signed import Signed, SignedConfig, SignedRequests, TwoCredentials
 from wws.rpc.tokens import ID_BYTES, SECRET_BYTES, TokenBook, TokensConfig
+from wws.rpc.turns import Standing
 from wws.rpc.wire import Request
 
 _TOKEN: Final = re.compile(rb'"token"[ \t]{0,8}:[ \t]{0,8}"([^"\\]{1,256})"')
@@ -156,11 +157,12 @@ class Access:
         if principal.token is not None:
             self._tokens.used(principal.token.id, unix_ms // 1000)
 
-    def is_shown(self, line: bytes) -> bool:
+    def shown_in(self, line: bytes) -> Standing:
         """Whether a line seems to bring the cookie or a token, before it is parsed: enough to read it."""
         shown = [match[1].decode("ascii", "replace") for match in islice(_TOKEN.finditer(line), _MOST_TOKENS)]
-        is_cookie = [self._cookie is not None and _same(self._cookie, text) for text in shown]
-        return any(is_cookie) or any(self._tokens.knows(text) for text in shown)
+        if any(self._cookie is not None and _same(self._cookie, text) for text in shown):
+            return Standing.OWNER
+        return Standing.PROGRAM if any(map(self._tokens.knows, shown)) else Standing.STRANGER
 
     def _identify(self, caller: Caller, request: Request, unix_ms: int) -> tuple[Principal, Json]:
         if request.signed is not None:

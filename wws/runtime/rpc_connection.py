@@ -14,6 +14,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,8 @@ from wws.errors import LocalProtocolError, RemoteProtocolError, WwsError
 from wws.rpc import codes
 from wws.rpc.access import Caller
 from wws.rpc.api import Json, to_json
-from wws.rpc.policy import LOCAL, Role
+from wws.rpc.policy import Role
+from wws.rpc.turns import Standing, standing_of
 from wws.rpc.wire import (
     Batch,
     Invalid,
@@ -37,6 +39,7 @@ from wws.rpc.wire import (
     success,
 )
 from wws.runtime.rpc_desk import RpcDesk
+from wws.runtime.rpc_turns import Turns
 
 _LOG = logging.getLogger(__name__)
 CHUNK: Final = 64 * 1024
@@ -73,6 +76,7 @@ class RpcConnection:
         desk: RpcDesk,
         config: ConnectionConfig,
         wire: WireConfig,
+        turns: Turns,
         refuse: Callable[[str], None],
         may_hold: Callable[[RpcConnection], bool],
     ) -> None:
@@ -81,20 +85,23 @@ class RpcConnection:
         self._desk = desk
         self._config = config
         self._wire = wire
+        self._turns = turns
         self._refuse = refuse
         self._may_hold = may_hold
         self._caller = _caller(writer)
-        self._is_known = self._caller.on_socket
+        self._standing = Standing.OWNER if self._caller.on_socket else Standing.STRANGER
         self._splitter = LineSplitter(wire)
         self._slots = asyncio.Semaphore(config.max_calls)
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[bytes] | None = None
+        self._queueing: asyncio.Task[None] | None = None
         self._draining = asyncio.Event()
 
     @property
     def is_known(self) -> bool:
-        """Whether it came over the unix socket, or has shown once that it may call."""
-        return self._is_known
+        """Whether it came over the unix socket, or has shown the cookie or a token. An agent stays a stranger
+        when it comes to room: it may read, and gets no more of the node's memory for it than anybody."""
+        return self._standing >= Standing.PROGRAM
 
     @property
     def pending(self) -> int:
@@ -131,8 +138,9 @@ class RpcConnection:
     def drain(self) -> None:
         """Take no further line; what is under way may end."""
         self._draining.set()
-        if self._reading is not None:
-            self._reading.cancel()
+        for waiting in (self._reading, self._queueing):
+            if waiting is not None:
+                waiting.cancel()
 
     def abort(self) -> None:
         """Cut the connection, and the calls with it."""
@@ -179,14 +187,16 @@ class RpcConnection:
             self._reading = None
 
     async def _take(self, line: bytes) -> None:
-        """Start what the line asks for; waits while all slots are taken."""
-        if (
-            not self._is_known
-            and len(line) > self._config.max_unproven
-            and not self._desk.access.is_shown(line)
-        ):
+        """Start what the line asks for, when it is the caller's turn; waits while all slots are taken."""
+        standing = self._standing
+        if standing < Standing.OWNER:
+            standing = max(standing, self._desk.access.shown_in(line))
+        if standing < Standing.PROGRAM and len(line) > self._config.max_unproven:
             raise LineTooLong("a line of this length must show a valid token")
-        asked = parse_line(line, self._wire)
+        if not await self._is_turn(standing):
+            return
+        with self._turns.counted(standing):
+            asked = parse_line(line, self._wire)
         match asked:
             case Request():
                 await self._start(asked, self._say)
@@ -196,6 +206,14 @@ class RpcConnection:
                 self._spawn(self._answer_with(failure_of(asked), self._say))
             case Batch(entries=entries):
                 await self._take_batch(entries)
+
+    async def _is_turn(self, standing: Standing) -> bool:
+        """Wait for it; False when the connection ended meanwhile."""
+        if standing < Standing.OWNER:
+            self._queueing = asyncio.get_running_loop().create_task(self._turns.wait(standing))
+            await asyncio.wait({self._queueing})
+            self._queueing = None
+        return not self._draining.is_set()
 
     async def _take_batch(self, entries: tuple[Request | Invalid, ...]) -> None:
         """The answers of a batch travel in one line, when the last of them is there."""
@@ -247,7 +265,7 @@ class RpcConnection:
     async def _outcome(self, request: Request) -> Json:
         try:
             async with asyncio.timeout(self._config.call_timeout):
-                result = await self._desk.serve(self._caller, request, self._came_to_know)
+                result = await self._desk.serve(self._caller, request, self._came_to_know, self._proving)
             return success(request.id, to_json(result))
         except WwsError as error:
             if not isinstance(error, LocalProtocolError):
@@ -262,9 +280,12 @@ class RpcConnection:
             return self._bug(request, error)
 
     def _came_to_know(self, role: Role) -> None:
-        """This client has shown who it is. An agent stays a stranger when it comes to room: it may read, and
-        gets no more of the node's memory for it than anybody."""
-        self._is_known = self._is_known or role in LOCAL
+        """This client has shown who it is."""
+        self._standing = max(self._standing, standing_of(role))
+
+    def _proving(self) -> AbstractContextManager[None]:
+        """Counts the time in which it is found out who calls."""
+        return self._turns.counted(self._standing, calls=1)
 
     def _bug(self, request: Request, error: Exception) -> Json:
         _LOG.error("%s failed", request.method[:64], exc_info=error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
@@ -79,14 +80,24 @@ class RpcDesk:
             self._append(None, "connect", caller.user_id, error.code)
             raise
 
-    async def serve(self, caller: Caller, request: Request, known: Callable[[Role], None]) -> object:
-        """The answer to a request. Raises `WwsError`. `known` is told how the caller has shown who it is."""
+    async def serve(
+        self,
+        caller: Caller,
+        request: Request,
+        known: Callable[[Role], None],
+        proving: Callable[[], AbstractContextManager[None]],
+    ) -> object:
+        """The answer to a request. Raises `WwsError`.
+
+        `known` is told how the caller has shown who it is; what that costs is spent within `proving()`.
+        """
         method = METHODS.get(request.method)
         now, unix_ms = self._monotonic(), self._unix_ms()
         before = self.access.version
         granted: Granted | None = None
         try:
-            granted = self.access.identify(caller, request, unix_ms=unix_ms)
+            with proving():
+                granted = self.access.identify(caller, request, unix_ms=unix_ms)
             known(granted.caller.role)
             if method is None:  # said only now: who may not call anything does not learn what there is
                 raise MethodNotFound(f"there is no method {request.method[:64]!r}")

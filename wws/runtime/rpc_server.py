@@ -26,12 +26,14 @@ from wws.identity.peer_id import PeerId
 from wws.rpc.access import AccessConfig
 from wws.rpc.api import NodeApi, Warned
 from wws.rpc.audit import AuditConfig
+from wws.rpc.turns import TurnsConfig
 from wws.rpc.wire import WireConfig
 from wws.runtime.homes import NodePaths
 from wws.runtime.machine_errors import CannotWrite, PortTaken, writing_failed
 from wws.runtime.rpc_connection import CHUNK, ConnectionConfig, RpcConnection
 from wws.runtime.rpc_desk import RpcDesk, unix_milliseconds
 from wws.runtime.rpc_ports import DEFAULT_PORT, STEP, PortClaims
+from wws.runtime.rpc_turns import Turns
 from wws.runtime.whole_files import make_folder, write_whole
 
 COOKIE_BYTES: Final = 32
@@ -59,6 +61,7 @@ class RpcServerConfig:
     """The swarm of names that do not say theirs, and the one that agents work for."""
     access: AccessConfig = field(default_factory=AccessConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    turns: TurnsConfig = field(default_factory=TurnsConfig)
 
 
 class RpcServer:
@@ -90,6 +93,7 @@ class RpcServer:
         self._connections: dict[RpcConnection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._unix_ms = unix_ms
+        self._turns = Turns(config.turns)
         self._desk: RpcDesk | None = None
         self._closing = False
         self.refused: Counter[str] = Counter()
@@ -184,6 +188,7 @@ class RpcServer:
             desk=desk,
             config=self._config.connection,
             wire=self._config.wire,
+            turns=self._turns,
             refuse=self.refuse,
             may_hold=self._may_hold,
         )

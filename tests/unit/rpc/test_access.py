@@ -12,6 +12,7 @@ from wws.rpc.limits import LimitsConfig
 from wws.rpc.methods import METHODS, POLICIES
 from wws.rpc.policy import LOCAL, OWNER, READERS, Counted, Policy, Rate, Role, Tier
 from wws.rpc.serving import Principal
+from wws.rpc.turns import Standing
 from wws.rpc.wire import Invalid, Request, WireConfig, parse_line
 from wws.testing.rpc import NOW_MS, line, make_access, registration, signed_request
 
@@ -351,10 +352,10 @@ def test_a_lapsed_agent_is_unknown_and_its_old_requests_stay_used_up() -> None:
 def test_a_line_shows_a_token_or_the_cookie_before_it_is_parsed() -> None:
     access = make_access(NODE.peer_id)
     secret = token_for(access, "read")
-    assert access.is_shown(b'{"token":"cookie"}')
-    assert access.is_shown(b'{"token": "%s"}' % secret.encode())
-    assert not access.is_shown(b'{"token":"wwst_wrong"}')
-    assert not access.is_shown(b'{"agent_id":"%s"}' % ALICE.peer_id.did.encode())
+    assert access.shown_in(b'{"token":"cookie"}') is Standing.OWNER
+    assert access.shown_in(b'{"token": "%s"}' % secret.encode()) is Standing.PROGRAM
+    assert access.shown_in(b'{"token":"wwst_wrong"}') is Standing.STRANGER
+    assert access.shown_in(b'{"agent_id":"%s"}' % ALICE.peer_id.did.encode()) is Standing.STRANGER
 
 
 def test_the_wire_refuses_half_a_signature() -> None:
