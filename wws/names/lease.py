@@ -83,7 +83,7 @@ class Lease(LeaseHandover):
             case Release():
                 return self._release(now, unix_now)
             case Transfer(to=to):
-                return self._give_away(to, unix_now)
+                return self._give_away(to, now, unix_now)
             case Accept():
                 return self._accept(event, unix_now)
             case AddressesChanged(addresses=addresses):

@@ -28,7 +28,7 @@ from wws.names.transfers import Transfer
 class LeaseHandover(LeaseClaim):
     """Giving away and taking up."""
 
-    def _give_away(self, to: PeerId, unix_now: int) -> list[Command]:
+    def _give_away(self, to: PeerId, now: float, unix_now: int) -> list[Command]:
         lease = self._lease
         if lease is None or self._confirmed is None or lease.released:
             raise NotHeldHere(f"{self.name!r} is not held, so it cannot be given away")
@@ -36,6 +36,9 @@ class LeaseHandover(LeaseClaim):
         if entry is lease.given:
             return [TransferSigned(entry)]
         self._lease = replace(lease, given=entry)
+        self._upkeep.checked(now, again_after=self._config.settle_after)
+        if self.state is State.HELD:
+            self._rest(self._confirmed, now, unix_now)
         return [SaveState(self._lease), TransferSigned(entry)]
 
     def _accept(self, accept: Accept, unix_now: int) -> list[Command]:

@@ -237,7 +237,9 @@ class LeaseParts:
     def _hold(self, record: NameRecord, now: float, unix_now: int) -> list[Command]:
         """The name is ours by `record`."""
         is_first, is_news = self._confirmed is None, self._confirmed is not record
-        interval = self._config.settle_after if is_first else self._config.check_interval
+        # Who is to have it may take it up any moment, and we are to know soon.
+        is_watched = is_first or self.given is not None
+        interval = self._config.settle_after if is_watched else self._config.check_interval
         self._upkeep.checked(now, again_after=interval)
         self._backoff.reset()
         self._confirmed = record

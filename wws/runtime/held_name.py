@@ -112,6 +112,7 @@ class HeldName:
         self.problem = ""
         """Why it is not as it should be, for people."""
         self._state: NameState = "claiming"
+        self._is_covered = False
         self._retry_after: float | None = None
         self._refused: AcceptRefused | None = None
         self._on_change = on_change
@@ -191,8 +192,9 @@ class HeldName:
         log = logger("names")
         match command:
             case NameHeld(expires_at=expires_at, witnessed=witnessed):
-                if self._state != "held":
+                if self._state != "held" or witnessed != self._is_covered:
                     log.info("name held", name=name, swarm=swarm, expires_at=expires_at, witnessed=witnessed)
+                self._is_covered = witnessed
                 self._state, self.holder, self.expires_at, self.free_at = "held", None, expires_at, None
                 self.was_held = True
                 if witnessed and self.lease.given is None:

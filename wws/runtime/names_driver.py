@@ -183,6 +183,8 @@ class NamesDriver:
             if held.problem and held.state == "claiming":
                 held.problem = ""
                 held.feed(Claim())
+            elif held.state == "held" and not held.lease.witnessed and any(self._kind.witness_sets):
+                held.feed(Renew())
 
     def close(self) -> None:
         self._keeper.close()

@@ -9,6 +9,7 @@ RPC (unix socket, TCP) and HTTP (health, metrics, status) look at all of it thro
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,11 @@ from wws.runtime.state_files import NetworkFiles, PortFile, StateFile
 from wws.runtime.witness.client import WitnessClient
 from wws.runtime.witness.server import WitnessServer
 from wws.runtime.witness.store import WitnessStore
+
+WITNESS_ENTRY_BYTES = 700
+"""Memory that a name takes at its witness, about."""
+WITNESS_WATCH = 60.0
+"""Seconds between two looks whether the time of the witnesses before is over."""
 
 
 class Node:
@@ -160,6 +166,7 @@ class Node:
         self._is_new_here = False
         self._started_names = False
         self._told_witnesses = self.witness_sets()
+        self._witness_timer: asyncio.TimerHandle | None = None
 
         self.host.listeners.peer_identified.append(self._peer_identified)
         self.host.listeners.peer_connected.append(lambda _: self.refresh_addresses())
@@ -176,6 +183,7 @@ class Node:
             self.dht.set_mode(True)
         if self.witness is not None:
             await self.witness.start()
+        self._watch_witnesses()
         await self.nat.start()
         self.refresh_addresses()
         self.discovery.start()
@@ -185,6 +193,8 @@ class Node:
         self.host.stop_listening()
         await self.discovery.stop()
         self.names.close()
+        if self._witness_timer is not None:
+            self._witness_timer.cancel()
         if self.witness is not None:
             await self.witness.close()
         await self.resolution.close()
@@ -257,10 +267,20 @@ class Node:
     def _bundle_taken(self, _: Bundle) -> None:
         self.dht.reconsider_peers()
         self.nat.relay_client.reconsider()
+        self._watch_witnesses()
+        self._attend_to_names()
+
+    def _watch_witnesses(self) -> None:
+        """Tell the names when W or W′ is another: by a new bundle, or as the time of the set before is over."""
         if (witnesses := self.witness_sets()) != self._told_witnesses:
             self._told_witnesses = witnesses
             self.names.witnesses_changed()
-        self._attend_to_names()
+        if self._witness_timer is not None:
+            self._witness_timer.cancel()
+            self._witness_timer = None
+        if witnesses[1]:
+            loop = asyncio.get_running_loop()
+            self._witness_timer = loop.call_later(WITNESS_WATCH, self._watch_witnesses)
 
     def _attend_to_names(self) -> None:
         """After a join, once a peer can be asked: claim our names, or go on with what waited for one."""
@@ -297,7 +317,7 @@ class Node:
                 logger("node").warning(message)
 
     def _make_witness(self) -> WitnessServer:
-        return WitnessServer(
+        witness = WitnessServer(
             self.host,
             self.identity,
             WitnessStore(self.preparation.node.witness),
@@ -307,6 +327,8 @@ class Node:
             self.denies_name,
             witness_config(self.config),
         )
+        self.host.memory.elsewhere["witness"] = lambda: witness.entries * WITNESS_ENTRY_BYTES
+        return witness
 
     def _make_discovery(self, rng: random.Random) -> DiscoveryDriver:
         network, settings = self.choice.network, self.config.network
