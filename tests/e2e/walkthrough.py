@@ -177,6 +177,8 @@ class World:
             self.values[f"PeerId of {who}"] = match[1]
         if command.endswith("node-id"):
             self.values["publisher key"] = output.strip()
+        if command.endswith("> entry"):  # who gets it has it as a file
+            self.files["entry"] = (self._folder(who) / "entry").read_text()
         if command.endswith("> record"):
             self._publish((self._folder(who) / "record").read_text())
 
