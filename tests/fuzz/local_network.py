@@ -276,7 +276,7 @@ def _signed() -> Callable[[bytes], None]:
         for entry in found.entries if isinstance(found, Batch) else (found,):
             if isinstance(entry, Request) and entry.signed is not None:
                 requests.check(entry.signed, entry.method, entry.params, key, unix_ms=NOW_MS)
-                requests.remember(entry.signed, NOW_MS)
+                requests.remember(entry.signed)
 
     return judge
 

@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import platform
+import shutil
 import socket
 import sys
 import tempfile
@@ -555,6 +556,39 @@ async def test_a_replay_over_a_restart(home: Path) -> None:
         assert rig.refused == {"timestamp_off": 1}
         later = line(signed_request(BOB, STATUS, timestamp=NOW_MS + 220_000, nonce="00000001"))
         assert "result" in (await rig.send(later))[0], "bob is still registered"
+
+
+async def test_a_replay_after_a_kill_and_with_the_clock_set_back(home: Path) -> None:
+    """A killed node saves nothing at the end; what it saved before it served is read by the next one."""
+    (home / "copy").mkdir(mode=0o700)
+    async with serving(home) as rig:
+        await rig.register_bob()
+        rig.now_ms += 60_000
+        request = line(signed_request(BOB, STATUS, timestamp=rig.now_ms))
+        assert "result" in (await rig.send(request))[0]
+        shutil.copytree(home / "state", home / "copy" / "state")
+    async with serving(home / "copy") as rig:  # its clock is a minute behind
+        (answer,) = await rig.send(request)
+        assert answer["error"]["data"]["code"] == "timestamp_off"
+
+
+async def test_nothing_signed_is_served_that_could_not_be_remembered(home: Path) -> None:
+    """On a full disk, also when the call before it has tried to save the same already."""
+    async with serving(home) as rig:
+        await rig.register_bob()
+        rig.now_ms += 60_000
+        rig.paths.state.rename(home / "aside")
+        rig.paths.state.write_text("in the way")
+        for number in range(3):
+            request = signed_request(ALICE, STATUS, timestamp=rig.now_ms + number, nonce=f"{number:08x}")
+            (answer,) = await rig.send(line(request))
+            assert answer["error"]["data"]["code"] == "cannot_write"
+        assert "result" in await rig.ask(STATUS, on_socket=True)
+        assert "result" in await rig.ask(STATUS, token=rig.cookie)
+        rig.paths.state.unlink()
+        (home / "aside").rename(rig.paths.state)
+        request = signed_request(ALICE, STATUS, timestamp=rig.now_ms + 5, nonce="00000005")
+        assert "result" in (await rig.send(line(request)))[0]
 
 
 async def test_what_was_promised_is_there_after_a_restart(home: Path) -> None:

@@ -4,18 +4,22 @@ import asyncio
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
+from wws.codec.canonical import JsonObject
 from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.rpc.access import Access
 from wws.rpc.audit import AuditConfig
 from wws.rpc.policy import Role
 from wws.rpc.serving import Principal
+from wws.rpc.turns import Standing
 from wws.runtime.homes import Home, NodePaths
 from wws.runtime.rpc_state import AGENTS, AUDIT, TOKENS, AuditFile, RpcState
+from wws.runtime.state_files import StateFile
 from wws.testing.rpc import NOW_MS, make_access, registration
 
 NODE, BOB = Identity.from_label("alice"), Identity.from_label("bob")
@@ -104,6 +108,42 @@ async def test_a_disk_that_is_full_fails_the_call_that_needed_it_and_no_other(pa
     paths.state.unlink()
     await state.save(access)
     assert json.loads((paths.state / TOKENS).read_text())["tokens"]
+
+
+async def test_a_save_that_is_given_up_does_not_undo_a_later_one(paths: NodePaths) -> None:
+    """A token that was revoked stays revoked: the caller of the save before it went away in the middle."""
+    state, access = RpcState(paths), make_access(NODE.peer_id)
+    state.load(access)
+    secret = fill(access)
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(StateFile):
+        """A disk that takes its time for the first write."""
+
+        def write(self, members: JsonObject, *, durable: bool = True) -> None:
+            if not begun.is_set():
+                begun.set()
+                assert go_on.wait(30)
+            super().write(members, durable=durable)
+
+    state._tokens = Slow(paths.state / TOKENS)
+    first = asyncio.create_task(state.save(access))
+    await asyncio.to_thread(begun.wait)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    (token,) = access.list_tokens()
+    access.revoke_token(token.id)
+    second = asyncio.create_task(state.save(access))
+    _, unfinished = await asyncio.wait({second}, timeout=0.1)
+    go_on.set()
+    await second
+    assert unfinished, "it waits for the one that is under way"
+    await state.close(access)
+    again = make_access(NODE.peer_id)
+    RpcState(paths).load(again)
+    assert again.list_tokens() == ()
+    assert again.shown_in(b'"token":"%s"' % secret.encode()) is Standing.STRANGER
 
 
 async def test_saves_at_once_lose_nothing(paths: NodePaths) -> None:

@@ -193,7 +193,7 @@ class Access:
             raise AgentUnknown(f"{did} is not registered here")
         params = self._signed.check(signed, request.method, request.params, key, unix_ms=unix_ms)
         if role is not Role.NEWCOMER:  # that one is remembered once it is registered: those are bounded
-            self._signed.remember(signed, unix_ms)
+            self._signed.remember(signed)
         return Principal(role, did, signed=signed), params
 
     def _rates(self, principal: Principal, method: str, policy: Policy) -> list[tuple[str, Rate]]:
@@ -231,7 +231,7 @@ class Access:
             unix_now=unix_ms // 1000,
         )
         if caller.role is Role.NEWCOMER and caller.signed is not None:
-            self._signed.remember(caller.signed, unix_ms)
+            self._signed.remember(caller.signed)
         return AgentRegistered(registered=True, expires_at=agent.expires_at)
 
     def create_token(
@@ -263,6 +263,10 @@ class Access:
         """Grows with each change that must be on disk before the call that made it is answered."""
         books = (self._agents, self._tokens, self._signed, self.new_names)
         return sum(book.version for book in books)
+
+    def settle(self) -> None:
+        """Nothing is judged any more: what is kept may be exact."""
+        self._signed.settle()
 
     def tokens_to_json(self) -> JsonObject:
         """The tokens, for their file."""

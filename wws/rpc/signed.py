@@ -12,7 +12,9 @@ A request is good once. Its nonce is kept until its timestamp and 5 min 1 s have
 ever seen, and what that clock has passed is too old even if the clock is set back: a nonce is never forgotten
 while the request could still be accepted. Windows are bounded; a full one refuses and never evicts. After a
 restart the windows are empty, so nothing signed before the start is accepted, nor up to the latest timestamp
-that was accepted of the agent before: that one is saved at the end, and at once when it lay in the future.
+that was accepted of the agent before, whatever the clock says now. That one is saved exactly at the end, and
+on the way there so far ahead that not every call costs a write: who kills the node and sets its clock back
+finds it remembered.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class SignedConfig:
     max_windows: int = 1_024
     """Agents whose nonces are kept at a time."""
     floor_slack_ms: int = 10_000
-    """How far ahead a saved floor is put, so that an agent whose clock is ahead costs no write a call."""
+    """How far ahead a floor is put that is saved while the node runs, so that an agent costs one write in that
+    time and not one a call. After a kill its requests are refused for at most as long."""
 
 
 class Unproven(WwsError):
@@ -210,9 +213,11 @@ class SignedRequests:
         self._floors: dict[str, int] = {}
         """The latest timestamps accepted before this start."""
         self._latest: dict[str, int] = {}
-        """The latest timestamps accepted, as they are to be saved."""
+        """The latest timestamps accepted."""
+        self._promised: dict[str, int] = {}
+        """At least the latest ones, as they are saved while the node runs."""
         self.version = 0
-        """Grows when `latest` must be saved before the request is served."""
+        """Grows when what is to be saved must be on disk before the request is served."""
 
     def kept(self, agent_id: str) -> int:
         """How many nonces of an agent are remembered."""
@@ -238,7 +243,7 @@ class SignedRequests:
             raise SignatureWrong(f"the signature is not that of {signed.agent_id} over this request")
         return inner
 
-    def remember(self, signed: Signed, unix_ms: int) -> None:
+    def remember(self, signed: Signed) -> None:
         """From now on the nonce of this request, which `check` has let through, is used."""
         window = self._windows.setdefault(signed.agent_id, _Window())
         if signed.nonce in window.seen:
@@ -246,25 +251,32 @@ class SignedRequests:
         window.seen.add(signed.nonce)
         heapq.heappush(window.by_time, (signed.timestamp, signed.nonce))
         self._kept += 1
-        latest = self._latest.pop(signed.agent_id, 0)
-        if signed.timestamp >= unix_ms and signed.timestamp > latest:
-            # After a restart it would still be good. Put ahead, so that not each call has to be saved.
-            latest = signed.timestamp + self._config.floor_slack_ms
+        self._latest[signed.agent_id] = max(self._latest.pop(signed.agent_id, 0), signed.timestamp)
+        if signed.timestamp > self._promised.get(signed.agent_id, 0):
+            self._promised[signed.agent_id] = signed.timestamp + self._config.floor_slack_ms
             self.version += 1
-        self._latest[signed.agent_id] = max(latest, signed.timestamp)
         if len(self._latest) > self._config.max_windows:
-            del self._latest[next(iter(self._latest))]  # who has been silent for longest
+            silent = next(iter(self._latest))  # for longest
+            del self._latest[silent]
+            self._promised.pop(silent, None)
 
     def to_json(self) -> list[JsonValue]:
-        """The latest timestamps accepted, for `load` after a restart."""
-        return [[agent_id, timestamp] for agent_id, timestamp in self._latest.items()]
+        """No earlier than the latest timestamps accepted, for `load` after a restart."""
+        return [
+            [agent_id, max(latest, self._promised.get(agent_id, 0))]
+            for agent_id, latest in self._latest.items()
+        ]
+
+    def settle(self) -> None:
+        """Nothing is accepted any more: from now on `to_json` is exact."""
+        self._promised.clear()
 
     def load(self, value: JsonValue) -> None:
         """What `to_json` gave before the restart."""
         for entry in value if isinstance(value, list) else []:
             match entry:
                 case [str(agent_id), int(timestamp)] if _AGENT_ID.fullmatch(agent_id):
-                    self._floors[agent_id] = self._latest[agent_id] = timestamp
+                    self._floors[agent_id] = self._latest[agent_id] = self._promised[agent_id] = timestamp
                 case _:
                     continue
 

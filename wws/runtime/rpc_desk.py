@@ -93,7 +93,6 @@ class RpcDesk:
         """
         method = METHODS.get(request.method)
         now, unix_ms = self._monotonic(), self._unix_ms()
-        before = self.access.version
         granted: Granted | None = None
         try:
             with proving():
@@ -102,7 +101,8 @@ class RpcDesk:
             if method is None:  # said only now: who may not call anything does not learn what there is
                 raise MethodNotFound(f"there is no method {request.method[:64]!r}")
             self.access.permit(granted.caller, method.name, method.policy, now=now, unix_ms=unix_ms)
-            if self.access.version != before:
+            if granted.caller.signed is not None:
+                # Also when this call changed nothing: it may rest on what another one has not saved yet.
                 await self._state.save(self.access)
         except WwsError as error:
             self._write_down(granted, request, method, error.code)

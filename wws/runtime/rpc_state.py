@@ -40,6 +40,7 @@ class RpcState:
         self._tokens = StateFile(paths.state / TOKENS)
         self._books = StateFile(paths.state / AGENTS)
         self._lock = asyncio.Lock()
+        self._writing: set[asyncio.Task[None]] = set()
         self._saved = 0
         self._written: tuple[JsonObject, JsonObject] = ({}, {})
         """What the two files hold."""
@@ -51,16 +52,34 @@ class RpcState:
         self._written = (access.tokens_to_json(), access.books_to_json())
 
     async def save(self, access: Access) -> None:
-        """Write what has changed since the last time. Raises `MachineError`."""
+        """Write what has changed since the last time. Raises `MachineError`.
+
+        A caller that is cancelled leaves a write that has begun to its end. Given up it would go on in its
+        thread all the same, and could put the old in place of what somebody else saves after it.
+        """
+        if access.version == self._saved:
+            return
+        writing = asyncio.get_running_loop().create_task(self._save(access))
+        self._writing.add(writing)
+        writing.add_done_callback(self._written_down)
+        await asyncio.shield(writing)
+
+    async def _save(self, access: Access) -> None:
         async with self._lock:
             version = access.version
             if version != self._saved:
                 await self._write(access)
                 self._saved = version
 
+    def _written_down(self, writing: asyncio.Task[None]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            writing.exception()  # whoever was cancelled does not ask for it
+
     async def close(self, access: Access) -> None:
         """Write what is worth it at the end, as when tokens were used last. A full disk is only logged."""
         async with self._lock:
+            access.settle()
             try:
                 await self._write(access)
             except WwsError as error:

@@ -38,7 +38,7 @@ def judge(
         params = requests.check(parsed.signed, parsed.method, parsed.params, key.public_key, unix_ms=unix_ms)
     except WwsError as error:
         return error.code
-    requests.remember(parsed.signed, unix_ms)
+    requests.remember(parsed.signed)
     return params
 
 
@@ -257,7 +257,7 @@ def test_a_full_window_refuses_and_forgets_nothing() -> None:
     config = SignedConfig()
     signed = Signed(ALICE.peer_id.did, NOW_MS, "", bytes(64))
     for number in range(config.max_nonces):
-        requests.remember(dataclasses.replace(signed, nonce=f"{number:08x}"), NOW_MS)
+        requests.remember(dataclasses.replace(signed, nonce=f"{number:08x}"))
     assert requests.kept(ALICE.peer_id.did) == config.max_nonces
     extra = signed_request(ALICE, STATUS, nonce="ffffffff")
     assert judge(extra, requests=requests) == "nonce_window_full"
@@ -297,15 +297,26 @@ def test_a_request_with_a_clock_ahead_is_not_good_again_after_a_restart() -> Non
     assert judge(later, requests=after, unix_ms=NOW_MS + 2_000) == {}
 
 
-def test_only_a_clock_ahead_costs_a_write_and_not_each_time() -> None:
-    requests = fresh()
+def test_a_request_is_not_good_again_after_a_kill_and_a_clock_set_back() -> None:
+    """What was saved before it was served must be enough: a killed node saves nothing at the end."""
+    before = fresh()
+    request = signed_request(ALICE, STATUS, timestamp=NOW_MS - 1_000)
+    assert judge(request, requests=before) == {}
+    assert before.version == 1, "it must be saved before it is served"
+    after = fresh(started_ms=NOW_MS - 60_000)
+    after.load(before.to_json())
+    assert judge(request, requests=after, unix_ms=NOW_MS - 50_000) == "timestamp_off"
+
+
+def test_an_agent_costs_a_write_in_ten_seconds_and_not_one_a_call() -> None:
+    requests, latest = fresh(), NOW_MS + 99 * 250
     for number in range(100):
-        requests.remember(Signed(ALICE.peer_id.did, NOW_MS - 1 - number, f"{number:08x}", bytes(64)), NOW_MS)
-    assert requests.version == 0
-    for number in range(100):
-        ahead = Signed(ALICE.peer_id.did, NOW_MS + 50 * number, f"{number:07x}", bytes(64))
-        requests.remember(ahead, NOW_MS)
-    assert requests.version == 1
+        requests.remember(Signed(ALICE.peer_id.did, NOW_MS + 250 * number, f"{number:08x}", bytes(64)))
+        ((_, saved),) = requests.to_json()
+        assert saved >= NOW_MS + 250 * number
+    assert requests.version == 3
+    requests.settle()
+    assert requests.to_json() == [[ALICE.peer_id.did, latest]], "exact at the end: no pause after a restart"
 
 
 @settings(max_examples=scale(2000, least=50))
