@@ -64,12 +64,12 @@ class Hearsay:
         """Whether anybody was not believed yet."""
 
     def missed(self, candidate: Candidate) -> None:
-        """It failed, or is late: that is put down to those who named it."""
+        """It failed, or is slow: that is put down to those who named it."""
         self._charge(candidate, 1)
 
     def answered(self, candidate: Candidate) -> None:
-        """It answered, so it exists; what was put down while it was late is taken back."""
-        self._charge(candidate, -3 if candidate.standing is Standing.LATE else -2)
+        """It answered, so it exists; what was put down while it was slow is taken back."""
+        self._charge(candidate, -2 if candidate.standing is Standing.ASKED else -3)
 
     def believes(self, candidate: Candidate) -> bool:
         """Whether anybody who named it is still believed."""

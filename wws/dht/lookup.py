@@ -59,7 +59,7 @@ class LookupConfig:
     per_prefix: int = 3
     """Peers of one public /24 or /56 that count among the closest."""
     believed: int = 4
-    """Peers that failed or are late, named by one peer, after which what only it named is not asked. Each
+    """Peers that failed or are slow, named by one peer, after which what only it named is not asked. Each
     that answers makes up for two."""
     max_candidates: int = 512
     """Peers remembered in one look-up; the farthest are forgotten first."""
@@ -171,8 +171,9 @@ class Lookup:
         self._pace_of = pace_of
         self._radius = radius
         self._too_many = [
-            (radius >> step, int(1.2 * (expected / 2**step) + 3 * math.sqrt(expected / 2**step)))
-            for step in range(3 if radius else 0)
+            (radius >> step, int(1.5 * (expected / 2**step) + 3 * math.sqrt(expected / 2**step)))
+            for step in (1, 2, 3)
+            if radius
         ]
         self._is_dense = False
         self._hearsay = Hearsay(config.believed)
@@ -262,8 +263,8 @@ class Lookup:
 
     @property
     def is_dense(self) -> bool:
-        """Whether somebody seems to have placed peers here: within the radius, or a half or a quarter of it,
-        stand more than chance and a wrong estimate put there in one look-up of hundreds. It stays so."""
+        """Whether somebody seems to have placed peers here: within a half, a quarter or an eighth of the
+        radius stand more than chance and a wrong estimate put there in one look-up of hundreds. It stays."""
         if not self._is_dense:
             known = self._ordered
             self._is_dense = any(
@@ -347,7 +348,7 @@ class Lookup:
             self._in_flight[candidate.path.bit_length() - 1] -= 1
         if standing is _ANSWERED:
             self._hearsay.answered(candidate)
-        elif candidate.standing is not _LATE:
+        elif candidate.standing is _ASKED:
             self._hearsay.missed(candidate)
         candidate.standing = standing
         return candidate
@@ -357,11 +358,11 @@ class Lookup:
             candidate = heapq.heappop(self._timers)[2]
             if candidate.standing is _ASKED:
                 candidate.standing = _SLOW
+                self._hearsay.missed(candidate)
                 self._in_flight[candidate.path.bit_length() - 1] -= 1
                 self._set_timer(max(now, candidate.late_at), candidate)
             elif candidate.standing is _SLOW:
                 candidate.standing = _LATE
-                self._hearsay.missed(candidate)
                 # Once more when patience ends, should it still be waited for then.
                 self._set_timer(max(now, candidate.asked_at + self._config.patience), candidate)
 
