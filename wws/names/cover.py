@@ -72,12 +72,16 @@ class Cover:
         name: str,
         swarm: str,
         registered_at: int,
+        via: str | None = None,
     ) -> Cover:
-        """Those of `receipts` that count, the best of each witness, those that last longest first."""
+        """Those of `receipts` that count, the best of each witness, those that last longest first.
+
+        `via` is the digest of the last transfer in the lease.
+        """
         best: dict[PeerId, Receipt] = {}
         for receipt in receipts:
             if receipt.witness not in panel.members or not is_for(
-                receipt, owner=owner, name=name, swarm=swarm, registered_at=registered_at
+                receipt, owner=owner, name=name, swarm=swarm, registered_at=registered_at, via=via
             ):
                 continue
             known = best.get(receipt.witness)
@@ -112,12 +116,15 @@ class Cover:
         return ends[needed - 1] if len(ends) >= needed else 0
 
 
-def is_for(receipt: Receipt, *, owner: PeerId, name: str, swarm: str, registered_at: int) -> bool:
+def is_for(
+    receipt: Receipt, *, owner: PeerId, name: str, swarm: str, registered_at: int, via: str | None = None
+) -> bool:
     """Whether the receipt, provisional or not, is about this owner's claim, and its witness signed it."""
     return (
         receipt.owner == owner
         and (receipt.name, receipt.swarm) == (name, swarm)
         and receipt.registered_at == registered_at
+        and receipt.via == via
         and abs(receipt.first_seen - registered_at) <= SEEN_WITHIN
         and receipt.is_signed_by_witness
     )

@@ -148,6 +148,7 @@ class Covering:
             name=self._name,
             swarm=self._swarm,
             registered_at=lease.registered_at,
+            via=lease.via,
         )
 
     def begin(
@@ -163,9 +164,7 @@ class Covering:
         self._begun_at = None
         if self._settles(unix_now):
             registered_at = self._provisional[0].registered_at
-            return self._ask(
-                Phase.SETTLING, replace(lease, registered_at=registered_at, receipts=()), self._provisional
-            )
+            return self._ask(Phase.SETTLING, _claimed_anew(lease, registered_at), self._provisional)
         if self.cover_of(lease).can_be_taken_over > unix_now or self._is_known(lease, unix_now):
             return self._ask(Phase.RENEWING, lease, lease.receipts)
         return self._claim(lease, unix_now)
@@ -205,7 +204,7 @@ class Covering:
 
     def _claim(self, lease: LeaseState, registered_at: int) -> AskWitnesses:
         self._provisional = ()
-        return self._ask(Phase.CLAIMING, replace(lease, registered_at=registered_at, receipts=()), ())
+        return self._ask(Phase.CLAIMING, _claimed_anew(lease, registered_at), ())
 
     def _claimed(self, round_: _Round, unix_now: int) -> AskWitnesses | Outcome:
         asked = round_.asked
@@ -299,6 +298,11 @@ class Covering:
         return any(receipt.expires_at > unix_now for receipt in self.cover_of(lease).receipts)
 
 
+def _claimed_anew(lease: LeaseState, registered_at: int) -> LeaseState:
+    """A claim begins with its owner: what witnesses sign for it has no `via`, so neither has it a chain."""
+    return replace(lease, registered_at=registered_at, receipts=(), transfers=())
+
+
 _OPS = {
     Phase.CLAIMING: Op.CLAIM,
     Phase.SETTLING: Op.RENEW,
@@ -334,7 +338,12 @@ class _Round:
             elif isinstance(answer, Receipt) and answer.witness == witness and answer.expires_at > unix_now:
                 registered_at = answer.registered_at
                 if not is_for(
-                    answer, owner=owner, name=asked.name, swarm=asked.swarm, registered_at=registered_at
+                    answer,
+                    owner=owner,
+                    name=asked.name,
+                    swarm=asked.swarm,
+                    registered_at=registered_at,
+                    via=asked.via,
                 ):
                     continue
                 if registered_at == asked.registered_at:

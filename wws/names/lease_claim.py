@@ -252,8 +252,13 @@ class LeaseClaim(LeaseParts):
             return self._wait(State.STORING, "a record that loses to ours was found in its place", now)
         if not is_ours:
             taker = passed_on(found, self._identity.peer_id)
+            given = self._lease.given if self._lease is not None else None
+            if taker is None and given is not None and given.to_peer == found.peer_id:
+                taker = found.peer_id  # who has claimed anew what no witness had covered
             if taker is not None:
                 return self._end(State.TRANSFERRED, NameTransferred(taker))
+            if self._confirmed is not None and self._is_covered(unix_now):
+                return self._disputed(ours, found, now, unix_now)
             return self._end(State.LOST, NameLost(found.peer_id, found.expires_at))
         if found.seq < ours.seq and self._kind.is_witnessed(found):
             return self._overshadowed(ours, found, now, unix_now)
@@ -262,6 +267,17 @@ class LeaseClaim(LeaseParts):
             return self._end(State.RELEASED, NameReleased(found.dead_at), self._adopted(found))
         self._lease, self._record = self._adopted(found), None
         return self._wait(State.STORING, "another record of this identity was found", now)
+
+    def _disputed(self, ours: NameRecord, found: NameRecord, now: float, unix_now: int) -> list[Command]:
+        """Another's record wins, and the witnesses have not said that the name is another's: somebody who had
+        it before uses receipts of then, which end. To give up now would give it to that one for good."""
+        commands = self._hold(ours, now, unix_now)
+        reason = f"a record of {found.peer_id} wins for now; the witnesses know the name as ours"
+        return [*commands, CoverDelayed(Why.NAME_CONTESTED, reason, self._config.check_interval)]
+
+    def _is_covered(self, unix_now: int) -> bool:
+        lease = self._lease
+        return lease is not None and self._covering.cover_of(lease).expires_at > unix_now
 
     def _overshadowed(self, ours: NameRecord, found: NameRecord, now: float, unix_now: int) -> list[Command]:
         """An older record of ours is covered and wins over the newer one: it resolves until it is dead."""

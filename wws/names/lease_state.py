@@ -66,6 +66,11 @@ class LeaseState:
         return cls(entry.name, entry.swarm, entry.at, last_seq, 0, entry.at, accepting=entry)
 
     @property
+    def via(self) -> str | None:
+        """What receipts for it say of the last transfer."""
+        return self.transfers[-1].digest if self.transfers else None
+
+    @property
     def dead_at(self) -> int:
         """From this Unix time on the name is free and has to be claimed anew."""
         return self.expires_at + GRACE

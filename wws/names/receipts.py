@@ -134,6 +134,8 @@ class Witnessable(Protocol):
     @property
     def expires_at(self) -> int: ...
     @property
+    def via(self) -> str | None: ...
+    @property
     def receipts(self) -> tuple[Receipt, ...]: ...
 
 
@@ -164,6 +166,8 @@ def _covers(receipt: Receipt, record: Witnessable) -> bool:
         and receipt.name == record.name
         and receipt.swarm == record.swarm
         and receipt.registered_at == record.registered_at
+        # Else who gave the name away covers his own record, with a longer chain, to the end of old receipts.
+        and receipt.via == record.via
         and abs(receipt.first_seen - record.registered_at) <= SEEN_WITHIN
         and receipt.expires_at >= record.expires_at
     )

@@ -181,6 +181,11 @@ class NameRecord:
         """Who claimed the name: the first owner of the chain."""
         return self.transfers[0].from_peer if self.transfers else self.peer_id
 
+    @cached_property
+    def via(self) -> str | None:
+        """What receipts for it say of the last transfer."""
+        return self.transfers[-1].digest if self.transfers else None
+
     @property
     def dead_at(self) -> int:
         """From this Unix time on the record is dead and the name free."""

@@ -85,6 +85,7 @@ def name_record(
             swarm=swarm,
             registered_at=registered_at,
             expires_at=issued + lifetime,
+            via=transfers[-1].digest if transfers else None,
         )
         for witness in witnesses
     ]

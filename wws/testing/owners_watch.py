@@ -79,7 +79,13 @@ class OwnersWatch:
             lease
             for lease, given in self._given.get(name, {}).items()
             if Cover.of(
-                panel, given.values(), owner=lease[0], name=word, swarm=swarm, registered_at=lease[1]
+                panel,
+                given.values(),
+                owner=lease[0],
+                name=word,
+                swarm=swarm,
+                registered_at=lease[1],
+                via=lease[2],
             ).can_be_taken_over
             > unix_now
         ]

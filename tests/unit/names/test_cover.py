@@ -118,7 +118,7 @@ def test_whatever_is_in_it_a_record_fits_into_8_kib(witnesses: int, hands: int) 
     )
     via = chain[-1].digest if chain else None
     receipts = [receipt(one, "alice", name=name, swarm=swarm, via=via) for one in labels]
-    held = Cover.of(panel, receipts, owner=ALICE, name=name, swarm=swarm, registered_at=NOW)
+    held = Cover.of(panel, receipts, owner=ALICE, name=name, swarm=swarm, registered_at=NOW, via=via)
     relay = f"/ip6/2001:db8:ffff:ffff:ffff:ffff:ffff:ff{{:02x}}/udp/65000/quic-v1/p2p/{BOB}/p2p-circuit"
     addresses = tuple(Multiaddr.parse(relay.format(i)).with_peer(ALICE) for i in range(16))
     chosen, needed = held.for_record(held.expires_at)

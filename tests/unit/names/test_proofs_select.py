@@ -52,7 +52,9 @@ CHAINS = [("alice", "bob"), ("alice", "carol"), ("alice", "bob", "carol"), ("bob
 
 
 @cache
-def receipt_of(witness: str, owner: str, registered_at: int, seen: int, until: int, fault: str) -> Receipt:
+def receipt_of(
+    witness: str, owner: str, registered_at: int, seen: int, until: int, via: str | None, fault: str
+) -> Receipt:
     """A receipt with one fault, or with none."""
     good = receipt(
         witness,
@@ -63,11 +65,12 @@ def receipt_of(witness: str, owner: str, registered_at: int, seen: int, until: i
         first_seen=seen,
         expires_at=until - (1 if fault == "short" else 0),
         provisional=fault == "provisional",
+        via=("f" * 64 if via is None else None) if fault == "via" else via,
     )
     return replace(good, signature=bytes(64)) if fault == "forged" else good
 
 
-FAULTS = ["", "", "", "", "owner", "name", "swarm", "registered_at", "short", "provisional", "forged"]
+FAULTS = ["", "", "", "", "owner", "name", "swarm", "registered_at", "short", "provisional", "via", "forged"]
 
 
 def random_record(rng: random.Random) -> NameRecord:
@@ -98,6 +101,7 @@ def random_record(rng: random.Random) -> NameRecord:
                 registered_at,
                 registered_at + rng.choice((0, 0, 600, 601)),
                 expires_at,
+                chain_of(*chain)[-1].digest if chain else None,
                 rng.choice(faults),
             )
             for signer in signers
@@ -121,6 +125,8 @@ def is_covered(record: NameRecord, group: Set[PeerId]) -> bool:
         ):
             continue
         if found.owner != record.peer_id or found.expires_at < record.expires_at:
+            continue
+        if found.via != (record.transfers[-1].digest if record.transfers else None):
             continue
         if not record.registered_at - 600 <= found.first_seen <= record.registered_at + 600:
             continue

@@ -213,6 +213,10 @@ class WitnessBook:
     def _renew(self, question: _Question) -> WitnessAnswer:
         entry, request = self._entry(question), question.request
         is_mine = entry is not None and entry.owner == question.caller.peer
+        if entry is not None and not entry.provisional and self._was_missed(question, entry):
+            moved = self._transfer(question)
+            if isinstance(moved, Receipt) or moved.error == Why.WORK_TOO_WEAK:
+                return moved
         if entry is not None and not entry.provisional and not is_mine:
             return _held_by_another(entry, question.unix_now)
         if entry is not None and is_mine and entry.registered_at == request.registered_at:
@@ -231,7 +235,13 @@ class WitnessBook:
             return WitnessRefusal(Why.REGISTERED_AT_MISMATCH)
         return WitnessRefusal(Why.NOT_CLAIMED)  # a first claim, and no majority for it
 
-    def _transfer(self, question: _Question) -> WitnessAnswer:
+    def _was_missed(self, question: _Question, entry: Entry) -> bool:
+        """Whether the chain says that the name went on while we could not be asked. If we did not follow it
+        now, who gave the name away would remain its owner here."""
+        chain = question.request.transfers
+        return bool(chain) and chain[-1].digest != entry.via
+
+    def _transfer(self, question: _Question) -> Receipt | WitnessRefusal:
         entry, request = self._entry(question), question.request
         chain = request.transfers
         if not leads_to(chain, question.key, question.caller.peer):
@@ -259,7 +269,8 @@ class WitnessBook:
         if done == len(digests):  # it was moved already, and the answer got lost
             kind = Kind.TAKEN_OVER if evidence else Kind.RENEWED
             return self._give(question, entry, kind, chain if evidence else (), evidence)
-        if chain[done].from_peer != entry.owner:
+        # Signed before this lease began, a link is about an earlier one: it must not be kept for later use.
+        if chain[done].from_peer != entry.owner or chain[done].seq < entry.registered_at:
             return WitnessRefusal(Why.TRANSFER_REFUSED, holder=entry.owner)
         if not self._shows_work(question, self.required_bits):
             return WitnessRefusal(Why.WORK_TOO_WEAK, required_bits=self.required_bits)

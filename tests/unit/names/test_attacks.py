@@ -1,0 +1,130 @@
+"""Who has read the source and wants a name: former owners, takers, liars, who hold back answers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from tests.unit.names.lease_world import DAY, HOUR, World
+from tests.unit.names.test_lease_handover import give
+from wws.names.events import Accept, Claim, NameLost
+from wws.names.lease import State
+from wws.names.receipts import Receipt
+from wws.names.record import NameRecord
+from wws.names.transfers import Transfer
+from wws.names.witness.messages import Op, Why, WitnessRefusal
+from wws.testing.names import ADDRESS, NOW, person, solved_work, transfer
+from wws.testing.witnesses import THREE, WitnessGroup, receipts_in
+
+
+def record_with(
+    owner: str,
+    receipts: tuple[Receipt, ...],
+    transfers: tuple[Transfer, ...] = (),
+    *,
+    issued_at: int,
+    registered_at: int = NOW,
+) -> NameRecord:
+    """What the owner of these receipts can sign, whatever has happened since they were given."""
+    return NameRecord.sign(
+        person(owner),
+        name="alice",
+        swarm="public",
+        addresses=(ADDRESS,),
+        seq=issued_at,
+        registered_at=registered_at,
+        issued_at=issued_at,
+        expires_at=min(receipt.expires_at for receipt in receipts),
+        nonce=solved_work(owner),
+        receipts=receipts,
+        transfers=transfers,
+    )
+
+
+def round_trip(giver: str, seq: int) -> tuple[Transfer, ...]:
+    """Eight transfers among keys of one person, back to the first."""
+    keys = [giver, *(f"{giver} {number}" for number in range(7)), giver]
+    return tuple(transfer(one, other, seq=seq + number) for number, (one, other) in enumerate(pairwise(keys)))
+
+
+def test_a_giver_does_not_take_back_with_old_receipts_and_a_longer_chain() -> None:
+    world = World(*THREE)
+    alice, bob = world.owner(), world.owner("bob")
+    alice.tell(Claim())
+    entry = give(alice, "bob")
+    old = alice.signed[-1].receipts
+    bob.tell(Accept(entry))
+    assert world.resolves_to("bob")
+    alice.is_asleep = True
+    rival = record_with("alice", old, round_trip("alice", NOW), issued_at=world.time.unix_now)
+    world.put(rival.value)
+    assert world.resolves_to("bob")
+    world.run(2 * HOUR)
+    assert not bob.said(NameLost)
+    world.run(3 * DAY)
+    assert world.resolves_to("bob")
+
+
+def test_nor_a_middle_owner_with_a_record_that_leaves_out_or_makes_up_what_came_before() -> None:
+    """The witnesses sign for the last transfer alone; what a record says came before it picks the root."""
+    world = World(*THREE)
+    alice, bob, carol = world.owner(), world.owner("bob"), world.owner("carol")
+    alice.tell(Claim())
+    bob.tell(Accept(first := give(alice, "bob")))
+    old = bob.signed[-1].receipts
+    carol.tell(Accept(give(bob, "carol")))
+    assert world.resolves_to("carol")
+    alice.is_asleep = bob.is_asleep = True
+    bare = record_with("bob", old, issued_at=world.time.unix_now)
+    assert not world.kind.is_witnessed(bare)
+    made_up = [
+        record_with(
+            "bob", old, (transfer(f"nobody {number}", "alice", seq=NOW - 9), first),
+            issued_at=world.time.unix_now,
+        )
+        for number in range(8)
+    ]  # fmt: skip
+    assert world.record is not None
+    for rival in (bare, *made_up):
+        world.put(rival.value)
+    # Whichever of them wins while bob's receipts last, carol keeps her lease, and has the name in the end.
+    world.run(DAY)
+    assert carol.lease.state is not State.LOST
+    world.run(2 * DAY)
+    assert world.resolves_to("carol")
+    assert world.is_witnessed
+
+
+def test_an_old_transfer_does_not_move_a_name_that_was_claimed_anew() -> None:
+    group = WitnessGroup()
+    kept = transfer("alice", "mallory", seq=NOW, at=NOW)
+    group.claim("alice")
+    group.advance(3 * DAY)
+    group.claim("alice")
+    answers = group.ask(Op.TRANSFER, "mallory", transfers=[kept])
+    assert receipts_in(answers) == {}
+    for answer in answers.values():
+        assert isinstance(answer, WitnessRefusal)
+        assert answer.error == Why.TRANSFER_REFUSED
+
+
+def test_a_witness_that_missed_a_transfer_learns_of_it_at_the_next_renewal() -> None:
+    """Else the giver, who is still its owner there, needs but one more witness with a lost disk."""
+    group = WitnessGroup()
+    given = group.claim("alice")
+    link = transfer("alice", "bob", seq=group.unix_now)
+    moved = group.ask(
+        Op.TRANSFER, "bob", registered_at=NOW, transfers=[link], receipts=given.values(), only=THREE[:2]
+    )
+    renewed = group.ask(
+        Op.RENEW, "bob", registered_at=NOW, transfers=[link], receipts=receipts_in(moved).values()
+    )
+    assert set(receipts_in(renewed)) == set(THREE)
+    assert {receipt.via for receipt in receipts_in(renewed).values()} == {link.digest}
+    # And with a fresh disk somewhere the giver gets no majority back.
+    group.forget(THREE[0])
+    back = group.ask(Op.RENEW, "alice", registered_at=NOW, receipts=given.values())
+    assert len(receipts_in(back)) <= 1
+    healed = group.ask(
+        Op.RENEW, "bob", registered_at=NOW, transfers=[link], receipts=receipts_in(renewed).values()
+    )
+    assert set(receipts_in(healed)) == set(THREE)
