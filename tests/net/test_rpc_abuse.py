@@ -244,7 +244,14 @@ row(
     sends(json.dumps([json.loads(call())] * 101).encode() + b"\n", on_socket=True),
     batch_too_large=1,
 )
-row("a batch bomb", sends(b"[" + b"1," * 1_000_000 + b"1]\n", on_socket=True), batch_too_large=1)
+row("a batch bomb", sends(b"[" + b"1," * 1_000_000 + b"1]\n", on_socket=True), too_many_values=1)
+row("a smaller one", sends(b"[" + b"1," * 20_000 + b"1]\n", on_socket=True), batch_too_large=1)
+row(
+    "two megabytes of empty texts",
+    sends(b"[" + b'"",' * 600_000 + b"1]\n", on_socket=True),
+    too_many_values=1,
+)
+row("quotes", sends(b'"' * 2_000_000 + b"\n", on_socket=True), too_many_values=1)
 row("a batch of batches", sends(b"[[[[]]]]\n", on_socket=True), invalid_request=1)
 row("an empty batch", sends(b"[]\n", on_socket=True), invalid_request=1)
 row(

@@ -70,7 +70,7 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
             "config_bad_value network_malformed unsigned_network bootstrap_without_peer_id cannot_listen"
         ),
     ),
-    (PARSE_ERROR, Exit.USAGE, "parse_error line_too_long too_deep"),
+    (PARSE_ERROR, Exit.USAGE, "parse_error line_too_long too_deep too_many_values"),
     (INVALID_REQUEST, Exit.USAGE, "invalid_request batch_too_large malformed_signed_request"),
     (METHOD_NOT_FOUND, Exit.USAGE, "method_not_found"),
     (INTERNAL_ERROR, Exit.BUG, "internal_error local_protocol_error"),

@@ -57,8 +57,8 @@ class SignedConfig:
     max_windows: int = 1_024
     """Agents whose nonces are kept at a time."""
     floor_slack_ms: int = 10_000
-    """How far ahead a floor is put that is saved while the node runs, so that an agent costs one write in that
-    time and not one a call. After a kill its requests are refused for at most as long."""
+    """How far ahead a floor is put that is saved while the node runs, so that an agent costs one write in
+    that time and not one a call. After a kill its requests are refused for at most as long."""
 
 
 class Unproven(WwsError):

@@ -14,6 +14,7 @@ from wws.rpc.wire import (
     NotJsonRpc,
     Request,
     TooDeep,
+    TooManyValues,
     WireConfig,
     depth_within,
     encode,
@@ -109,6 +110,26 @@ def test_depth_at_its_bound_and_over_it(opening: bytes, closing: bytes) -> None:
 
 def test_brackets_in_texts_are_no_depth() -> None:
     assert depth_within(json.dumps(["[" * 500, '\\"[[', "]"]).encode(), 1)
+
+
+MOST = 50_000
+
+
+@pytest.mark.parametrize("value, each", [(b"[]", 2), (b"{}", 2), (b"1", 1), (b'""', 1), (b'"[,{"', 1)])
+def test_values_at_their_bound_and_over_it(value: bytes, each: int) -> None:
+    def wrapped(count: int) -> bytes:
+        return b'{"jsonrpc":"2.0","method":"m","id":1,"params":[%s]}' % b",".join([value] * count)
+
+    most = (MOST - 5 + 1) // each  # beside the arrays, objects and commas around them
+    assert isinstance(parse_line(wrapped(most), CONFIG), Request)
+    with pytest.raises(TooManyValues):
+        parse_line(wrapped(most + 1), CONFIG)
+
+
+@pytest.mark.parametrize("text", ['"' * 700_000, "\\" * 350_000, ",[{" * 300_000, '\\"' * 300_000])
+def test_a_long_text_is_one_value(text: str) -> None:
+    line = json.dumps({"jsonrpc": "2.0", "method": "m", "id": 1, "params": {"body": text}}).encode()
+    assert isinstance(parse_line(line, CONFIG), Request)
 
 
 @given(VALUES)
