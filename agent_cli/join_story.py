@@ -112,6 +112,8 @@ def outcome(
         "name": name["name"] if name is not None and holds else None,
         "name_expires_at": name["expires_at"] if name is not None and holds else None,
         "witnessed": bool(name is not None and holds and name["witnessed"]),
+        "receipts": name.get("receipts", 0) if name is not None and holds else 0,
+        "witnesses": name.get("witnesses", 0) if name is not None else 0,
         "name_state": name["state"] if name is not None else None,
         "name_problem": name.get("problem") if name is not None else None,
         "looks_like": looks_like,

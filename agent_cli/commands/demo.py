@@ -21,6 +21,7 @@ from agent_cli.demo.interrupts import Interrupts
 from agent_cli.demo.mesh import BOOTSTRAP_NODES, Mesh, Reached
 from agent_cli.demo.processes import Processes
 from agent_cli.demo.telling import Telling
+from agent_cli.name_words import witnessed
 from agent_cli.options import Options
 from agent_cli.registration import command
 from agent_cli.result import Result
@@ -77,8 +78,8 @@ def _show(mesh: Mesh, names: tuple[str, ...], late: str, telling: Telling) -> di
 
     def join(name: str) -> None:
         with telling.step(f"{name} joins") as done:
-            joined.append(mesh.join(name))
-            done(f"{name} has joined and holds wws:{name}")
+            joined.append(found := mesh.join(name))
+            done(f"{name} has joined and holds wws:{name}, {witnessed(found)}")
 
     def reach(source: str, target: str) -> None:
         with telling.step(f"{source} looks for {target}") as done:
