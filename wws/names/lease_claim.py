@@ -257,7 +257,7 @@ class LeaseClaim(LeaseParts):
                 taker = found.peer_id  # who has claimed anew what no witness had covered
             if taker is not None:
                 return self._end(State.TRANSFERRED, NameTransferred(taker))
-            if self._confirmed is not None and self._is_covered(unix_now):
+            if self._confirmed is not None and self._had_it_before(found.peer_id, unix_now):
                 return self._disputed(ours, found, now, unix_now)
             return self._end(State.LOST, NameLost(found.peer_id, found.expires_at))
         if found.seq < ours.seq and self._kind.is_witnessed(found):
@@ -275,9 +275,14 @@ class LeaseClaim(LeaseParts):
         reason = f"a record of {found.peer_id} wins for now; the witnesses know the name as ours"
         return [*commands, CoverDelayed(Why.NAME_CONTESTED, reason, self._config.check_interval)]
 
-    def _is_covered(self, unix_now: int) -> bool:
+    def _had_it_before(self, peer: PeerId, unix_now: int) -> bool:
+        """Whether the name came to us from this peer, and the witnesses cover us still."""
         lease = self._lease
-        return lease is not None and self._covering.cover_of(lease).expires_at > unix_now
+        return (
+            lease is not None
+            and any(entry.from_peer == peer for entry in lease.transfers)
+            and self._covering.cover_of(lease).expires_at > unix_now
+        )
 
     def _overshadowed(self, ours: NameRecord, found: NameRecord, now: float, unix_now: int) -> list[Command]:
         """An older record of ours is covered and wins over the newer one: it resolves until it is dead."""
