@@ -83,8 +83,13 @@ class Pins:
         """The names that are pinned in a swarm of a network."""
         return (name for at, in_swarm, name in self._pins if (at, in_swarm) == (domain, swarm))
 
-    def observe(self, domain: str, record: NameRecord, unix_now: int) -> Verdict:
-        """Judge the record that a look-up found, and pin or move the pin where the rules allow it."""
+    def observe(self, domain: str, record: NameRecord, unix_now: int, *, is_done: bool = True) -> Verdict:
+        """Judge the record that a look-up found, and pin or move the pin where the rules allow it.
+
+        `is_done` says whether the record's transfers count as done: where there are witnesses, when a majority
+        has signed for the new owner. Entries do not grow old and name no network, so one of long ago, or of
+        elsewhere, is not enough to move a pin.
+        """
         key = (domain, record.swarm, record.name)
         pin = self._pins.get(key)
         if pin is None:
@@ -94,7 +99,7 @@ class Pins:
             if abs(unix_now - pin.last_seen) >= self._config.last_seen_step:
                 self._set(key, replace(pin, last_seen=unix_now))
             return Verdict.KNOWN
-        if any(entry.from_peer == pin.owner for entry in record.transfers):
+        if is_done and any(entry.from_peer == pin.owner for entry in record.transfers):
             self._set(key, Pin(record.peer_id, unix_now, unix_now))
             return Verdict.MOVED
         return Verdict.CHANGED

@@ -198,10 +198,11 @@ def resolve_name(
         raise NameReleased(target, record.dead_at)
     # A name that was used before needs no second look, neither does one that has given a new name its shape.
     alike = look_alikes(record.name, pins.names(domain, record.swarm)) if pin is None else []
-    verdict = pins.observe(domain, record, unix_now)
+    witnessed = kind.is_witnessed(record)
+    is_done = witnessed or not any(kind.witness_sets)
+    verdict = pins.observe(domain, record, unix_now, is_done=is_done)
     if verdict is Verdict.CHANGED and pin is not None:
         raise OwnerChanged(target, pin.owner, record.peer_id)
-    witnessed = kind.is_witnessed(record)
     stale = not record.is_live(unix_now)
     warnings = (
         (UNWITNESSED_FIRST_PIN, verdict is Verdict.NEW and not witnessed),

@@ -37,7 +37,8 @@ class PinStore:
             try:
                 result = work(self._pins)
             except BaseException:
-                self._is_current = False  # what it has changed is not saved, so it must not be believed
+                # What it has changed is not saved, so it must not be believed.
+                self._is_current = self._pins.revision == before
                 raise
             if self._pins.revision != before:
                 self._file.write(self._pins.to_json())

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from tests.unit.names.lease_world import DAY, HOUR, World
 from tests.unit.names.test_lease_handover import give
 from wws.names.events import Accept, Claim, NameLost
+from wws.names.kinds import NameRecords
 from wws.names.lease import State
+from wws.names.pins import Pins
 from wws.names.receipts import Receipt
 from wws.names.record import NameRecord
+from wws.names.resolve import OwnerChanged, Resolved, resolve_name
 from wws.names.transfers import Transfer
+from wws.names.uri import NameTarget
 from wws.names.witness.messages import Op, Why, WitnessRefusal
-from wws.testing.names import ADDRESS, NOW, person, solved_work, transfer
+from wws.testing.names import ADDRESS, NOW, name_record, person, solved_work, transfer
+from wws.testing.simulated_witnesses import SimulatedWitnesses
 from wws.testing.witnesses import THREE, WitnessGroup, receipts_in
 
 
@@ -128,3 +135,28 @@ def test_a_witness_that_missed_a_transfer_learns_of_it_at_the_next_renewal() -> 
         Op.RENEW, "bob", registered_at=NOW, transfers=[link], receipts=receipts_in(renewed).values()
     )
     assert set(receipts_in(healed)) == set(THREE)
+
+
+def test_an_old_transfer_does_not_move_a_pin_where_there_are_witnesses() -> None:
+    """Bob had the name once, and gave it back. Alice's lease is dead, and he shows the entry of then."""
+    kept = transfer("alice", "bob", seq=NOW)
+    for labels in (THREE, ()):
+        kind = NameRecords(SimulatedWitnesses(labels).sets)
+        pins = Pins()
+        pins.trust("wws.example", "public", "alice", person("alice").peer_id, NOW)
+        record = name_record("bob", registered_at=NOW, issued_at=NOW + 9 * DAY, transfers=[kept])
+
+        def resolved(record: NameRecord = record, kind: NameRecords = kind, pins: Pins = pins) -> Resolved:
+            return resolve_name(
+                NameTarget("alice"), record.value, NOW + 9 * DAY, kind=kind, pins=pins, domain="wws.example"
+            )
+
+        if not labels:  # the longer chain wins at once; the documentation says so
+            assert resolved().owner_changed
+            continue
+        with pytest.raises(OwnerChanged):
+            resolved()
+        done = name_record(
+            "bob", registered_at=NOW, issued_at=NOW + 9 * DAY, transfers=[kept], witnesses=THREE
+        )
+        assert resolved(done).owner_changed
