@@ -228,6 +228,7 @@ class Access:
             work,
             swarm_size=swarm_size,
             vouched=caller.signed is None or caller.role is Role.NODE,
+            token=None if caller.token is None else caller.token.id,
             unix_now=unix_ms // 1000,
         )
         if caller.role is Role.NEWCOMER and caller.signed is not None:

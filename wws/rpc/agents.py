@@ -29,6 +29,10 @@ class AgentsConfig:
 
     max_agents: int = 256
     """Agents registered at a time; over it new ones are refused."""
+    for_owner: int = 16
+    """Places of these that only the owner gives."""
+    by_one_token: int = 32
+    """Agents that one token has registered, at a time."""
     lifetime: int = 86_400
     """Seconds that a registration holds."""
     rate: Rate = REGISTRATION_RATE
@@ -70,6 +74,8 @@ class Agent:
     expires_at: int
     vouched: bool
     """Whether it was registered by the owner or with a token."""
+    token: str | None = None
+    """The id of the token that it was first registered with."""
 
 
 def key_of(agent_id: str, public_key: str) -> bytes:
@@ -100,10 +106,21 @@ class AgentBook:
         return agent if agent is not None and unix_now < agent.expires_at else None
 
     def register(
-        self, agent_id: str, public_key: str, work: int, *, swarm_size: int, vouched: bool, unix_now: int
+        self,
+        agent_id: str,
+        public_key: str,
+        work: int,
+        *,
+        swarm_size: int,
+        vouched: bool,
+        unix_now: int,
+        token: str | None = None,
     ) -> Agent:
-        """Register or renew. Raises `InvalidParams`, `WorkTooWeak`, `RateLimited`, `TooManyAgents`; refused
-        attempts do not count against the rate."""
+        """Register or renew. `vouched`: by the owner, or with the token of this id.
+
+        Raises `InvalidParams`, `WorkTooWeak`, `RateLimited`, `TooManyAgents`; refused attempts do not count
+        against the rate.
+        """
         key = key_of(agent_id, public_key)
         bits = proof_of_work.bits_for(swarm_size // 2)
         if not proof_of_work.verify(self._context, agent_id, work, bits):
@@ -112,16 +129,17 @@ class AgentBook:
         before = self._agents.get(agent_id)
         if before is not None:
             self._check_rate(before, unix_now)
-        elif len(self._agents) >= self._config.max_agents:
-            raise TooManyAgents(f"{len(self._agents)} agents are registered, which is as many as may be")
-        elif not vouched:
-            self._check_newcomers(unix_now)
+        else:
+            self._check_room(vouched, token)
+            if not vouched:
+                self._check_newcomers(unix_now)
         agent = Agent(
             did=agent_id,
             public_key=key,
             registered_at=unix_now,
             expires_at=unix_now + self._config.lifetime,
             vouched=vouched or (before is not None and before.vouched),
+            token=token if before is None else before.token,
         )
         self._agents[agent_id] = agent
         self.version += 1
@@ -136,6 +154,15 @@ class AgentBook:
             agent = _from_json(entry)
             if agent is not None and len(self._agents) < self._config.max_agents:
                 self._agents[agent.did] = agent
+
+    def _check_room(self, vouched: bool, token: str | None) -> None:
+        is_owner = vouched and token is None
+        places = self._config.max_agents - (0 if is_owner else self._config.for_owner)
+        if len(self._agents) >= places:
+            raise TooManyAgents(f"{len(self._agents)} agents are registered, which is as many as may be")
+        theirs = sum(agent.token == token for agent in self._agents.values()) if token is not None else 0
+        if theirs >= self._config.by_one_token:
+            raise TooManyAgents(f"this token has registered {theirs} agents, which is as many as one may")
 
     def _check_rate(self, before: Agent, unix_now: int) -> None:
         # A clock that was set back does not lock anybody out for longer than the rate itself.
@@ -163,6 +190,7 @@ def _to_json(agent: Agent) -> JsonObject:
         "registered_at": agent.registered_at,
         "expires_at": agent.expires_at,
         "vouched": agent.vouched,
+        "token": agent.token,
     }
 
 
@@ -173,9 +201,11 @@ def _from_json(value: JsonValue) -> Agent | None:
             "registered_at": int(registered_at),
             "expires_at": int(expires_at),
             "vouched": bool(vouched),
+            **more,
         } if _KEY.fullmatch(key):
-            public_key = bytes.fromhex(key)
+            public_key, token = bytes.fromhex(key), more.get("token")
             did = PeerId(public_key).did
-            return Agent(did, public_key, registered_at, expires_at, vouched)
+            by = token if isinstance(token, str) else None
+            return Agent(did, public_key, registered_at, expires_at, vouched, by)
         case _:
             return None

@@ -23,7 +23,13 @@ def book(swarm: str = "public", **config: object) -> AgentBook:
 
 
 def register(
-    agents: AgentBook, params: dict, *, size: int = 1, vouched: bool = True, at: int = NOW
+    agents: AgentBook,
+    params: dict,
+    *,
+    size: int = 1,
+    vouched: bool = True,
+    token: str | None = None,
+    at: int = NOW,
 ) -> WwsError | None:
     try:
         agent = agents.register(
@@ -33,6 +39,7 @@ def register(
             swarm_size=size,
             vouched=vouched,
             unix_now=at,
+            token=token,
         )
     except WwsError as error:
         return error
@@ -112,13 +119,29 @@ def test_a_clock_set_back_does_not_lock_out_for_longer_than_the_rate(back: int) 
 
 
 def test_the_book_is_bounded_and_refuses() -> None:
-    agents = book(max_agents=3)
+    agents = book(max_agents=3, for_owner=0)
     verdicts = [word(register(agents, params)) for params in people(4)]
     assert verdicts == ["ok", "ok", "ok", "too_many_agents"]
     first = next(people(1))
     assert register(agents, first, at=NOW + 3_600) is None, "who is in the book may renew"
     fourth = list(people(4))[3]
     assert word(register(agents, fourth, at=NOW + 86_400)) == "ok", "who has lapsed makes room"
+
+
+def test_a_token_cannot_fill_the_book() -> None:
+    """Nor all of them: there is no way to take an agent out before its day is over."""
+    agents = book(max_agents=6, for_owner=2, by_one_token=3)
+    crowd = list(people(9))
+    verdicts = [word(register(agents, params, token="a")) for params in crowd[:4]]
+    assert verdicts == ["ok", "ok", "ok", "too_many_agents"]
+    assert word(register(agents, crowd[0], token="a", at=NOW + 3_600)) == "ok", "it may renew its own"
+    assert word(register(agents, crowd[3], token="b")) == "ok"
+    assert word(register(agents, crowd[4], token="b")) == "too_many_agents", "what is left is the owner's"
+    assert word(register(agents, crowd[4], vouched=False)) == "too_many_agents"
+    assert [word(register(agents, params)) for params in crowd[5:8]] == ["ok", "ok", "too_many_agents"]
+    again = book(max_agents=6, for_owner=2, by_one_token=3)
+    again.load(json.loads(json.dumps(agents.to_json())))
+    assert again.to_json() == agents.to_json()
 
 
 def test_strangers_cannot_fill_the_book() -> None:
