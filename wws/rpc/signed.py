@@ -29,6 +29,7 @@ from wws.codec import base64, canonical
 from wws.codec.canonical import MAX_DEPTH, MAX_INTEGER, JsonValue
 from wws.errors import ParseError, WwsError
 from wws.identity.keys import SIGNATURE_LENGTH, verify
+from wws.identity.peer_id import PeerId
 from wws.rpc.api import Json
 
 _AGENT_ID: Final = re.compile(r"did:swarm:[0-9a-f]{64}")
@@ -51,7 +52,8 @@ class SignedConfig:
     max_nonces: int = 10_000
     """Nonces kept of one agent; a full window refuses."""
     max_nonces_in_all: int = 50_000
-    """Nonces kept of all agents; over it each has `own_share` left."""
+    """Nonces kept of all agents; over it each has `own_share` left. Those of the node's own key never have to
+    share."""
     own_share: int = 512
     """Nonces that one agent may always have kept, whatever others do."""
     max_windows: int = 1_024
@@ -206,6 +208,7 @@ class SignedRequests:
     def __init__(self, config: SignedConfig, node: str, started_ms: int) -> None:
         self._config = config
         self._node = node
+        self._own = PeerId.parse(node).did
         self._started_ms = started_ms
         self._clock_ms = started_ms
         self._windows: dict[str, _Window] = {}
@@ -234,7 +237,7 @@ class SignedRequests:
         window = self._windows.get(signed.agent_id)
         if window is not None and signed.nonce in window.seen:
             raise NonceSeen(f"the nonce {signed.nonce} was used before")
-        self._check_room(window, unix_ms)
+        self._check_room(window, signed.agent_id == self._own, unix_ms)
         data = signed_bytes(method, params, signed.timestamp, signed.nonce)
         inner = dict(params) if isinstance(params, dict) else {}
         if "node" in inner and inner.pop("node") != self._node:
@@ -310,11 +313,12 @@ class SignedRequests:
         if signed.timestamp <= self._floors.get(signed.agent_id, 0):
             raise TimestampOff("a later request of this agent was accepted before this node's start")
 
-    def _check_room(self, window: _Window | None, unix_ms: int) -> None:
+    def _check_room(self, window: _Window | None, is_own: bool, unix_ms: int) -> None:
         held = 0 if window is None else len(window.seen)
-        crowded = self._kept >= self._config.max_nonces_in_all and held >= self._config.own_share
+        is_full = self._kept >= self._config.max_nonces_in_all
+        crowded = is_full and held >= self._config.own_share and not is_own
         if held >= self._config.max_nonces or crowded:
             oldest = unix_ms if window is None else window.by_time[0][0]
             raise NonceWindowFull(oldest + self._config.keep_ms - unix_ms)
-        if window is None and len(self._windows) >= self._config.max_windows:
+        if window is None and len(self._windows) >= self._config.max_windows and not is_own:
             raise NonceWindowFull(self._config.keep_ms)

@@ -279,6 +279,20 @@ def test_many_agents_share_a_bound_and_each_has_its_own_part() -> None:
         assert judge(request, requests=requests, key=BOB) == word
 
 
+def test_agents_do_not_narrow_the_window_of_the_nodes_own_key() -> None:
+    requests = SignedRequests(
+        SignedConfig(max_nonces_in_all=2, own_share=1, max_windows=1), str(ALICE.peer_id), 0
+    )
+    for number in range(2):
+        assert judge(signed_request(BOB, STATUS, nonce=f"{number:08x}"), requests=requests, key=BOB) == {}
+    for number in range(3):
+        assert judge(signed_request(ALICE, STATUS, nonce=f"{number:08x}"), requests=requests) == {}
+    assert (
+        judge(signed_request(BOB, STATUS, nonce="ffffffff"), requests=requests, key=BOB)
+        == "nonce_window_full"
+    )
+
+
 def test_the_number_of_windows_is_bounded() -> None:
     requests = fresh(max_windows=1)
     assert judge(signed_request(ALICE, STATUS), requests=requests) == {}
