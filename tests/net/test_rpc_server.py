@@ -627,6 +627,16 @@ async def test_the_default_port_is_given_up_to_a_stranger(home: Path) -> None:
             await rig.close()
 
 
+@pytest.mark.parametrize("host, codes", [("0.0.0.0", ["rpc_open"]), ("127.0.0.1", []), ("127.3.2.1", [])])
+async def test_a_port_that_other_machines_reach_is_warned_of(home: Path, host: str, codes: list[str]) -> None:
+    rig = Rig(home, host=host, port=0, port_is_default=False)
+    await rig.server.start()
+    try:
+        assert [warning.code for warning in rig.server.warnings] == codes
+    finally:
+        await rig.close()
+
+
 async def test_the_default_port_moves_aside_for_a_node_of_this_user(home: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import os
 import secrets
 import socket
@@ -133,6 +134,7 @@ class RpcServer:
                 audit=self._config.audit,
                 unix_ms=self._unix_ms,
             )
+            self._warn_if_open()
             unix = self._listen_unix()
             self._servers.append(await asyncio.start_unix_server(self._serve, sock=unix, limit=CHUNK))
             if listener is not None:
@@ -242,7 +244,10 @@ class RpcServer:
                 raise PortTaken(
                     f"Another process listens on {path}.", hint="Stop it first: wws leave, or wws status."
                 )
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:  # another user's, say, in a folder for all
+                raise writing_failed(path, error) from error
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # The mask holds for the whole process, so it is narrowed for the bind alone: no other moment exists
         # at which somebody could connect before the mode is right.
@@ -302,6 +307,18 @@ class RpcServer:
         self.tcp_address = f"[{host}]:{bound_port}" if ":" in host else f"{host}:{bound_port}"
         return listener
 
+    def _warn_if_open(self) -> None:
+        """Say so when others than this machine can reach TCP: what is written there is not encrypted."""
+        if self.tcp_address is not None and not _is_loopback(self._config.host):
+            self.warnings.append(
+                Warned(
+                    "rpc_open",
+                    f"RPC listens on {self.tcp_address}, where other machines may reach it: tokens and "
+                    "answers travel in the clear, and anybody there can register as an agent and read. Use "
+                    "--rpc 127.0.0.1:PORT, and SSH from elsewhere.",
+                )
+            )
+
     def _warn_without_tcp(self, host: str, port: int, error: OSError) -> None:
         self.warnings.append(
             Warned(
@@ -310,6 +327,13 @@ class RpcServer:
                 "The unix socket works; --rpc IP:PORT chooses another port.",
             )
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _answers(path: Path) -> bool:
