@@ -51,7 +51,7 @@ class Rig:
 
     def __init__(self, home: Path, config: RpcServerConfig) -> None:
         self.now_ms = NOW_MS
-        self.node = FakeNode("alice", FakeSwarm())
+        self.node = FakeNode("alice", FakeSwarm(), path=str(home / "identity.key"))
         self.env = {"XDG_RUNTIME_DIR": str(home)}
         self.paths = Home(home).node("alice")
         self.server = RpcServer(self.node, self.paths, config, env=self.env, unix_ms=lambda: self.now_ms)
@@ -596,6 +596,30 @@ async def test_nothing_signed_is_served_that_could_not_be_remembered(home: Path)
         (home / "aside").rename(rig.paths.state)
         request = signed_request(ALICE, STATUS, timestamp=rig.now_ms + 5, nonce="00000005")
         assert "result" in (await rig.send(line(request)))[0]
+
+
+async def test_an_agent_learns_no_path(home: Path) -> None:
+    """Another user of the machine can be one: nothing says where this user keeps things."""
+    async with serving(home) as rig:
+        await rig.register_bob()
+        heard = []
+        for number, method in enumerate([STATUS, "swarm.get_identity", "swarm.get_network_stats"]):
+            heard += await rig.send(line(signed_request(BOB, method, nonce=f"{number:08x}")))
+        assert all("result" in answer for answer in heard)
+        own = await rig.ask(STATUS, on_socket=True), await rig.ask("swarm.get_identity", on_socket=True)
+        assert own[0]["result"]["identity_path"]
+        assert own[1]["result"]["path"]
+        rig.paths.state.rename(home / "aside")
+        rig.paths.state.write_text("in the way")
+        rig.now_ms += 60_000
+        heard += await rig.send(line(signed_request(BOB, STATUS, timestamp=rig.now_ms)))
+        heard += await rig.send(
+            line(signed_request(CAROL, "swarm.register_agent", registration(CAROL), timestamp=rig.now_ms))
+        )
+        assert [answer["error"]["data"]["code"] for answer in heard[3:]] == ["cannot_write"] * 2
+        said = json.dumps(heard)
+        for path in (str(home), own[0]["result"]["identity_path"], own[1]["result"]["path"]):
+            assert path not in said
 
 
 async def test_what_was_promised_is_there_after_a_restart(home: Path) -> None:

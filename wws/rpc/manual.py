@@ -94,8 +94,9 @@ day's count survives a restart.
 
 `state/<node>/audit.log` (0600, {files} files of {megabytes} MiB): one JSON object for each call of a
 method marked *audited*, and for each call that was refused: time, who, method, the one parameter that
-says what it was about, and the outcome. No secret and no other parameter. Lines about strangers are
-thinned; `left_out` counts what is missing.
+says what it was about, and the outcome. No secret and no other parameter. So that nobody else can push out
+what the log holds, lines about calls that the owner did not make are thinned when they repeat: a hundred,
+then one a minute; `left_out` counts what is missing.
 
 ## Errors
 

@@ -8,7 +8,7 @@ the tests walk it: adding a method is adding a row here and a member to `NodeApi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -94,6 +94,19 @@ def _document(version: str) -> Json:
     return document(METHODS.values(), version=version)
 
 
+async def _status(serving: Serving, _: NoParams) -> api.NodeStatus:
+    status = await serving.node.status()
+    if serving.caller.role in OWNER | Role.TOKEN:
+        return status
+    # Another user of this machine can be an agent: where this user keeps things is none of its business.
+    return replace(status, identity_path=None, socket=None)
+
+
+async def _identity(serving: Serving, params: IdentityParams) -> api.IdentityInfo:
+    found = await serving.node.identity(params.did)
+    return found if serving.caller.role in OWNER | Role.TOKEN else replace(found, path=None)
+
+
 async def _register_agent(serving: Serving, params: AgentParams) -> api.AgentRegistered:
     size = (await serving.node.network_stats()).swarm_size
     return serving.access.register_agent(
@@ -126,7 +139,7 @@ _TABLE: Final = (
         "How this node is: identity, network, connections, names.",
         NoParams,
         api.NodeStatus,
-        lambda serving, _: serving.node.status(),
+        _status,
         policy=_READ,
     ),
     _row(
@@ -142,7 +155,7 @@ _TABLE: Final = (
         "An identity in each of its forms.",
         IdentityParams,
         api.IdentityInfo,
-        lambda serving, params: serving.node.identity(params.did),
+        _identity,
         policy=_READ,
         errors=("not_found",),
     ),

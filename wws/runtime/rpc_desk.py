@@ -18,11 +18,14 @@ from wws.rpc.access import Access, AccessConfig, Caller, Granted
 from wws.rpc.api import Json, NodeApi
 from wws.rpc.audit import DONE, Audit, AuditConfig
 from wws.rpc.methods import METHODS, POLICIES, Method
-from wws.rpc.policy import Role
+from wws.rpc.policy import OWNER, Role
 from wws.rpc.serving import Serving
 from wws.rpc.wire import Request
 from wws.runtime.homes import NodePaths
+from wws.runtime.logs import logger
 from wws.runtime.rpc_state import AUDIT, AuditFile, RpcState
+
+_log = logger("rpc")
 
 
 class MethodNotFound(WwsError):
@@ -30,6 +33,12 @@ class MethodNotFound(WwsError):
 
     code = "method_not_found"
     hint = "wws call rpc.discover lists them."
+
+
+class NotRemembered(WwsError):
+    """This node cannot save what it must remember of the call. Its owner finds in the log what is wrong."""
+
+    code = "cannot_write"
 
 
 def unix_milliseconds() -> int:
@@ -77,7 +86,7 @@ class RpcDesk:
         try:
             self.access.judge_connection(caller)
         except WwsError as error:
-            self._append(None, "connect", caller.user_id, error.code)
+            self._append(None, None, "connect", caller.user_id, error.code)
             raise
 
     async def serve(
@@ -103,7 +112,7 @@ class RpcDesk:
             self.access.permit(granted.caller, method.name, method.policy, now=now, unix_ms=unix_ms)
             if granted.caller.signed is not None:
                 # Also when this call changed nothing: it may rest on what another one has not saved yet.
-                await self._state.save(self.access)
+                await self._save(granted.caller.role)
         except WwsError as error:
             self._write_down(granted, request, method, error.code)
             raise
@@ -131,15 +140,27 @@ class RpcDesk:
             return await method.call(serving, granted.params)
         finally:
             if self.access.version != before:
-                await self._state.save(self.access)
+                await self._save(granted.caller.role)
+
+    async def _save(self, role: Role) -> None:
+        try:
+            await self._state.save(self.access)
+        except WwsError as error:
+            _log.warning("rpc_state_not_saved", error=str(error))
+            if role in OWNER | Role.TOKEN:
+                raise
+            # Another user of this machine can be an agent: paths are none of its business.
+            raise NotRemembered("this node cannot save what it must remember of the call") from error
 
     def _write_down(
         self, granted: Granted | None, request: Request, method: Method | None, outcome: str
     ) -> None:
-        who = None if granted is None else granted.caller.id
-        self._append(who, request.method, None if method is None else method.about(request.params), outcome)
+        who, role = (None, None) if granted is None else (granted.caller.id, granted.caller.role)
+        about = None if method is None else method.about(request.params)
+        self._append(who, role, request.method, about, outcome)
 
-    def _append(self, who: str | None, method: str, about: Json, outcome: str) -> None:
-        line = self._audit.line(who, method, about, outcome, now=self._monotonic(), unix_ms=self._unix_ms())
+    def _append(self, who: str | None, role: Role | None, method: str, about: Json, outcome: str) -> None:
+        now, unix_ms = self._monotonic(), self._unix_ms()
+        line = self._audit.line(who, method, about, outcome, role=role, now=now, unix_ms=unix_ms)
         if line is not None:
             self._audit_file.append(line)
