@@ -20,6 +20,7 @@ from wws.names.events import (
     Claim,
     IdentityAlone,
     IdentityInUse,
+    MetOurselves,
     Release,
     Renew,
     RetryScheduled,
@@ -34,7 +35,9 @@ from wws.names.lease_state import LeaseState
 from wws.names.peer_keeper import PeerRecordKeeper
 from wws.names.state import StateUnreadable
 from wws.names.transfers import Transfer
+from wws.names.twins import in_use_warning, is_elsewhere
 from wws.names.uri import NameTarget
+from wws.runtime.connection import Connection
 from wws.runtime.dht_driver import DhtDriver
 from wws.runtime.held_name import HeldName, NotAccepted, NotOurName
 from wws.runtime.homes import NodePaths
@@ -106,6 +109,12 @@ class NamesDriver:
         self._keeper.feed(AddressesChanged(addresses))
         for held in self._names.values():
             held.feed(AddressesChanged(addresses))
+
+    def met_ourselves(self, connection: Connection) -> None:
+        """A connection has our own key at its other end: our own other address, or another machine."""
+        remote = connection.remote_address
+        if is_elsewhere(remote, self._addresses):
+            self._keeper.feed(MetOurselves((remote,)))
 
     def witnesses_changed(self) -> None:
         """The network has other witnesses: they are to hear of our names soon."""
@@ -240,7 +249,7 @@ class NamesDriver:
                 log.info("peer record retried", reason=reason, delay=round(delay, 1))
             case IdentityInUse(addresses=addresses):
                 self.twin = addresses
-                log.warning("identity_in_use", addresses=[str(a.without_peer()) for a in addresses])
+                log.warning(in_use_warning(addresses), code="identity_in_use")
             case IdentityAlone():
                 self.twin = None
                 log.info("identity no longer in use elsewhere")

@@ -170,6 +170,7 @@ class Node:
 
         self.host.listeners.peer_identified.append(self._peer_identified)
         self.host.listeners.peer_connected.append(lambda _: self.refresh_addresses())
+        self.host.listeners.met_ourselves.append(self.names.met_ourselves)
         self.discovery.on_joined.append(self._joined)
         self.discovery.on_bundle.append(self._bundle_taken)
         self.discovery.is_member = self.dht.is_of_our_network
@@ -271,7 +272,7 @@ class Node:
         self._attend_to_names()
 
     def _watch_witnesses(self) -> None:
-        """Tell the names when W or W′ is another: by a new bundle, or as the time of the set before is over."""
+        """Tell the names when W or W′ is another, by a new bundle or as the time of the set before ends."""
         if (witnesses := self.witness_sets()) != self._told_witnesses:
             self._told_witnesses = witnesses
             self.names.witnesses_changed()

@@ -10,6 +10,7 @@ from typing import TypeVar
 from wws import __version__
 from wws.errors import ParseError, WwsError
 from wws.identity.peer_id import PeerId
+from wws.names.twins import in_use_warning
 from wws.names.uri import AddressTarget, PeerTarget, Target
 from wws.nat.punch_events import Result
 from wws.rpc import api
@@ -245,14 +246,7 @@ class NodeFace(NamesFace):
         warnings = [api.Warned("start", text) for text in self._node.warnings] + self.warnings
         warnings += [api.Warned(code, message) for code, message in view.warnings.items()]
         if (twin := self._node.names.twin) is not None:
-            where = ", ".join(str(address.without_peer()) for address in twin) or "an unknown address"
-            warnings.append(
-                api.Warned(
-                    "identity_in_use",
-                    f"Another machine uses this node's identity, at {where}. Each takes the other's place. "
-                    "Stop one of them, or give it a key of its own: wws id new --name NAME",
-                )
-            )
+            warnings.append(api.Warned("identity_in_use", in_use_warning(twin)))
         if report is not None and not self._node.is_joined():
             warnings += [api.Warned("advice", text) for text in report.advice]
         retry_in = None if view.retry_at is None else max(0.0, view.retry_at - self._node.clock.monotonic())

@@ -220,11 +220,21 @@ class NameResolver:
         now, unix_now = self._host.clock.monotonic(), self._host.clock.unix()
         if not fresh:
             cached = self._cache.find(key, self._names.witness_sets, now, unix_now)
-            if cached is not None:
+            if cached is not None and not self._is_outdated(key, cached.value, unix_now):
                 if cached.is_ageing:
                     self._refresh(key)
                 return _Found(cached.value, True)
         return await asyncio.shield(self._look_up(key, fresh=fresh))
+
+    def _is_outdated(self, key: str, value: bytes | None, unix_now: int) -> bool:
+        """Whether this node holds a better record itself: as a holder it hears of changes by themselves."""
+        own = self._dht.machine.records.find(key.encode(), unix_now)
+        if own is None or own == value:
+            return False
+        if value is None:
+            return True
+        kind = self._names if key.startswith(self._names.prefix) else self._peers
+        return kind.select(key, [value, own], unix_now) == 1
 
     def _look_up(self, key: str, *, fresh: bool = False) -> asyncio.Future[_Found]:
         outcome = self._under_way.get(key)
