@@ -17,6 +17,7 @@ from wws.names.record import NameRecord
 from wws.names.resolve import OwnerChanged, Resolved, resolve_name
 from wws.names.transfers import Transfer
 from wws.names.uri import NameTarget
+from wws.names.witness.book import BookConfig
 from wws.names.witness.messages import Op, Why, WitnessRefusal
 from wws.testing.names import ADDRESS, NOW, name_record, person, solved_work, transfer
 from wws.testing.simulated_witnesses import SimulatedWitnesses
@@ -160,3 +161,27 @@ def test_an_old_transfer_does_not_move_a_pin_where_there_are_witnesses() -> None
             "bob", registered_at=NOW, issued_at=NOW + 9 * DAY, transfers=[kept], witnesses=THREE
         )
         assert resolved(done).owner_changed
+
+
+def test_first_claims_that_go_nowhere_do_not_keep_others_from_new_names() -> None:
+    """Names of its own, claimed again and again, cost whoever has many addresses nothing after the first."""
+    group = WitnessGroup(THREE, BookConfig(max_provisional=5))
+    squatters = [(f"mallory {number}", f"squat-{number}") for number in range(5)]
+    for _ in range(3):
+        for owner, name in squatters:
+            group.ask(Op.CLAIM, owner, name=name)
+        refused = group.ask(Op.CLAIM, "alice")
+        assert {getattr(answer, "error", None) for answer in refused.values()} == {Why.WITNESS_FULL}
+        group.advance(60)
+        assert set(group.claim("alice", name="alice")) == set(THREE)
+        group.advance(3 * DAY)
+
+
+def test_nor_does_a_crowd_push_out_who_is_quick() -> None:
+    group = WitnessGroup(THREE, BookConfig(max_provisional=5))
+    provisional = receipts_in(group.ask(Op.CLAIM, "alice"))
+    group.advance(59)
+    for number in range(20):
+        group.ask(Op.CLAIM, f"mallory {number}", name=f"squat-{number}")
+    full = group.ask(Op.RENEW, "alice", registered_at=NOW, receipts=provisional.values())
+    assert set(receipts_in(full)) == set(THREE)

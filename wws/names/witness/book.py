@@ -56,6 +56,9 @@ class BookConfig:
     """Names held, first claims included. When they are that many, new names are refused."""
     max_provisional: int = 5_000
     """First claims among them: they prove little, and must not take the room of names."""
+    settled_within: int = 60
+    """Seconds in which an honest first claim becomes full or is dropped. When there is no room for another,
+    the one that has sat there for longest goes after these: it was no promise, and counts for nothing."""
     sweep_interval: float = 30.0
     """Seconds between two searches for room when there is none."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -92,7 +95,8 @@ class WitnessBook:
         self._is_denied = is_denied
         self._config = config or BookConfig()
         self._entries: dict[Key, Entry] = {}
-        self._provisional: set[Key] = set()
+        self._provisional: dict[Key, None] = {}
+        """First claims, in the order in which they came."""
         self._wanted: set[Key] = set()
         """First claims that have kept others from the name."""
         self._budget = Budget(self._config.budget)
@@ -406,7 +410,20 @@ class WitnessBook:
                 swept = self.sweep(now, question.unix_now)
                 question.changes.entries.extend(swept.entries)
                 question.changes.uncounted.extend(swept.uncounted)
+        if self._is_full(provisional=provisional):
+            self._end_longest_turn(question)
         return WitnessRefusal(Why.WITNESS_FULL) if self._is_full(provisional=provisional) else None
+
+    def _end_longest_turn(self, question: _Question) -> None:
+        """Make room among first claims. They cost little, so who has many addresses could else fill the room
+        for them, over and over, and keep everybody from new names."""
+        key = next(iter(self._provisional), None)
+        if key is None:
+            return
+        entry = self._entries[key]
+        if entry.held_since + self._config.settled_within <= question.unix_now:
+            self._end_turn(entry, question.now, question.unix_now)
+            self._change(question.changes, key, None)
 
     def _is_full(self, *, provisional: bool) -> bool:
         return len(self._entries) >= self._config.max_entries or (
@@ -453,9 +470,9 @@ class WitnessBook:
         else:
             self._entries[key] = entry
         if entry is not None and entry.provisional:
-            self._provisional.add(key)
+            self._provisional[key] = None
         else:
-            self._provisional.discard(key)
+            self._provisional.pop(key, None)
             self._wanted.discard(key)
 
 
