@@ -117,7 +117,12 @@ async def test_the_life_of_a_name(tmp_path: Path) -> None:
         assert isinstance(again, Receipt)
 
         entry = Transfer.sign(
-            person("alice"), bob.peer_id, name="alice", swarm="public", seq=5, at=claim.registered_at
+            person("alice"),
+            bob.peer_id,
+            name="alice",
+            swarm="public",
+            seq=claim.registered_at,
+            at=claim.registered_at,
         )
         taken = replace(claim, op=Op.TRANSFER, nonce=solved_work("bob"), transfers=(entry,))
         moved = await ask(to_bob, taken)
