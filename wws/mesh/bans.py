@@ -106,7 +106,7 @@ OFFENCES: Final[Mapping[str, Offence | None]] = MappingProxyType(
         "sender_quota": None,
         # Too much
         "rate_limited": Offence.RATE,
-        "streams_per_peer": Offence.RATE,
+        "streams_per_peer": None,  # how long they stay open may be our slowness
         "rate_limited_prefix": None,  # by whom of the prefix nobody knows
         "streams_per_prefix": None,
         # Not of our network

@@ -81,11 +81,16 @@ class Gatekeeper:
 
         Logs it, unless it was for others, and bans the peer if this is an offence and one too many
         (`wws.mesh.bans.offence_of`). The caller has counted the refusal.
+
+        Before the handshake has ended there is neither: a first datagram of QUIC can break rules in anybody's
+        name, and a web page can make its readers' browsers do so in theirs.
         """
+        if not connection.was_established:
+            return
         if protocol not in PASSED_ON:
             self.log(connection, protocol, word)
         offence = offence_of(word, protocol)
-        if offence is None or not connection.was_established:
+        if offence is None:
             return
         now = self._host.clock.monotonic()
         ban = self.bans.offended(connection.peer_id, offence, now)

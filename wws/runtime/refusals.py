@@ -32,10 +32,9 @@ BANNED_PREFIX: Final = "banned_prefix"
 DENIED: Final = "denied"
 """Reason: the operator's deny list has the peer, or the prefix of its address."""
 
-ABUSE: Final = frozenset(
-    {word for word, offence in OFFENCES.items() if offence is not None} | {BANNED, "phase_timeout"}
-)
-"""Reasons that are of the peer's own doing: the filter of fail2ban looks for these."""
+ABUSE: Final = frozenset({word for word, offence in OFFENCES.items() if offence is not None} | {BANNED})
+"""Reasons that are of the peer's own doing: the filter of fail2ban looks for these. No time-outs: the slow one
+may be us, and a web page can make its readers' browsers open connections that stay silent."""
 
 LOGGED: Final = ABUSE | {
     BANNED_PREFIX,
@@ -45,7 +44,9 @@ LOGGED: Final = ABUSE | {
     "connections_per_peer",
     "half_open",
     "memory",
+    "phase_timeout",
     RATE_LIMITED_PREFIX,
+    "streams_per_peer",
     "streams_per_prefix",
 }
 """Reasons that have a line. The others are everyday noise, or no fault of whoever is turned down."""
