@@ -30,7 +30,11 @@ Script = Callable[[WitnessRequest], bytes]
 class Witness:
     """A node that answers every request by `script`, or keeps silent for ever where that is `None`."""
 
-    def __init__(self, label: str, script: Script | None) -> None:
+    def __init__(
+        self, label: str, script: Script | None, *, held_back_by: asyncio.Event | None = None
+    ) -> None:
+        """With `held_back_by` it answers once that is set."""
+        self._held_back_by = held_back_by
         self.identity = Identity.from_label(label)
         self.node = MeshNode(label)
         self.asked: list[tuple[PeerId, WitnessRequest]] = []
@@ -54,6 +58,8 @@ class Witness:
         if self._script is None:
             await asyncio.Event().wait()
         else:
+            if self._held_back_by is not None:
+                await self._held_back_by.wait()
             await stream.write_frame(self._script(WitnessRequest.parse(frame)))
             await stream.finish()
 
@@ -123,6 +129,31 @@ async def test_a_silent_one_is_not_waited_for_once_a_majority_has_answered() -> 
             answers = dict(await client.ask(CLAIM))
     assert answers[w3.identity.peer_id] is None
     assert sum(answer is not None for answer in answers.values()) == 2
+
+
+async def test_quick_refusals_and_junk_do_not_cut_short_who_is_slow() -> None:
+    """Else one witness that lies, and a second's delay on the path to another, deny an owner its cover."""
+    slow = asyncio.Event()
+    junk = [
+        answering(WitnessRefusal("witness_full")),
+        answering(receipt_of("w3")),  # not its own
+        answering(Dropped()),
+    ]
+    for script in junk:
+        slow.clear()
+        async with (
+            Witness("w1", answering(receipt_of("w1"))) as w1,
+            Witness("w2", answering(receipt_of("w2")), held_back_by=slow) as w2,
+            Witness("w4", script) as liar,
+            owner_with(w1, w2, liar) as client,
+        ):
+            asking = asyncio.ensure_future(client.ask(CLAIM))
+            while client.answers.total() < 2:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(2 * QUICK.patience)
+            assert not asking.done()
+            slow.set()
+            assert dict(await asking)[w2.identity.peer_id] == receipt_of("w2")
 
 
 async def test_without_a_majority_the_round_ends_at_its_time_out() -> None:

@@ -4,8 +4,10 @@
               ├─► …                                           ├─► answers, one a member; `None`: not asked
               └─► not reached, silent, malformed ─► None ─────┘
 
-A round ends when all have answered, when `patience` has passed since enough have, or at the time-out. Enough
-is a majority of each set. What an answer is worth the lease decides; here it is parsed, and no more.
+A round ends when all have answered, when `patience` has passed since the rest can change nothing, or at the
+time-out. The rest can change nothing once a majority of each set has given what was asked for, or so many
+have refused that none is left: one witness that is quick to refuse does not shorten the time of an honest one
+that is slow. What an answer is worth the lease decides; here it is parsed, and looked at for that alone.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.errors import Truncated, WwsError
 from wws.identity.peer_id import PeerId
 from wws.names.kinds import Witnesses
-from wws.names.receipts import majority
+from wws.names.receipts import Receipt, majority
 from wws.names.witness.messages import (
     MAX_MESSAGE,
     RECEIPT_PROTOCOL,
+    Dropped,
+    Op,
     Why,
     WitnessAnswer,
     WitnessRefusal,
@@ -41,7 +45,7 @@ class WitnessClientConfig:
     timeout: float = 6.0
     """Seconds for one round, dials included."""
     patience: float = 1.0
-    """Seconds that the others get once a majority of each set has answered."""
+    """Seconds that the others get once they can change nothing in either set."""
     max_rounds: int = 8
     """Rounds at a time; further ones wait: one node has many names, and its witnesses have limits."""
 
@@ -74,7 +78,7 @@ class WitnessClient:
             members = sorted(frozenset().union(*groups), key=str)
             tasks = {member: asyncio.create_task(self._ask(member, request)) for member in members}
             try:
-                await self._collect(tasks, [group for group in groups if group])
+                await self._collect(tasks, [group for group in groups if group], request)
             finally:
                 for task in tasks.values():
                     task.cancel()
@@ -82,21 +86,42 @@ class WitnessClient:
             return tuple((member, _result(task)) for member, task in tasks.items())
 
     async def _collect(
-        self, tasks: dict[PeerId, asyncio.Task[WitnessAnswer | None]], groups: list[frozenset[PeerId]]
+        self,
+        tasks: dict[PeerId, asyncio.Task[WitnessAnswer | None]],
+        groups: list[frozenset[PeerId]],
+        request: WitnessRequest,
     ) -> None:
         """Wait for as long as it is worth it."""
         clock = self._host.clock
         deadline = clock.monotonic() + self._config.timeout
         hurried = False
         while pending := {task for task in tasks.values() if not task.done()}:
-            answered = {member for member, task in tasks.items() if _result(task) is not None}
-            if not hurried and all(len(answered & group) >= majority(group) for group in groups):
+            answers = {member: answer for member, task in tasks.items() if (answer := _result(task))}
+            granting = {member for member, answer in answers.items() if self._grants(member, answer, request)}
+            refusing = answers.keys() - granting
+            if not hurried and all(
+                len(granting & group) >= majority(group) or len(group - refusing) < majority(group)
+                for group in groups
+            ):
                 hurried = True
                 deadline = min(deadline, clock.monotonic() + self._config.patience)
             left = deadline - clock.monotonic()
             if left <= 0:
                 return
             await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+    def _grants(self, member: PeerId, answer: WitnessAnswer, request: WitnessRequest) -> bool:
+        """Whether it gives what was asked for. Anything else counts as a refusal."""
+        if not isinstance(answer, Receipt):
+            return isinstance(answer, Dropped) and request.op is Op.DROP
+        return (
+            answer.witness == member
+            and answer.owner == self._host.identity.peer_id
+            and (answer.swarm, answer.name) == (request.swarm, request.name)
+            and answer.registered_at == request.registered_at
+            and (not answer.provisional or request.op is Op.CLAIM)
+            and answer.is_signed_by_witness
+        )
 
     async def _ask(self, member: PeerId, request: WitnessRequest) -> WitnessAnswer | None:
         try:
