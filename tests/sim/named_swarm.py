@@ -125,7 +125,7 @@ class NamedSwarm:
             None if record is None else record.value,
             reader.unix_now,
             kind=self.kind,
-            pins=pins or Pins(),
+            pins=Pins() if pins is None else pins,
             domain="sim.example",
         )
 

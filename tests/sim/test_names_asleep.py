@@ -18,9 +18,9 @@ from wws.testing.scale import scale
 from wws.testing.simulated_names import SimulatedLease
 
 FAST, SLOW = 2 * HOUR, 64 * HOUR
-"""Half-lives: half of the nodes leave within two hours once names are claimed, and at that pace they go on when
-names are looked for and rivals come. Fewer leave in the hours between, in which records are handed on and
-nothing else would be proved."""
+"""Half-lives: half of the nodes leave within two hours once names are claimed, and at that pace they go on
+when names are looked for and rivals come. Fewer leave in the hours between, in which records are handed on
+and nothing else would be proved."""
 LEASE = GRACE = 24 * HOUR
 UNTIL_FREE = LEASE + 87_000
 """Seconds from a receipt to the moment at which its witness lets others have the name."""

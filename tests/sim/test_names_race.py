@@ -34,7 +34,7 @@ def winners(claimants: list[SimulatedLease]) -> list[SimulatedLease]:
 def test_of_all_who_come_at_once_one_gets_the_name(count: int, spread: float) -> None:
     """Without `spread` they come at the same instant, each of them beside another witness: none of them is
     the first at two, as long as they are lucky."""
-    swarm = NamedSwarm(30, seed=40 + count)
+    swarm = NamedSwarm(16, seed=40 + count)
     for number in range(scale(50, least=3)):
         name = f"agent-{number}"
         claimants = ready(swarm, name, count)
@@ -105,7 +105,7 @@ def test_no_two_owners_are_ever_witnessed_whatever_fails_and_whenever() -> None:
     """Witnesses cut off, restarted with an empty disk, deaf and mute, at random moments of claims, renewals,
     releases and sleeps. One disk is lost at a time: two at once are a majority that has forgotten."""
     for seed in range(scale(20, least=2)):
-        swarm = NamedSwarm(24, seed=60 + seed)
+        swarm = NamedSwarm(12, seed=60 + seed)
         rng, names = swarm.rng, [f"agent-{number}" for number in range(4)]
         owners = [swarm.lease(name) for name in names for _ in range(3)]
         swarm.run(30)

@@ -25,7 +25,8 @@ _BARE_RECORD = 700
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The witnesses of this moment: W, and W′ while it counts. A majority of either decides."""
+    """The witnesses of this moment: W, and W′ while it counts. A majority of either decides; only a name that
+    nobody has yet takes one of each, because new witnesses do not know yet what is held."""
 
     witnesses: frozenset[PeerId] = frozenset()
     before: frozenset[PeerId] = frozenset()
@@ -49,10 +50,25 @@ class Panel:
         agreeing = frozenset(peers)
         return any(len(group & agreeing) >= majority(group) for group in self.groups)
 
-    def is_ruled_out(self, peers: Iterable[PeerId]) -> bool:
-        """Whether without `peers` neither W nor W′ has a majority left; never where both are empty."""
+    def majorities(self, peers: Iterable[PeerId]) -> frozenset[PeerId]:
+        """Of `peers` a majority of each set, and no more than that takes; none where one set has none."""
+        agreeing = sorted(
+            peers, key=lambda peer: (not all(peer in group for group in self.groups), str(peer))
+        )
+        chosen: set[PeerId] = set()
+        for group in self.groups:
+            mine = [peer for peer in agreeing if peer in group][: majority(group)]
+            if len(mine) < majority(group):
+                return frozenset()
+            chosen.update(mine)
+        return frozenset(chosen)
+
+    def is_ruled_out(self, peers: Iterable[PeerId], *, first_claim: bool = False) -> bool:
+        """Whether without `peers` neither W nor W′ has a majority left (for a first claim: one of them has
+        none); never where both are empty."""
         refusing = frozenset(peers)
-        return not self.is_empty and all(len(group - refusing) < majority(group) for group in self.groups)
+        lost = [len(group - refusing) < majority(group) for group in self.groups]
+        return any(lost) if first_claim else bool(lost) and all(lost)
 
 
 @dataclass(frozen=True, slots=True)

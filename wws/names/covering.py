@@ -7,10 +7,10 @@
                               └──no majority──> why not
     begin ──accepting──> TRANSFER ──m full, each with `via`──> Covered, else why not
 
-Every member of W and W′ is asked at once; a majority of either decides. One round is one `AskWitnesses`. What
-a witness says counts only when it is about our question and signed by it; anything else counts as silence. A
-single witness can refuse and no more: no outcome but `Unsettled` comes about without a majority that says so,
-and more work is done only when it leads to a majority.
+Every member of W and W′ is asked at once; a majority of either decides, and a first claim takes one of each.
+One round is one `AskWitnesses`. What a witness says counts only when it is about our question and signed by
+it; anything else counts as silence. A single witness can refuse and no more: no outcome but `Unsettled` comes
+about without a majority that says so, and more work is done only when it leads to a majority.
 """
 
 from __future__ import annotations
@@ -212,11 +212,11 @@ class Covering:
             if round_.panel.is_majority(ours):  # we had lost our memory, and they had not
                 self._begun_at = None
                 return Covered(replace(asked, registered_at=registered_at, receipts=tuple(ours.values())))
-        if round_.panel.is_majority(round_.granted):
-            self._provisional = tuple(round_.granted.values())
+        if agreeing := round_.panel.majorities(round_.granted):
+            self._provisional = tuple(round_.granted[witness] for witness in sorted(agreeing, key=str))
             return self._ask(Phase.SETTLING, asked, self._provisional)
         assert self._given is not None, "checked by the caller"
-        outcome = round_.why_not() or round_.unsettled(self._given)
+        outcome = round_.why_not(first_claim=True) or round_.unsettled(self._given)
         return self._drop(outcome) if round_.granted else outcome
 
     def _settled(self, round_: _Round, unix_now: int) -> AskWitnesses | Outcome:
@@ -227,7 +227,7 @@ class Covering:
         if round_.full:
             self._begun_at = round_.asked.registered_at
         if round_.panel.is_ruled_out(round_.saying(_FORGOTTEN | _OTHERS)):
-            outcome = round_.why_not() or round_.unsettled(self._given)
+            outcome = round_.why_not(first_claim=True) or round_.unsettled(self._given)
             self._provisional = ()
             return self._drop(outcome)
         return round_.unsettled(self._given)
@@ -289,9 +289,8 @@ class Covering:
 
     def _settles(self, unix_now: int) -> bool:
         """Whether a claim that was granted provisionally by a majority is still to be made full."""
-        return self.panel.is_majority(
-            receipt.witness for receipt in self._provisional if receipt.expires_at > unix_now
-        )
+        unexpired = [receipt.witness for receipt in self._provisional if receipt.expires_at > unix_now]
+        return bool(self.panel.majorities(unexpired))
 
     def _is_known(self, lease: LeaseState, unix_now: int) -> bool:
         """Whether at least one witness has a full entry of `lease`, which others may have forgotten."""
@@ -366,16 +365,20 @@ class _Round:
             if refusal.error in known and not (refusal.error in _OTHERS and refusal.holder == self.owner)
         )
 
-    def why_not(self) -> HeldByOther | WorkWanted | Contested | None:
-        """What a majority says against us; `None` when it says nothing, or nothing in common."""
+    def why_not(self, *, first_claim: bool = False) -> HeldByOther | WorkWanted | Contested | None:
+        """What a majority says against us; `None` when it says nothing, or nothing in common. A first claim
+        needs both sets, so that a majority of either can say no."""
         taken = self.saying({Why.NAME_TAKEN})
-        if self.panel.is_ruled_out(taken) and (holder := self.holder(taken)) is not None:
+        if (
+            self.panel.is_ruled_out(taken, first_claim=first_claim)
+            and (holder := self.holder(taken)) is not None
+        ):
             waits = [self.refusals[witness].retry_after for witness in taken]
             return HeldByOther(holder, max((wait for wait in waits if wait is not None), default=None))
         if (bits := self._bits_wanted()) is not None:
             return WorkWanted(bits)
         rivals = self.saying(_OTHERS)
-        if self.panel.is_ruled_out(rivals):
+        if self.panel.is_ruled_out(rivals, first_claim=first_claim):
             return Contested(self.holder(rivals))
         return None
 

@@ -50,6 +50,33 @@ CHANGED = Panel(peers("w4", "w5", "w6"), peers("w1", "w2", "w3"))
 
 
 @pytest.mark.parametrize(
+    "panel, agreeing, chosen",
+    [
+        (THREE, ["w1", "w2"], 2),
+        (THREE, ["w1", "w2", "w3"], 2),
+        (THREE, ["w1", "w4"], 0),
+        (CHANGED, ["w4", "w5", "w6"], 0),
+        (CHANGED, ["w1", "w2", "w3", "w4"], 0),
+        (CHANGED, ["w1", "w2", "w4", "w5", "w6"], 4),
+        (Panel(peers("w1", "w2", "w4"), peers("w1", "w2", "w3")), ["w1", "w2", "w3", "w4"], 2),
+        (Panel(), ["w1"], 0),
+    ],
+)
+def test_a_first_claim_takes_a_majority_of_each_set(panel: Panel, agreeing: list[str], chosen: int) -> None:
+    found = panel.majorities(peers(*agreeing))
+    assert found <= peers(*agreeing)
+    assert len(found) == chosen
+
+
+def test_a_majority_of_one_set_rules_a_first_claim_out() -> None:
+    old = peers("w1", "w2")
+    assert not CHANGED.is_ruled_out(old)
+    assert CHANGED.is_ruled_out(old, first_claim=True)
+    assert not CHANGED.is_ruled_out(peers("w1", "w4"), first_claim=True)
+    assert not Panel().is_ruled_out(old, first_claim=True)
+
+
+@pytest.mark.parametrize(
     "panel, receipts, ends",
     [
         (THREE, [("w1", 90), ("w2", 50), ("w3", 10)], 50),

@@ -213,14 +213,31 @@ def test_a_name_that_was_given_is_taken_over_with_its_via(brings_chain: bool) ->
 def test_witnesses_of_before_count_too() -> None:
     group = WitnessGroup(before=("old witness", "older witness"))
     old = ["old witness", "older witness"]
+    members, group.members = group.members, (group.members[1], frozenset())
     provisional = receipts_in(group.ask(Op.CLAIM, "alice", only=old))
     full = receipts_in(group.ask(Op.RENEW, "alice", receipts=provisional.values(), only=old))
     assert len(full) == 2
+    group.members = members
     taken = group.ask(Op.RENEW, "alice", receipts=full.values(), only=THREE)
     assert words(taken) == {"receipt"}
     mixed = [full["old witness"], receipts_in(taken)[ONE]]  # a minority of each
     group.forget(LAST)
     assert words(group.ask(Op.RENEW, "alice", receipts=mixed, only=[LAST])) == {"not_claimed"}
+
+
+def test_a_first_claim_takes_a_majority_of_both_sets() -> None:
+    """New witnesses know nothing yet: alone they would give any name to whoever comes before its owner."""
+    old = ["old witness", "older witness"]
+    group = WitnessGroup(before=old)
+    new = receipts_in(group.ask(Op.CLAIM, "alice", only=THREE))
+    assert words(group.ask(Op.RENEW, "alice", receipts=new.values())) == {"not_claimed"}
+    both = {**new, **receipts_in(group.ask(Op.CLAIM, "alice", only=old[:1]))}
+    assert words(group.ask(Op.RENEW, "alice", receipts=both.values(), only=THREE)) == {"not_claimed"}
+    both |= receipts_in(group.ask(Op.CLAIM, "alice", only=old))
+    assert words(group.ask(Op.RENEW, "alice", receipts=both.values())) == {"receipt"}
+    again = WitnessGroup(before=old)
+    alone = receipts_in(again.ask(Op.CLAIM, "alice", only=old))
+    assert words(again.ask(Op.RENEW, "alice", receipts=alone.values(), only=old)) == {"not_claimed"}
 
 
 def test_the_median_first_seen_is_taken_over() -> None:

@@ -3,6 +3,10 @@
 Two things: that a majority has an owner's first claim, so that it may become full; and that a majority holds
 a name for an owner, so that a witness which lost its disk takes it over. A majority is one of W or one of
 W′, of distinct members, each with a signature that verifies.
+
+A first claim takes one of W *and*, for as long as it counts, one of W′. Witnesses that have just been named
+know nothing yet: were a majority of those enough, whoever asked them before the owners do could have any
+name, and two days later, when W′ counts no longer, would be the only one whom witnesses cover.
 """
 
 from __future__ import annotations
@@ -36,17 +40,22 @@ class TakeOver:
 def first_claim(
     receipts: Iterable[Receipt], sets: Sets, key: Key, owner: PeerId, registered_at: int, unix_now: int
 ) -> tuple[Receipt, ...]:
-    """Unexpired receipts, provisional ones too, of a majority for this owner and claim; else none."""
-    return _majority_of(
-        receipts,
-        sets,
-        lambda receipt: (
+    """Unexpired receipts, provisional ones too, of a majority of each set for this owner and claim; else
+    none."""
+
+    def counts(receipt: Receipt) -> bool:
+        return (
             (receipt.swarm, receipt.name) == key
             and receipt.owner == owner
             and receipt.registered_at == registered_at
             and receipt.expires_at > unix_now
-        ),
-    )
+        )
+
+    good = _good(receipts, sets, counts)
+    groups = [group for group in sets if group]
+    if not groups or any(sum(one in group for one in good) < majority(group) for group in groups):
+        return ()
+    return tuple(good.values())
 
 
 def take_over(
@@ -75,18 +84,24 @@ def take_over(
 def _majority_of(
     receipts: Iterable[Receipt], sets: Sets, counts: Callable[[Receipt], bool]
 ) -> tuple[Receipt, ...]:
-    """The receipts that count, one of each member of the first set that has a majority of them; else none.
+    """The receipts that count, one of each member of the first set that has a majority of them; else none."""
+    good = _good(receipts, sets, counts)
+    for group in sets:
+        found = tuple(receipt for witness, receipt in good.items() if witness in group)
+        if len(found) >= majority(group):
+            return found
+    return ()
 
-    Signatures are looked at last, and at no more than one for each receipt of a member.
-    """
+
+def _good(
+    receipts: Iterable[Receipt], sets: Sets, counts: Callable[[Receipt], bool]
+) -> dict[PeerId, Receipt]:
+    """The receipts that count, one of each member. Signatures are looked at last, and at no more than one for
+    each receipt of a member."""
     members = sets[0] | sets[1]
     good: dict[PeerId, Receipt] = {}
     for receipt in receipts:
         is_new = receipt.witness in members and receipt.witness not in good
         if is_new and counts(receipt) and receipt.is_signed_by_witness:
             good[receipt.witness] = receipt
-    for group in sets:
-        found = tuple(receipt for witness, receipt in good.items() if witness in group)
-        if len(found) >= majority(group):
-            return found
-    return ()
+    return good
