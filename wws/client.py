@@ -6,7 +6,8 @@
         print(bob["did"], (await node.ping("bob"))["received"])
 
 The node is found through its `ready.json`, on the unix socket first and on TCP with the cookie where
-there is no socket to reach. Answers are the JSON of the contract (section 6), as dictionaries.
+there is no socket to reach (one that nobody listens on is that of a node which has died). Answers are
+the JSON of the contract (section 6), as dictionaries.
 `call_once` does a single call without asyncio, for programs that must start at once.
 
 Raises `NodeNotRunning` when no node answers, `RpcError` for what the node refuses or cannot do.
@@ -92,7 +93,7 @@ class Client:
         try:
             self._streams = await asyncio.open_unix_connection(self.ready.socket, limit=MAX_ANSWER)
         except OSError as error:
-            if self.ready.rpc is None:
+            if self.ready.rpc is None or isinstance(error, ConnectionRefusedError):
                 raise _not_running(self.ready.node) from error
             host, port = _split(self.ready.rpc)
             self._token = _cookie(self.ready)
@@ -270,9 +271,11 @@ def _open(ready: Ready, timeout: float) -> tuple[socket.socket, str | None]:
     unix.settimeout(timeout)
     try:
         unix.connect(ready.socket)
-    except OSError:
+    except OSError as error:
         unix.close()
-        if ready.rpc is None:
+        # Nobody listens on our own socket: the node has died. Then its TCP port is free for anybody to take,
+        # who would be shown the cookie, and believed.
+        if ready.rpc is None or isinstance(error, ConnectionRefusedError):
             raise
         token = _cookie(ready)
         return socket.create_connection(_split(ready.rpc), timeout=timeout), token

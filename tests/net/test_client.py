@@ -1,7 +1,9 @@
 """The Python client against a served node: the socket first, TCP where there is none, typed errors."""
 
 import asyncio
+import dataclasses
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 @asynccontextmanager
 async def serving(
-    home: Home, label: str, swarm: FakeSwarm, *, socket: bool = True
+    home: Home, label: str, swarm: FakeSwarm, *, on_socket: bool = True
 ) -> AsyncIterator[FakeNode]:
     node, paths = FakeNode(label, swarm), home.node(label)
     config = RpcServerConfig(port=0, port_is_default=False)
@@ -42,7 +44,7 @@ async def serving(
             listen=(),
             rpc=server.tcp_address,
             http=None,
-            socket=str(server.socket_path) if socket else str(home.root / "none.sock"),
+            socket=str(server.socket_path) if on_socket else str(home.root / "none.sock"),
             cookie=str(server.cookie_path),
             started=process_start(os.getpid()),
         )
@@ -87,7 +89,7 @@ async def test_calls_run_beside_each_other(home: Home) -> None:
 
 
 async def test_over_tcp_the_cookie_is_shown(home: Home) -> None:
-    async with serving(home, "alice", FakeSwarm(), socket=False) as alice:
+    async with serving(home, "alice", FakeSwarm(), on_socket=False) as alice:
         async with client.connect() as node:
             assert (await node.status())["peer_id"] == alice.peer_id
         found = await asyncio.to_thread(client.call_once, client.find(), "swarm.get_status")
@@ -139,6 +141,29 @@ async def test_a_node_that_goes_away_ends_the_calls(home: Home) -> None:
     with pytest.raises(NodeNotRunning):
         await node.status()
     await node.__aexit__(None, None, None)
+
+
+async def test_whoever_takes_the_port_of_a_dead_node_is_not_asked(home: Home) -> None:
+    """A node that was killed leaves its socket, its cookie and its ready.json, and frees its TCP port."""
+    asked: list[bytes] = []
+
+    async def harvest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(harvest, "127.0.0.1", 0)
+    async with server, serving(home, "alice", FakeSwarm()):
+        dead = home.node("alice").run / "dead.sock"
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(dead))
+        port = server.sockets[0].getsockname()[1]
+        ready = dataclasses.replace(client.find(), socket=str(dead), rpc=f"127.0.0.1:{port}")
+        with pytest.raises(NodeNotRunning):
+            await asyncio.to_thread(client.call_once, ready, "swarm.get_status")
+        with pytest.raises(NodeNotRunning):
+            async with client.Client(ready, 5.0):
+                pass
+    assert not asked
 
 
 async def test_a_ready_file_of_a_dead_node_is_no_node(home: Home) -> None:

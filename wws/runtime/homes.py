@@ -336,11 +336,19 @@ def private_folder(folder: Path) -> Path:
 def process_start(pid: int) -> int | None:
     """When process `pid` began, in the kernel's ticks since boot, or `None` where that cannot be read."""
     try:
+        return int(_process_fields(pid)[19])
+    except (IndexError, ValueError):
+        return None
+
+
+def _process_fields(pid: int) -> list[bytes]:
+    """What Linux tells of a process, from its state (field 3) on; nothing elsewhere."""
+    try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The second field is the command in parentheses, which may hold spaces; field 22 is the start.
-            return int(file.read(4096).rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
+            return file.read(4096).rpartition(b")")[2].split()
+    except OSError:
+        return []
 
 
 def _network_name(text: str) -> str:
@@ -357,6 +365,8 @@ def _is_alive(ready: Ready) -> bool:
         os.kill(ready.pid, 0)
     except (OSError, OverflowError):
         return False  # gone, or another user's process that has taken the number
+    if _process_fields(ready.pid)[:1] == [b"Z"]:
+        return False  # dead; its parent has not heard of it yet
     start = process_start(ready.pid)
     return ready.started is None or start is None or start == ready.started
 

@@ -292,3 +292,16 @@ def test_the_module_needs_the_standard_library_only():
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[3]
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the state of a process cannot be read")
+def test_a_node_that_died_unheard_of_does_not_run(home: Home):
+    """Its number and its start are still those of its process, until its parent asks."""
+    node = home.node("alice")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        node.write_ready(ready("alice", pid=process.pid, started=process_start(process.pid)))
+        assert node.read_ready() is not None
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert node.read_ready() is None
+        assert home.running_nodes() == []
