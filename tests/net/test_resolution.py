@@ -34,7 +34,7 @@ from wws.runtime.homes import Home
 from wws.runtime.pin_store import PinStore
 from wws.runtime.resolution import NameResolver, ResolutionConfig
 from wws.runtime.state_files import StateFile
-from wws.testing.names import ADDRESS, name_record, person
+from wws.testing.names import ADDRESS, NOW, name_record, person
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(60), pytest.mark.usefixtures("leaves_nothing")]
 
@@ -304,6 +304,32 @@ async def test_two_records_of_one_number_are_kept_shown_and_survive(tmp_path: Pa
         again = Desk(found.bob, [], found.clock, NameRecords(), tmp_path, [])
         assert again.resolver.equivocations() == [proof]
         await again.resolver.close()
+
+
+async def test_a_flood_of_proofs_fills_neither_the_disk_nor_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with desk(tmp_path, joined=False) as found:
+        file = tmp_path / "equivocations.json"
+        written: set[int] = set()
+        for number in range(40):
+            pair = [
+                name_record("alice", seq=NOW + number, addresses=(ADDRESS.with_port(port),))
+                for port in (9_000, 9_001)
+            ]
+            for record in pair:
+                found.names.read(KEY, record.value, NOW)
+            for _ in range(3):
+                await asyncio.sleep(0.01)
+                if file.exists():
+                    written.add(file.stat().st_mtime_ns)
+        assert 1 <= len(written) <= 7
+        assert sum("equivocation" in line.getMessage() for line in caplog.records) <= 21
+        proofs = found.resolver.equivocations()
+        assert len(proofs) == 4
+    # What is known at the end is written.
+    again = Desk(found.bob, [], found.clock, NameRecords(), tmp_path, [])
+    assert again.resolver.equivocations() == proofs
 
 
 async def test_a_file_of_proofs_is_believed_only_as_far_as_it_proves(tmp_path: Path) -> None:

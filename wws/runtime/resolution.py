@@ -17,6 +17,7 @@ from typing import TypeAlias
 from wws.dht.events import GetDone
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
+from wws.mesh.rates import Rates
 from wws.names.cache import CacheConfig, ResolutionCache
 from wws.names.equivocation import Equivocation
 from wws.names.errors import RecordRefused
@@ -52,7 +53,15 @@ class ResolutionConfig:
     max_refreshes: int = 8
     """Look-ups at once that nobody waits for."""
     save_interval: float = 10.0
-    """Seconds between two writes of the proofs, at least: who floods us with proofs wears out no disk."""
+    """Seconds between two writes of the proofs, at least."""
+    saves_at_once: float = 6.0
+    """Writes of the proofs in a row. All of them together are two megabytes, and a key costs nothing."""
+    saves_per_second: float = 1 / 600
+    """Writes that there may be after those: who floods us with proofs wears out no disk."""
+    lines_at_once: float = 20.0
+    """Proofs told in the log in a row."""
+    lines_per_second: float = 1 / 60
+    """Proofs told in the log after those; all are shown by `swarm.equivocations`."""
 
 
 Judges: TypeAlias = tuple[frozenset[PeerId], frozenset[PeerId]]
@@ -103,7 +112,7 @@ class NameResolver:
         self._cache = ResolutionCache(self._config.cache)
         self._under_way: dict[str, asyncio.Future[_Found]] = {}
         self._refreshing: set[str] = set()
-        self._proofs = ProofKeeper(host, names, proofs, self._config.save_interval)
+        self._proofs = ProofKeeper(host, names, proofs, self._config)
 
     async def resolve(
         self, target: NameTarget | DidTarget | PeerTarget, *, only_pinned: bool = False, fresh: bool = False
@@ -296,11 +305,13 @@ class NameResolver:
 class ProofKeeper:
     """Keeps `equivocations.json`, and says once of each proof that it was found."""
 
-    def __init__(self, host: Host, names: NameRecords, file: StateFile, save_interval: float) -> None:
+    def __init__(self, host: Host, names: NameRecords, file: StateFile, config: ResolutionConfig) -> None:
         self._host = host
         self._proofs = names.equivocations
         self._file = file
-        self._save_interval = save_interval
+        self._save_interval = config.save_interval
+        self._saves = Rates(config.saves_per_second, config.saves_at_once, 1)
+        self._lines = Rates(config.lines_per_second, config.lines_at_once, 1)
         self._saving: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         self._load()
@@ -328,15 +339,17 @@ class ProofKeeper:
             logger("names").warning("equivocations that prove nothing were left out", count=skipped)
 
     def _found(self, proof: Equivocation) -> None:
-        logger("names").warning(
-            "equivocation", name=proof.name, swarm=proof.swarm, owner=str(proof.peer_id), seq=proof.seq
-        )
+        if self._lines.take(None, self._host.clock.monotonic()):
+            logger("names").warning(
+                "equivocation", name=proof.name, swarm=proof.swarm, owner=str(proof.peer_id), seq=proof.seq
+            )
         if self._saving is None or self._saving.done():
             self._saving = self._host.spawn(self._save_soon(), "save equivocations")
 
     async def _save_soon(self) -> None:
         while self._saved != self._proofs.revision and not self._closing.is_set():
-            await self._save()
+            if self._saves.take(None, self._host.clock.monotonic()):
+                await self._save()
             try:
                 async with asyncio.timeout(self._save_interval):
                     await self._closing.wait()
