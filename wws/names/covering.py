@@ -391,10 +391,12 @@ class _Round:
         word, count = words.most_common(1)[0]
         if silent > count:
             return Unsettled(lease, WITNESSES_AWAY)
-        # Whoever else holds the name at some witnesses may leave sooner than those say, or not matter.
-        waits = [
-            one.retry_after for one in self.refusals.values() if one.error == word and word not in _OTHERS
-        ]
+        saying = self.saying({word})
+        # Whoever else holds the name at some witnesses may leave sooner than those say, or not matter. And
+        # one witness alone does not tell us how long to wait for the others.
+        if word in _OTHERS or not self.panel.is_ruled_out(saying):
+            return Unsettled(lease, word)
+        waits = [self.refusals[witness].retry_after for witness in saying]
         return Unsettled(lease, word, min((wait for wait in waits if wait is not None), default=None))
 
     def holder(self, witnesses: Iterable[PeerId]) -> PeerId | None:

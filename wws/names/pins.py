@@ -86,9 +86,9 @@ class Pins:
     def observe(self, domain: str, record: NameRecord, unix_now: int, *, is_done: bool = True) -> Verdict:
         """Judge the record that a look-up found, and pin or move the pin where the rules allow it.
 
-        `is_done` says whether the record's transfers count as done: where there are witnesses, when a majority
-        has signed for the new owner. Entries do not grow old and name no network, so one of long ago, or of
-        elsewhere, is not enough to move a pin.
+        `is_done` says whether the record's transfers count as done: where there are witnesses, when a
+        majority has signed for the new owner. Entries do not grow old and name no network, so one of long
+        ago, or of elsewhere, is not enough to move a pin.
         """
         key = (domain, record.swarm, record.name)
         pin = self._pins.get(key)

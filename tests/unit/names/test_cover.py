@@ -222,7 +222,8 @@ def covering() -> Covering:
         ((WEAK, WEAK, TAKEN), WorkWanted(18)),
         ((WEAK, None, None), Unsettled(LEASE, "witnesses_away")),
         ((BUDGET, BUDGET, None), Unsettled(LEASE, "budget_owner", 900)),
-        ((BUDGET, GRANTED, None), Unsettled(LEASE, "budget_owner", 900)),
+        # One that lies does not tell us how long to wait for one that is away.
+        ((BUDGET, GRANTED, None), Unsettled(LEASE, "budget_owner")),
         ((TAKEN, None, None), Unsettled(LEASE, "witnesses_away")),
         ((None, None, None), Unsettled(LEASE, "witnesses_away")),
         ((Dropped(), Dropped(), Dropped()), Unsettled(LEASE, "witnesses_away")),
