@@ -89,8 +89,8 @@ def _hint(error: WwsError, details: Mapping[str, object]) -> str:
 
 
 def envelope(schema: str, result: Result) -> str:
-    """The JSON object of a result, on one line."""
-    return json.dumps(
+    """The JSON object of a result, on one line. What could steer a terminal is escaped."""
+    text = json.dumps(
         {
             "schema": schema,
             "ok": not result.errors,
@@ -102,6 +102,9 @@ def envelope(schema: str, result: Result) -> str:
         },
         ensure_ascii=False,
     )
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
 
 
 def emit(result: Result, schema: str, options: Options) -> Exit:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent_cli import text
 from agent_cli.options import Options, quick_options
-from agent_cli.result import Problem, Result, emit, exit_code_of, failed
+from agent_cli.result import Problem, Result, emit, envelope, exit_code_of, failed
 from wws.client import RpcError
 from wws.errors import LocalError, WwsError
 from wws.rpc.codes import Exit
@@ -20,6 +20,15 @@ class Odd(WwsError):
     def __init__(self) -> None:
         super().__init__("Taken.", hint="Choose another.")
         self.details = {"holder": "did:swarm:bob"}
+
+
+def test_nothing_in_the_envelope_steers_a_terminal() -> None:
+    """JSON escapes what stands below the space, and none of what a terminal also obeys."""
+    said = "\x1b[31m \x9b31m \x7f \u202e \u2028 \U000e0041 bj\u00f6rk"
+    text = envelope("wws.test/v1", Result({"agent": said}))
+    assert text.isprintable()
+    assert "bj\u00f6rk" in text
+    assert json.loads(text)["data"] == {"agent": said}
 
 
 def test_the_envelope_has_its_four_members(capsys: pytest.CaptureFixture[str]) -> None:
