@@ -423,6 +423,24 @@ async def an_agent_that_wants_more_than_to_read(rig: Rig) -> None:
     assert not await rig.node.names()
 
 
+INSIDE = "/ip4/10.0.0.1/tcp/22/p2p/" + str(CAROL.peer_id)
+
+
+@attack(not_allowed=2)
+async def knocking_at_doors_behind_the_node(rig: Rig) -> None:
+    """What answers there would be quoted in the error."""
+    await rig.register_bob()
+    made = await rig.token(methods=["read"])
+    await rig.send(line(signed_request(BOB, "swarm.ping", {"target": INSIDE})))
+    await rig.send(call("swarm.ping", [INSIDE], token=made["secret"]))
+
+
+@attack(invalid_params=4)
+async def labels_that_steer_a_terminal(rig: Rig) -> None:
+    for label in ("\x1b[31m", "\x9b31m", "\u202eevil", "a\u2028b"):
+        await rig.send(call("swarm.create_token", {"label": label}), on_socket=True)
+
+
 @attack(work_too_weak=1, invalid_params=1, not_allowed=1, rate_limited=1)
 async def registrations_that_are_none(rig: Rig) -> None:
     await rig.register_bob()
@@ -596,6 +614,17 @@ async def test_nothing_signed_is_served_that_could_not_be_remembered(home: Path)
         (home / "aside").rename(rig.paths.state)
         request = signed_request(ALICE, STATUS, timestamp=rig.now_ms + 5, nonce="00000005")
         assert "result" in (await rig.send(line(request)))[0]
+
+
+async def test_whoever_may_connect_may_ping_an_address(home: Path) -> None:
+    async with serving(home) as rig:
+        made = await rig.token(methods=["swarm.ping", "swarm.connect"])
+        outcomes = [
+            await rig.ask("swarm.ping", [INSIDE], token=made["secret"]),
+            await rig.ask("swarm.ping", [INSIDE], on_socket=True),
+        ]
+        for outcome in outcomes:
+            assert outcome.get("error", {}).get("data", {}).get("code") != "not_allowed"
 
 
 async def test_an_agent_learns_no_path(home: Path) -> None:

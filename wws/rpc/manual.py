@@ -72,7 +72,8 @@ or with a token. `pow` is a nonce with the proof of work of the protocol, for th
 `work_too_weak` says `required_bits`. A registration holds for {lifetime} hours; {agents} agents fit. Of
 those that nobody vouched for {newcomers} new ones an hour are let in, so that strangers cannot take every
 place: when they try, the owner's word or a token is the way in. Agents read, and change nothing: names
-belong to the node's own identity.
+belong to the node's own identity. They are told no path of this machine. Like a token that does not open
+`swarm.connect`, they ping names, DIDs and PeerIds, and no address.
 
 ## Tokens
 

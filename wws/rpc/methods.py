@@ -12,7 +12,9 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from wws.names.uri import AddressTarget, parse_target
 from wws.rpc import api
+from wws.rpc.access import NotAllowed
 from wws.rpc.api import Json
 from wws.rpc.method_params import (
     AcceptParams,
@@ -41,6 +43,7 @@ P = TypeVar("P", bound="DataclassInstance")
 
 _READ: Final = Policy(READERS)
 """Changes nothing: for everybody who is known here."""
+CONNECT: Final = "swarm.connect"
 _DIALS: Final = Rate(30, 60.0)
 """For calls that make this node dial: a token or an agent must not use it to knock at many doors."""
 
@@ -107,6 +110,15 @@ async def _identity(serving: Serving, params: IdentityParams) -> api.IdentityInf
     return found if serving.caller.role in OWNER | Role.TOKEN else replace(found, path=None)
 
 
+async def _ping(serving: Serving, params: PingParams) -> api.PingReport:
+    caller = serving.caller
+    may_dial = caller.role in OWNER or (caller.token is not None and CONNECT in caller.token.methods)
+    if not may_dial and isinstance(parse_target(params.target), AddressTarget):
+        # An address that is typed may be of any scope: this node would knock at doors of its own network.
+        raise NotAllowed(f"an address is for those who may call {CONNECT}: name a peer instead")
+    return await serving.node.ping(params.target, params.count, params.wait_direct)
+
+
 async def _register_agent(serving: Serving, params: AgentParams) -> api.AgentRegistered:
     size = (await serving.node.network_stats()).swarm_size
     return serving.access.register_agent(
@@ -168,7 +180,7 @@ _TABLE: Final = (
         policy=_READ,
     ),
     _row(
-        "swarm.connect",
+        CONNECT,
         "Connect to a peer.",
         ConnectParams,
         api.Connected,
@@ -181,7 +193,7 @@ _TABLE: Final = (
         "Round trips to a peer, and which way they went.",
         PingParams,
         api.PingReport,
-        lambda serving, params: serving.node.ping(params.target, params.count, params.wait_direct),
+        _ping,
         policy=Policy(READERS, rate=_DIALS),
         errors=("peer_unreachable", "name_not_found", "owner_changed"),
     ),

@@ -59,7 +59,7 @@ class TextRule:
             raise InvalidParams(f"{name} must be a text")
         if not value or len(value) > self.max_length:
             raise InvalidParams(f"{name} must have 1 to {self.max_length} characters, it has {len(value)}")
-        if any(character < " " or "\ud800" <= character <= "\udfff" for character in value):
+        if not value.isprintable():  # it is shown in lists and logs, and must not steer a terminal
             raise InvalidParams(f"{name} contains control characters")
         return value
 
@@ -196,7 +196,7 @@ def signed_object(description: str) -> dict[str, Rule]:
 
 
 def text(description: str, *, max_length: int = MAX_TEXT) -> dict[str, Rule]:
-    """Field metadata: a text of 1 to `max_length` characters without control characters."""
+    """Field metadata: a text of 1 to `max_length` characters, none of them one that cannot be shown."""
     return {"rule": TextRule(description, max_length)}
 
 
