@@ -109,7 +109,7 @@ def test_no_two_owners_are_ever_witnessed_whatever_fails_and_whenever() -> None:
         rng, names = swarm.rng, [f"agent-{number}" for number in range(4)]
         owners = [swarm.lease(name) for name in names for _ in range(3)]
         swarm.run(30)
-        for step in range(scale(200, least=40)):
+        for step in range(scale(200, least=30)):
             trouble(swarm, step)
             for one in rng.sample(owners, 4):
                 act(swarm, one)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wws.dht.kademlia import GetDone, PutDone
+from wws.errors import WwsError
 from wws.identity import proof_of_work
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
@@ -125,7 +126,10 @@ class SimulatedLease:
             case LookUp(key=key):
                 self.node.get(key, self._looked_up)
             case StoreRecord(key=key, value=value):
-                self.node.put(key, value, self._stored)
+                try:
+                    self.node.put(key, value, self._stored)
+                except WwsError as error:  # our own node refuses it first
+                    self._time.after(0, self._tell, StoreFailed(str(error)))
             case SolveProofOfWork(context=context, did=did, bits=bits):
                 nonce = proof_of_work.solve(context, did, bits)
                 self._time.after(0.05, self._tell, ProofSolved(nonce))
@@ -142,8 +146,9 @@ class SimulatedLease:
                 self.reports.append(command)
 
     def _looked_up(self, result: Result) -> None:
-        found = isinstance(result, GetDone) and (result.asked or result.value is not None)
-        self._tell(LookedUp(result.value) if found and isinstance(result, GetDone) else LookUpFailed())
+        # Nobody's silence says that a name is free, or that a record is gone.
+        answered = isinstance(result, GetDone) and result.asked
+        self._tell(LookedUp(result.value) if answered and isinstance(result, GetDone) else LookUpFailed())
 
     def _stored(self, result: Result) -> None:
         stored = result.stored if isinstance(result, PutDone) else 0
