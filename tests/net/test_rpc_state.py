@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import stat
 import threading
 from pathlib import Path
@@ -195,6 +196,33 @@ def test_the_log_goes_on_where_it_was(paths: NodePaths) -> None:
         log.append(b"line %d\n" % number)
         log.close()
     assert path.read_bytes() == b"line 0\nline 1\nline 2\n"
+
+
+def test_a_line_that_a_kill_has_cut_is_ended_before_the_next(paths: NodePaths) -> None:
+    paths.state.mkdir(parents=True)
+    (paths.state / AUDIT).write_bytes(b'{"who":"stranger","method":"sw')
+    log = AuditFile(paths.state / AUDIT, AuditConfig())
+    log.append(b'{"who":"owner"}\n')
+    log.append(b'{"who":"owner"}\n')
+    log.close()
+    lines = (paths.state / AUDIT).read_bytes().splitlines()
+    assert lines == [b'{"who":"stranger","method":"sw', b'{"who":"owner"}', b'{"who":"owner"}']
+
+
+def test_a_line_that_a_full_disk_has_cut_is_ended_before_the_next(paths: NodePaths) -> None:
+    log = AuditFile(paths.state / AUDIT, AuditConfig())
+    log.append(b"first\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        log.append(b"0123456789\n")
+        log.append(b"lost\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.append(b"second\n")
+    log.append(b"third\n")
+    log.close()
+    assert (paths.state / AUDIT).read_bytes().splitlines() == [b"first", b"0123", b"second", b"third"]
 
 
 def test_a_log_that_is_a_link_is_not_followed(paths: NodePaths, caplog: pytest.LogCaptureFixture) -> None:

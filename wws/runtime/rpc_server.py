@@ -30,6 +30,7 @@ from wws.rpc.audit import AuditConfig
 from wws.rpc.turns import TurnsConfig
 from wws.rpc.wire import WireConfig
 from wws.runtime.homes import NodePaths
+from wws.runtime.logs import logger
 from wws.runtime.machine_errors import CannotWrite, PortTaken, writing_failed
 from wws.runtime.rpc_connection import CHUNK, ConnectionConfig, RpcConnection
 from wws.runtime.rpc_desk import RpcDesk, unix_milliseconds
@@ -37,6 +38,7 @@ from wws.runtime.rpc_ports import DEFAULT_PORT, STEP, PortClaims
 from wws.runtime.rpc_turns import Turns
 from wws.runtime.whole_files import make_folder, write_whole
 
+_log = logger("rpc")
 COOKIE_BYTES: Final = 32
 
 
@@ -310,6 +312,7 @@ class RpcServer:
     def _warn_if_open(self) -> None:
         """Say so when others than this machine can reach TCP: what is written there is not encrypted."""
         if self.tcp_address is not None and not _is_loopback(self._config.host):
+            _log.warning("rpc_open", address=self.tcp_address)
             self.warnings.append(
                 Warned(
                     "rpc_open",

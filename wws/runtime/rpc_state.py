@@ -11,6 +11,7 @@ answered: who was told `registered` finds it so after a loss of power.
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import itertools
 import os
@@ -98,7 +99,8 @@ class RpcState:
 class AuditFile:
     """An append-only file of bounded size, with a bounded number of older ones beside it.
 
-    A failure to write is logged once: the node goes on, because a full disk must not close it.
+    A failure to write is logged once: the node goes on, because a full disk must not close it. A line that
+    was cut, by a full disk or a kill, is ended before the next: nothing that a caller chose runs into it.
     """
 
     def __init__(self, path: Path, config: AuditConfig) -> None:
@@ -106,6 +108,8 @@ class AuditFile:
         self._config = config
         self._file: io.FileIO | None = None
         self._size = 0
+        self._is_torn = False
+        """Whether the file ends within a line."""
         self._has_failed = False
 
     def append(self, line: bytes) -> None:
@@ -116,7 +120,13 @@ class AuditFile:
             elif self._size + len(line) > self._config.file_bytes:
                 self._rotate()
             assert self._file is not None
-            self._size += self._file.write(line)
+            data = b"\n" + line if self._is_torn else line
+            written = self._file.write(data)
+            self._size += written
+            if 0 < written < len(data):
+                self._is_torn = data[written - 1 : written] != b"\n"
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._is_torn = False
             self._has_failed = False
         except (OSError, WwsError) as error:
             if not self._has_failed:
@@ -131,7 +141,7 @@ class AuditFile:
 
     def _open(self) -> None:
         make_folder(self._path.parent)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             descriptor = os.open(self._path, flags, 0o600)
         except OSError as error:
@@ -139,6 +149,7 @@ class AuditFile:
         os.fchmod(descriptor, 0o600)
         self._file = io.FileIO(descriptor, "ab")
         self._size = os.fstat(descriptor).st_size
+        self._is_torn = self._size > 0 and os.pread(descriptor, 1, self._size - 1) != b"\n"
 
     def _rotate(self) -> None:
         """`audit.log` becomes `audit.log.1`, that one `.2`, and so on; the last one goes."""
