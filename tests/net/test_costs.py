@@ -9,7 +9,6 @@ import pytest
 from tests.net.mesh_node import node
 from wws.identity.keys import Identity
 from wws.mesh.rates import Share
-from wws.runtime.connection import Connection
 from wws.runtime.dht_driver import DhtDriverConfig
 from wws.runtime.ping import PROTOCOL, PingConfig
 from wws.runtime.streams import Stream
@@ -42,13 +41,17 @@ async def test_a_flood_of_pings_is_echoed_as_it_comes(monkeypatch: pytest.Monkey
         assert max(sizes) > 1_000
 
 
+PREFIXES = ("203.0.113.0/24", "198.51.100.0/24")
+
+
 async def test_many_identities_of_one_prefix_share_what_the_dht_answers() -> None:
     slow = DhtDriverConfig(max_requests_per_second=0.001, prefix_share=2)
     async with node("alice", clock=ManualClock(), dht=slow) as alice:
 
         def wait(label: str, ip: str) -> asyncio.Task[None]:
             asking = SimpleNamespace(peer_id=Identity.from_label(label).peer_id, remote_ip=ip)
-            return asyncio.create_task(alice.dht._take_turn(cast(Connection, asking)))
+            stream = SimpleNamespace(connection=asking, pause=asyncio.sleep)
+            return asyncio.create_task(alice.dht._take_turn(cast(Stream, stream)))
 
         sybils = [wait(f"sybil {number}", f"203.0.113.{number + 1}") for number in range(5)]
         bob, neighbours = wait("bob", "198.51.100.1"), [wait(f"{n}", "192.168.1.7") for n in range(5)]
@@ -56,4 +59,4 @@ async def test_many_identities_of_one_prefix_share_what_the_dht_answers() -> Non
         assert not any(task.done() for task in sybils[1:])
         for task in sybils[1:]:
             task.cancel()
-        assert sorted(alice.dht._next_of_prefix.values()) == [500.0, 2500.0]
+        assert [alice.dht._prefix_turns.take(prefix, 0) for prefix in PREFIXES] == [2500.0, 500.0]

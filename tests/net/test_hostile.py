@@ -408,7 +408,7 @@ async def test_a_flood_of_pings_on_one_stream() -> None:
             peer.frame(DATA, 0, 1, bytes(32 * 1024))
         await peer.drain()
         await until(lambda: alice.host.refusals[PING_PROTOCOL, "rate_limited"] == 1)
-        assert alice.host.sent_bytes < before + 2 * 32 * 1024
+        assert alice.host.sent_bytes < before + 3 * 32 * 1024  # two are within the burst, and have headers
         await until(lambda: not alice.host.handlers.of_peers[MALLORY, PING_PROTOCOL])
 
 
@@ -494,7 +494,7 @@ async def test_requests_on_many_streams_come_no_faster_than_on_one() -> None:
         await peer.ping()
         assert answered == 1
         assert alice.host.handlers.of_peers[MALLORY, KAD] == 30
-    assert not alice.dht._next_request
+    assert not len(alice.dht._turns)
     assert not alice.host.handlers.of_peers
 
 

@@ -49,6 +49,7 @@ from wws.errors import ParseError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
 from wws.mesh.reach import reaches
+from wws.mesh.turns import Turns
 from wws.runtime.connection import Connection
 from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
@@ -74,6 +75,11 @@ class DhtDriverConfig:
     """Requests of one peer on all its streams; further ones wait, so that its own streams slow it down."""
     prefix_share: int = 4
     """Peers' worth of requests that one public IPv4 /24 or IPv6 /56 gets: identities cost nothing."""
+    queries_per_second: float = 100.0
+    """Queries of ours to one peer in the long run; further ones wait. It answers no more, and who has more
+    streams open there than it takes is turned down."""
+    query_burst: int = 96
+    """Queries of ours to one peer at once."""
     protect_interval: float = 15.0
     """Seconds between two looks at whose connections are worth keeping."""
 
@@ -101,8 +107,9 @@ class DhtDriver:
         self._replies: dict[int, KadMessage | None] = {}
         self._members: set[PeerId] = set()
         self._lost_entry_points: set[PeerId] = set()
-        self._next_request: dict[PeerId, float] = {}
-        self._next_of_prefix: dict[str, float] = {}
+        self._turns = Turns(config.max_requests_per_second)
+        self._prefix_turns = Turns(config.max_requests_per_second * config.prefix_share)
+        self._query_turns = Turns(config.queries_per_second, config.query_burst)
         self._timer: asyncio.TimerHandle | None = None
         self._protect_at = 0.0
         self._server = False
@@ -240,7 +247,7 @@ class DhtDriver:
                 self._host.table.unprotect(peer, _PROTECTED)
 
     def _peer_disconnected(self, peer: PeerId) -> None:
-        self._next_request.pop(peer, None)
+        self._turns.forget(peer)
         if peer in self._members:
             self._members.discard(peer)
             self._host.table.unprotect(peer, _PROTECTED)
@@ -303,7 +310,7 @@ class DhtDriver:
             if data is None:
                 break
             request = KadMessage.parse(data)
-            await self._take_turn(connection)
+            await self._take_turn(stream)
             reply = self._answer(connection, request)
             if connection.is_closed:
                 return  # for good: that was one bad record too many
@@ -314,16 +321,27 @@ class DhtDriver:
                 return  # refused: the stream ends without an answer
         stream.close_write()
 
-    async def _take_turn(self, connection: Connection) -> None:
-        """Wait until a peer, and its prefix, may have the next request answered, whatever its stream."""
-        now, interval = self._host.clock.monotonic(), 1 / self._config.max_requests_per_second
-        turn = max(now, self._next_request.get(connection.peer_id, now))
-        self._next_request[connection.peer_id] = turn + interval
-        if (prefix := self._prefix(connection)) is not None:
-            turn = max(turn, self._next_of_prefix.get(prefix, now))
-            self._next_of_prefix[prefix] = turn + interval / self._config.prefix_share
-        if turn > now:
-            await asyncio.sleep(turn - now)
+    async def _take_turn(self, stream: Stream) -> None:
+        """Wait until a peer, and its prefix, may have the next request answered, whatever its stream.
+
+        How long the peer has to wait for itself is no matter of its prefix's, and who goes away gives the
+        turn back: nobody's neighbours wait for that. Raises `StreamReset` when the stream is given up.
+        """
+        connection, now = stream.connection, self._host.clock.monotonic()
+        peer, prefix = connection.peer_id, self._host.admission.limited_prefix(connection.remote_ip)
+        turn = self._turns.take(peer, now)
+        if prefix is not None:
+            turn = max(turn, self._prefix_turns.take(prefix, now))
+        if turn <= now:
+            return
+        try:
+            await stream.pause(turn - now)
+        except BaseException:
+            now = self._host.clock.monotonic()
+            self._turns.give_back(peer, now)
+            if prefix is not None:
+                self._prefix_turns.give_back(prefix, now)
+            raise
 
     def _answer(self, connection: Connection, message: KadMessage) -> KadMessage | None:
         request_id = next(self._ids)
@@ -369,6 +387,7 @@ class DhtDriver:
         try:
             async with asyncio.timeout(query.timeout):
                 addresses = [a for a in query.addresses if reaches(a, self._host.scope)]
+                await self._take_query_turn(query.peer)
                 connection = await self._dialer.connect(query.peer, addresses, direct=True)
                 async with connection.open_stream(PROTOCOL) as stream:
                     await stream.write_frame(query.message.encode())
@@ -383,6 +402,17 @@ class DhtDriver:
         except (WwsError, TimeoutError):
             pass  # what matters is said below: there is no answer
         self._conclude(query, QueryFailed(query.query_id))
+
+    async def _take_query_turn(self, peer: PeerId) -> None:
+        """Wait until we may ask a peer: in a small network every look-up asks the same few."""
+        now = self._host.clock.monotonic()
+        turn = self._query_turns.take(peer, now)
+        if turn > now:
+            try:
+                await asyncio.sleep(turn - now)
+            except asyncio.CancelledError:
+                self._query_turns.give_back(peer, self._host.clock.monotonic())
+                raise
 
     def _conclude(self, query: SendQuery, event: QueryAnswered | QueryFailed) -> None:
         """Tell the machine how a query ended, unless it was told or does not want to know any more."""
@@ -403,5 +433,4 @@ class DhtDriver:
         if now >= self._protect_at:
             self._protect_at = now + self._config.protect_interval
             self._protect_useful()
-            self._next_of_prefix = {name: at for name, at in self._next_of_prefix.items() if at > now}
         self._feed(TimerFired())

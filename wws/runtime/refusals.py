@@ -33,8 +33,8 @@ DENIED: Final = "denied"
 """Reason: the operator's deny list has the peer, or the prefix of its address."""
 
 ABUSE: Final = frozenset({word for word, offence in OFFENCES.items() if offence is not None} | {BANNED})
-"""Reasons that are of the peer's own doing: the filter of fail2ban looks for these. No time-outs: the slow one
-may be us, and a web page can make its readers' browsers open connections that stay silent."""
+"""Reasons that are of the peer's own doing: the filter of fail2ban looks for these. No time-outs: the slow
+one may be us, and a web page can make its readers' browsers open connections that stay silent."""
 
 LOGGED: Final = ABUSE | {
     BANNED_PREFIX,

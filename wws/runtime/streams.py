@@ -176,6 +176,16 @@ class Stream:
             raise TooLarge(f"message of {length} bytes, at most {limit} are accepted")
         return await self.read_exactly(length)
 
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not for a stream that is given up meanwhile: raises `StreamReset` then, at once."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._error is None:
+                    await self._wait_reader()  # data wakes it too, and waits
+        except TimeoutError:
+            return
+        raise _anew(self._error)
+
     async def agreed(self) -> None:
         """Wait until the peer has agreed to the protocol, where it matters that it has before we send.
 
