@@ -8,12 +8,18 @@ What stands here is pure; the lease machine asks for it.
 
 from __future__ import annotations
 
+from typing import Final
+
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.names.errors import DoubleTransfer, RecordRefused, TransferImpossible
 from wws.names.lease_state import LeaseState
 from wws.names.record import NameRecord
 from wws.names.transfers import MAX_TRANSFERS, Transfer, check_chain
+
+HIGHEST_TAKEN: Final = 2**52
+"""The highest number from which we go on. Numbers follow the clock, and end at 2^53−1: who gives a name with
+the last of them gives one that can never be renewed."""
 
 
 def sign_away(giver: Identity, lease: LeaseState, to: PeerId, unix_now: int) -> Transfer:
@@ -56,6 +62,8 @@ def take_up(found: NameRecord, entry: Transfer, taker: PeerId) -> LeaseState:
         raise TransferImpossible(f"{found.name!r} has changed hands {MAX_TRANSFERS} times already")
     chain = (*found.transfers, entry)
     seq = max(found.seq, entry.seq)
+    if seq > HIGHEST_TAKEN:
+        raise TransferImpossible(f"the record of {found.name!r} has a number that leaves none for renewals")
     try:
         check_chain(chain, name=found.name, swarm=found.swarm, owner=taker, seq=seq + 1)
     except RecordRefused as refusal:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.names.lease_world import DAY, HOUR, World
 from tests.unit.names.test_lease_handover import give
-from wws.names.events import Accept, Claim, NameLost
+from wws.names.events import Accept, AcceptRefused, Claim, NameLost
 from wws.names.kinds import NameRecords
 from wws.names.lease import State
 from wws.names.pins import Pins
@@ -185,3 +185,34 @@ def test_nor_does_a_crowd_push_out_who_is_quick() -> None:
         group.ask(Op.CLAIM, f"mallory {number}", name=f"squat-{number}")
     full = group.ask(Op.RENEW, "alice", registered_at=NOW, receipts=provisional.values())
     assert set(receipts_in(full)) == set(THREE)
+
+
+@pytest.mark.parametrize("below", [1, 2, 3])
+@pytest.mark.parametrize("labels", [THREE, ()])
+def test_a_name_with_a_number_that_cannot_be_followed_is_not_taken(
+    labels: tuple[str, ...], below: int
+) -> None:
+    """Who gives it away chooses its number; of 2^53-1 there is no next one, and no renewal."""
+    world = World(*labels)
+    alice, bob = world.owner(), world.owner("bob")
+    alice.tell(Claim())
+    alice.is_asleep = True
+    last = alice.signed[-1]
+    number = 2**53 - below
+    poisoned = NameRecord.sign(
+        person("alice"),
+        name="alice",
+        swarm="public",
+        addresses=(),
+        seq=number,
+        registered_at=last.registered_at,
+        issued_at=last.issued_at,
+        expires_at=last.expires_at,
+        nonce=last.nonce,
+        receipts=last.receipts,
+    )
+    world.put(poisoned.value)
+    bob.tell(Accept(transfer("alice", "bob", seq=number)))
+    [refused] = bob.said(AcceptRefused)
+    assert isinstance(refused, AcceptRefused)
+    assert refused.code == "transfer_refused"
