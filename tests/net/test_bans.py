@@ -24,12 +24,14 @@ from wws.mesh.admission import AdmissionConfig
 from wws.mesh.bans import OFFENCES, BansConfig, Offence
 from wws.mesh.deny import NOTHING, DenyList
 from wws.mesh.identify import PUSH_PROTOCOL
+from wws.mesh.rates import Share
 from wws.names.record import name_key
 from wws.relay.messages import STOP_PROTOCOL
 from wws.runtime import gatekeeper
 from wws.runtime.dht_driver import PROTOCOL as KAD
 from wws.runtime.dialer import DialFailed, PeerBanned, PeerDenied
 from wws.runtime.gatekeeper import GatekeeperConfig
+from wws.runtime.handlers import HandlersConfig
 from wws.runtime.host import HostConfig
 from wws.runtime.streams import StreamReset
 from wws.testing.clock import ManualClock
@@ -333,3 +335,35 @@ async def test_a_datagram_that_may_be_forged_is_counted_and_has_no_line() -> Non
 async def tcp_port(alice: QuicNode) -> int:
     bound = await alice.host.listen(Multiaddr.parse("/ip4/127.0.0.1/tcp/0"))
     return bound.port or 0
+
+
+async def test_entry_points_are_never_banned() -> None:
+    """All of them may have been upgraded to what we do not know: a ban would mean to leave the network."""
+    async with node("alice") as alice, node("bob") as bob:
+        alice.host.set_entry_points({bob.peer_id})
+        await bob.join(alice)
+        at_alice = await alice.connection_with(bob.peer_id)
+        for word in OFFENCES:
+            for _ in range(200):
+                alice.host.gate.offended(at_alice, word, KAD)
+        assert alice.host.gate.bans.suspects == 0
+        assert at_alice.is_established
+        assert alice.host.refusals["bans", "spared"] == 200 * sum(map(bool, OFFENCES.values()))
+
+
+async def test_a_relay_of_ours_is_not_banned_for_how_much_it_brings() -> None:
+    """Who asks it for thousands of circuits to us would have us cut ourselves off."""
+    few = HostConfig(handlers=HandlersConfig(all_streams=Share(1e-9, 10)))
+    async with node("alice", few) as alice, await Hostile.authenticated(alice.port) as relay:
+        await relay.ping()
+        alice.host.table.protect(MALLORY, "relay")
+        for stream in range(1, 401, 2):
+            relay.open(stream, STOP_PROTOCOL)
+        await relay.ping()
+        assert alice.host.refusals["multistream", "rate_limited"] >= 150
+        connection = alice.host.connection_to(MALLORY)
+        assert connection is not None
+        alice.host.gate.offended(connection, "yamux_frame_flood", "connection")
+        assert alice.host.gate.bans.suspects == 0
+        alice.host.gate.offended(connection, "malformed", KAD)
+        assert alice.host.gate.bans.suspects == 1

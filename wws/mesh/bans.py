@@ -12,7 +12,8 @@ nobody can commit one in another's name: what a relay or somebody on the path ca
 cipher, a cut or silent connection) is none, nor is anything before the handshake has ended. Being of another
 network, asking for unknown protocols and being slow are none either. `OFFENCES` decides for every word.
 
-Nor is what a peer only passes on for others, who could have it banned by asking it to (`PASSED_ON`).
+Nor is what a peer only passes on for others, who could have it banned by asking it to (`PASSED_ON`). And
+the caller spares whom we need more than they need us: entry points, and relays for how much they bring.
 
 Who can be made to suffer with others? Behind one address of a provider (CGNAT) live many, and identities cost
 nothing; so a ban of a prefix needs many peers banned at the same time, more of them than there are connected

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from wws.addresses.scope import public_prefix_of_ip
 from wws.errors import ParseError
 from wws.identity.peer_id import PeerId
-from wws.mesh.bans import PASSED_ON, Ban, Bans, BansConfig, offence_of
+from wws.mesh.bans import PASSED_ON, Ban, Bans, BansConfig, Offence, offence_of
 from wws.mesh.deny import NOTHING, DenyList
 from wws.runtime.connection import Connection, ConnectionLost
 from wws.runtime.refusals import BANNED, BANNED_PREFIX, DENIED, RefusalLog, RefusalLogConfig
+from wws.transport.yamux_frames import FrameFlood
 
 if TYPE_CHECKING:
     from wws.runtime.host import Host
@@ -92,6 +93,9 @@ class Gatekeeper:
         offence = offence_of(word, protocol)
         if offence is None:
             return
+        if self._is_spared(connection.peer_id, offence, word):
+            self._host.count_refusal("bans", "spared")
+            return
         now = self._host.clock.monotonic()
         ban = self.bans.offended(connection.peer_id, offence, now)
         if ban is None:
@@ -143,6 +147,15 @@ class Gatekeeper:
         )
 
     # Inside
+
+    def _is_spared(self, peer: PeerId, offence: Offence, word: str) -> bool:
+        """Whom a ban would hurt less than us. Without entry points we are alone, and after an upgrade all of
+        them may say at once what we do not know; the operator has named them, and can deny them. A relay
+        brings as many streams as others ask it for: how many is not its doing."""
+        if peer in self._host.entry_points:
+            return True
+        how_much = offence is Offence.RATE or word == FrameFlood.code
+        return how_much and self._host.table.is_protected(peer, ("relay",))
 
     def _bar(self, peer: PeerId) -> None:
         self._tell_barred(peer)
