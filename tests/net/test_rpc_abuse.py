@@ -557,6 +557,35 @@ async def test_who_waits_makes_room_like_any_stranger(home: Path) -> None:
     first[1].close()
 
 
+async def test_a_token_does_not_keep_the_owner_out(home: Path) -> None:
+    """Not by holding every place, nor by filling the room for unfinished lines."""
+    async with serving(home, max_clients=4, max_pending=100_000) as rig:
+        made = await rig.token(methods=["read"])
+        held = [await rig.tcp() for _ in range(4)]
+        for connection in held:
+            assert b"result" in await (await answered(connection, call(token=made["secret"])))
+        held.append(await rig.tcp())
+        assert b"too_many_clients" in await held[-1][0].readline(), "it may be anybody's"
+        assert "result" in await rig.ask(STATUS, on_socket=True)
+        for _, writer in held:
+            writer.close()
+    async with serving(home, max_clients=4, max_pending=100_000) as rig:
+        reader, writer = await rig.tcp()
+        made = await rig.token(methods=["read"])
+        assert b"result" in await (await answered((reader, writer), call(token=made["secret"])))
+        writer.write(b'{"x":"' + b"A" * 99_000)
+        await writer.drain()
+        own_reader, own_writer = await rig.unix()
+        long = call(params={"x": "A" * 60_000})
+        own_writer.write(long[:-1])
+        await own_writer.drain()
+        assert await reader.read() == b"", "the token's line went, not the owner's"
+        own_writer.write(long[-1:])
+        assert b"invalid_params" in await own_reader.readline()
+        for each in (writer, own_writer):
+            each.close()
+
+
 # --- over a restart ---------------------------------------------------------------------------
 
 

@@ -98,10 +98,10 @@ class RpcConnection:
         self._draining = asyncio.Event()
 
     @property
-    def is_known(self) -> bool:
-        """Whether it came over the unix socket, or has shown the cookie or a token. An agent stays a stranger
-        when it comes to room: it may read, and gets no more of the node's memory for it than anybody."""
-        return self._standing >= Standing.PROGRAM
+    def rank(self) -> Standing:
+        """What it has shown, when it comes to room: an agent stays a stranger there. It may read, and gets no
+        more of the node's memory for it than anybody."""
+        return self._standing if self._standing >= Standing.PROGRAM else Standing.STRANGER
 
     @property
     def pending(self) -> int:

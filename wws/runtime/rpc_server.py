@@ -27,7 +27,7 @@ from wws.identity.peer_id import PeerId
 from wws.rpc.access import AccessConfig
 from wws.rpc.api import NodeApi, Warned
 from wws.rpc.audit import AuditConfig
-from wws.rpc.turns import TurnsConfig
+from wws.rpc.turns import Standing, TurnsConfig
 from wws.rpc.wire import WireConfig
 from wws.runtime.homes import NodePaths
 from wws.runtime.logs import logger
@@ -196,7 +196,7 @@ class RpcServer:
             refuse=self.refuse,
             may_hold=self._may_hold,
         )
-        full = self._closing or not self._has_room()
+        full = self._closing or not self._has_room(connection)
         self._connections[connection] = None
         try:
             if full:
@@ -207,26 +207,30 @@ class RpcServer:
             self._connections.pop(connection, None)
             self._tasks.discard(task)
 
-    def _has_room(self) -> bool:
-        """Whether one more client fits. A stranger makes room: anybody on this machine can connect to TCP and
-        say nothing, and must not keep out those who may call."""
+    def _has_room(self, client: RpcConnection) -> bool:
+        """Whether one more client fits.
+
+        A stranger makes room: anybody on this machine can connect to TCP and say nothing, and must not keep
+        out those who may call. So does a token, for who comes by the socket.
+        """
         if len(self._connections) < self._config.max_clients:
             return True
-        stranger = next((client for client in self._connections if not client.is_known), None)
-        if stranger is None:
+        lowest = min(self._connections, key=lambda other: other.rank)
+        if lowest.rank >= max(client.rank, Standing.PROGRAM):
             return False
-        self._cut(stranger, "too_many_clients")
+        self._cut(lowest, "too_many_clients")
         return True
 
     def _may_hold(self, client: RpcConnection) -> bool:
-        """Whether the unfinished lines of all clients fit their common bound; strangers' go first."""
+        """Whether the unfinished lines of all clients fit their common bound; strangers' go first, then those
+        of tokens, and the owner's stay."""
         excess = sum(other.pending for other in self._connections) - self._config.max_pending
-        if excess > 0 and client.is_known:
-            for other in [other for other in self._connections if other.pending and not other.is_known]:
-                excess -= other.pending
-                self._cut(other, "too_many_unfinished")
-                if excess <= 0:
-                    break
+        lower = [other for other in self._connections if other.pending and other.rank < client.rank]
+        for other in sorted(lower, key=lambda other: other.rank):
+            if excess <= 0:
+                break
+            excess -= other.pending
+            self._cut(other, "too_many_unfinished")
         return excess <= 0
 
     def _cut(self, client: RpcConnection, reason: str) -> None:
