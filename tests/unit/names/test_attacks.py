@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from tests.unit.names.lease_world import DAY, HOUR, World
 from tests.unit.names.test_lease_handover import give
+from wws.identity.peer_id import PeerId
 from wws.names.events import Accept, AcceptRefused, Claim, NameLost
 from wws.names.kinds import NameRecords
 from wws.names.lease import State
@@ -19,7 +21,8 @@ from wws.names.transfers import Transfer
 from wws.names.uri import NameTarget
 from wws.names.witness.book import BookConfig
 from wws.names.witness.messages import Op, Why, WitnessRefusal
-from wws.testing.names import ADDRESS, NOW, name_record, person, solved_work, transfer
+from wws.names.witness.proofs import take_over
+from wws.testing.names import ADDRESS, NOW, name_record, person, receipt, solved_work, transfer
 from wws.testing.simulated_witnesses import SimulatedWitnesses
 from wws.testing.witnesses import THREE, WitnessGroup, receipts_in
 
@@ -216,3 +219,14 @@ def test_a_name_with_a_number_that_cannot_be_followed_is_not_taken(
     [refused] = bob.said(AcceptRefused)
     assert isinstance(refused, AcceptRefused)
     assert refused.code == "transfer_refused"
+
+
+def test_forged_receipts_of_one_witness_are_not_all_verified() -> None:
+    good = [receipt(label, "alice") for label in THREE[:2]]
+    forged = [replace(good[0], signature=bytes([number]) * 64) for number in range(30)]
+    sets = (frozenset(person(label).peer_id for label in THREE), frozenset[PeerId]())
+    key = ("public", "alice")
+    assert take_over([*forged[:1], *good], sets, key, NOW, NOW) is not None
+    assert take_over([*forged, *good], sets, key, NOW, NOW) is None
+    looked_at = [one for one in forged if "is_signed_by_witness" in vars(one)]
+    assert len(looked_at) <= 2

@@ -11,15 +11,21 @@ name, and two days later, when W′ counts no longer, would be the only one whom
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from statistics import median_low
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from wws.identity.peer_id import PeerId
 from wws.names.receipts import SEEN_WITHIN, Receipt, majority
 from wws.names.record import GRACE
 from wws.names.witness.entry import Key
+
+MOST_LOOKED_AT: Final = 2
+"""Signatures of one member that are verified for one question, and owners that receipts may name: forged ones
+cost their maker nothing."""
 
 Sets: TypeAlias = tuple[frozenset[PeerId], frozenset[PeerId]]
 """W and W′."""
@@ -63,7 +69,8 @@ def take_over(
 ) -> TakeOver | None:
     """What full receipts of a majority say of the name, whoever the owner is: they must agree on it."""
     receipts = tuple(receipts)
-    for owner, via in dict.fromkeys((receipt.owner, receipt.via) for receipt in receipts):
+    said = dict.fromkeys((receipt.owner, receipt.via) for receipt in receipts)
+    for owner, via in islice(said, MOST_LOOKED_AT):
 
         def counts(receipt: Receipt, owner: PeerId = owner, via: str | None = via) -> bool:
             return (
@@ -96,12 +103,16 @@ def _majority_of(
 def _good(
     receipts: Iterable[Receipt], sets: Sets, counts: Callable[[Receipt], bool]
 ) -> dict[PeerId, Receipt]:
-    """The receipts that count, one of each member. Signatures are looked at last, and at no more than one for
-    each receipt of a member."""
+    """The receipts that count, one of each member. Signatures are looked at last, and at few of each member:
+    an honest owner shows one."""
     members = sets[0] | sets[1]
     good: dict[PeerId, Receipt] = {}
+    looked_at: Counter[PeerId] = Counter()
     for receipt in receipts:
-        is_new = receipt.witness in members and receipt.witness not in good
-        if is_new and counts(receipt) and receipt.is_signed_by_witness:
-            good[receipt.witness] = receipt
+        witness = receipt.witness
+        if witness not in members or witness in good or not counts(receipt):
+            continue
+        looked_at[witness] += 1
+        if looked_at[witness] <= MOST_LOOKED_AT and receipt.is_signed_by_witness:
+            good[witness] = receipt
     return good
