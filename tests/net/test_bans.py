@@ -340,7 +340,7 @@ async def tcp_port(alice: QuicNode) -> int:
 async def test_entry_points_are_never_banned() -> None:
     """All of them may have been upgraded to what we do not know: a ban would mean to leave the network."""
     async with node("alice") as alice, node("bob") as bob:
-        alice.host.set_entry_points({bob.peer_id})
+        alice.host.set_entry_points({bob.peer_id, MALLORY}, kept={bob.peer_id})
         await bob.join(alice)
         at_alice = await alice.connection_with(bob.peer_id)
         for word in OFFENCES:
@@ -349,6 +349,8 @@ async def test_entry_points_are_never_banned() -> None:
         assert alice.host.gate.bans.suspects == 0
         assert at_alice.is_established
         assert alice.host.refusals["bans", "spared"] == 200 * sum(map(bool, OFFENCES.values()))
+        await misbehave(alice)  # was met before, and is one of those that we may come back by: no more
+        assert [ban.subject for ban in alice.host.gate.listing()] == [MALLORY]
 
 
 async def test_a_relay_of_ours_is_not_banned_for_how_much_it_brings() -> None:

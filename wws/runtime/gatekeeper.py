@@ -152,10 +152,11 @@ class Gatekeeper:
         """Whom a ban would hurt less than us. Without entry points we are alone, and after an upgrade all of
         them may say at once what we do not know; the operator has named them, and can deny them. A relay
         brings as many streams as others ask it for: how many is not its doing."""
-        if peer in self._host.entry_points:
+        is_protected = self._host.table.is_protected
+        if is_protected(peer, ("entry_point",)):  # not every peer that was ever met and is remembered as one
             return True
         how_much = offence is Offence.RATE or word == FrameFlood.code
-        return how_much and self._host.table.is_protected(peer, ("relay",))
+        return how_much and is_protected(peer, ("relay",))
 
     def _bar(self, peer: PeerId) -> None:
         self._tell_barred(peer)
@@ -172,7 +173,7 @@ class Gatekeeper:
         if connection.is_limited or self._host.admission.limited_prefix(connection.remote_ip) is None:
             return None
         prefix = _public_prefix(connection.remote_ip)
-        for peer in self._host.entry_points:
+        for peer in self._host.kept_entry_points:
             connection_there = self._host.connection_to(peer, direct=True)
             seen_at = [connection_there.remote_ip] if connection_there is not None else []
             known_at = [address.host for address in self._host.peers.addresses(peer) if address.is_ip]

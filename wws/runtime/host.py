@@ -349,6 +349,11 @@ class Host:
             self._scope = self._scope if scope is None else scope
         return self._scope
 
+    @property
+    def kept_entry_points(self) -> frozenset[PeerId]:
+        """Those of the entry points that are protected from trimming: who was named by somebody we trust."""
+        return frozenset(self._kept)
+
     def set_entry_points(self, peers: set[PeerId], *, kept: set[PeerId] | None = None) -> None:
         """Name the peers that decide the scope of the mesh; those of them in `kept` (all, unless given) are
         protected from trimming."""
