@@ -54,7 +54,8 @@ def test_three_agents_reach_each_other_and_a_fourth_joins_without_one_bootstrap_
 def test_a_kept_demo_runs_until_it_is_stopped(programs: Programs) -> None:
     shown = programs.wws("demo", "--keep")
     assert shown.returncode == 0, shown.stderr
-    assert re.search(r"^ +\d+\.\d s  alice has joined and holds wws:alice, witnessed by 3 of 3$", shown.stdout, re.MULTILINE)
+    joined = r"^ +\d+\.\d s  alice has joined and holds wws:alice, witnessed by 3 of 3$"
+    assert re.search(joined, shown.stdout, re.MULTILINE)
     assert re.search(r"^wws:alice  12D3KooW\w+ +\d+\.\d s ", shown.stdout, re.MULTILINE)
     commands = [line.split(maxsplit=1)[1] for line in shown.stdout.splitlines() if re.match(COMMAND, line)]
     *play, stop = [shlex.split(command) for command in commands]
