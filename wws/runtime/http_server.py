@@ -52,7 +52,7 @@ class HttpConfig:
     hosts: tuple[str, ...] = ()
     """Values of `Host` to accept beside the names of the loopback, with or without a port."""
     clients: int = 64
-    """Connections at a time; over it they are closed at once."""
+    """Connections at a time; over it the oldest one is closed, so that who says nothing keeps nobody out."""
     request: int = 8192
     """Bytes of a request's head."""
     timeout: float = 10.0
@@ -92,7 +92,8 @@ class HttpServer:
         self._config = config
         self._on_refused = on_refused
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        """The oldest first."""
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen, and return where. Raises `PortTaken`, `MachineError`."""
@@ -129,14 +130,16 @@ class HttpServer:
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= self._config.clients:
             self._on_refused("clients")
-            writer.transport.abort()
-            return
+            oldest = next(iter(self._clients))
+            # Aborted here, because a task that is cancelled before its first step closes nothing.
+            self._clients.pop(oldest).transport.abort()
+            oldest.cancel()
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._clients.add(task)
+        self._clients[task] = writer
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._clients.discard(task)
+        self._clients.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # A bug of ours: the client sees a closed connection, the log says why.
             _log.error("http_page_failed", exc_info=error)
