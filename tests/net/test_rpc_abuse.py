@@ -518,7 +518,7 @@ async def answered(connection: tuple, request: bytes) -> asyncio.Task[bytes]:
 
 async def test_strangers_agents_and_programs_wait_and_never_the_owner(home: Path) -> None:
     """Each kind has a share of its own, so small here that one line uses it up for good."""
-    async with serving(home, turns=TurnsConfig(share=1e-9, burst=1e-9)) as rig:
+    async with serving(home, turns=TurnsConfig(share=1e-9, programs=1e-9, burst=1e-9)) as rig:
         made = await rig.token(methods=["read"])
         await rig.register_bob()
         kinds = {
@@ -543,7 +543,7 @@ async def test_strangers_agents_and_programs_wait_and_never_the_owner(home: Path
 
 async def test_who_waits_makes_room_like_any_stranger(home: Path) -> None:
     """A connection that was cut leaves nothing behind in the queue."""
-    async with serving(home, turns=TurnsConfig(share=1e-9, burst=1e-9), max_clients=4) as rig:
+    async with serving(home, turns=TurnsConfig(share=1e-9, programs=1e-9, burst=1e-9), max_clients=4) as rig:
         first = await rig.tcp()
         assert b"unauthorised" in await (await answered(first, call(token="wrong")))
         waiting = [await answered(await rig.tcp(), call(token="wrong")) for _ in range(12)]

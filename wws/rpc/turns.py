@@ -46,7 +46,9 @@ class TurnsConfig:
     """How much time each kind of caller gets."""
 
     share: float = 0.2
-    """Of a second, in each second; for strangers, agents and tokens each."""
+    """Of a second, in each second; for strangers and for agents."""
+    programs: float = 0.4
+    """The same for those who have a token: this user gave it to them, with a rate."""
     burst: float = 0.1
     """Seconds that may be used at once after a pause."""
     per_call: float = 0.0001
@@ -59,15 +61,16 @@ LIMITED: Final = (Standing.STRANGER, Standing.AGENT, Standing.PROGRAM)
 class TimeShare:
     """What one kind of caller has used of its time. No I/O; `now` is monotonic."""
 
-    def __init__(self, config: TurnsConfig) -> None:
+    def __init__(self, config: TurnsConfig, standing: Standing = Standing.STRANGER) -> None:
         self._config = config
+        self._share = config.programs if standing is Standing.PROGRAM else config.share
         self._left = config.burst
         self._at = 0.0
 
     def delay(self, now: float) -> float:
         """Seconds until the next line may be read; 0 for at once."""
         self._fill(now)
-        return 0.0 if self._left > 0 else -self._left / self._config.share + 0.001
+        return 0.0 if self._left > 0 else -self._left / self._share + 0.001
 
     def spent(self, seconds: float, now: float) -> None:
         """So much time was used. It may be more than there was: the next line waits for it."""
@@ -75,6 +78,6 @@ class TimeShare:
         self._left -= seconds
 
     def _fill(self, now: float) -> None:
-        gained = max(0.0, now - self._at) * self._config.share
+        gained = max(0.0, now - self._at) * self._share
         self._left = min(self._config.burst, self._left + gained)
         self._at = max(self._at, now)

@@ -15,7 +15,7 @@ class Turns:
 
     def __init__(self, config: TurnsConfig) -> None:
         self._config = config
-        self._queues = {standing: (asyncio.Lock(), TimeShare(config)) for standing in LIMITED}
+        self._queues = {standing: (asyncio.Lock(), TimeShare(config, standing)) for standing in LIMITED}
 
     async def wait(self, standing: Standing) -> None:
         """Until it is the caller's turn: who came first goes first. May be cancelled at any moment."""

@@ -23,6 +23,12 @@ def test_a_share_is_used_up_and_fills_again() -> None:
     assert share.delay(104.1) == 0
 
 
+def test_who_has_a_token_gets_more() -> None:
+    share = TimeShare(TurnsConfig(share=0.25, programs=0.5, burst=0.5), Standing.PROGRAM)
+    share.spent(1.5, 100.0)
+    assert share.delay(100.0) == pytest.approx(2.0, abs=0.01)
+
+
 def test_a_pause_gives_a_burst_and_no_more() -> None:
     share = TimeShare(CONFIG)
     assert share.delay(1e9) == 0
