@@ -257,7 +257,8 @@ class LeaseClaim(LeaseParts):
                 taker = found.peer_id  # who has claimed anew what no witness had covered
             if taker is not None:
                 return self._end(State.TRANSFERRED, NameTransferred(taker))
-            if self._confirmed is not None and self._had_it_before(found.peer_id, unix_now):
+            is_uncovered = not self._covering.panel.is_empty and not self._kind.is_witnessed(found)
+            if self._confirmed is not None and (is_uncovered or self._had_it_before(found.peer_id, unix_now)):
                 return self._disputed(ours, found, now, unix_now)
             return self._end(State.LOST, NameLost(found.peer_id, found.expires_at))
         if found.seq < ours.seq and self._kind.is_witnessed(found):
@@ -269,10 +270,11 @@ class LeaseClaim(LeaseParts):
         return self._wait(State.STORING, "another record of this identity was found", now)
 
     def _disputed(self, ours: NameRecord, found: NameRecord, now: float, unix_now: int) -> list[Command]:
-        """Another's record wins, and the witnesses have not said that the name is another's: somebody who had
-        it before uses receipts of then, which end. To give up now would give it to that one for good."""
+        """Another's record wins, but it is for the witnesses to say that the name is not ours: somebody who
+        had it before uses receipts of then, which end, or dates back while no witness can be asked. To give
+        up now would give it to that one for good."""
         commands = self._hold(ours, now, unix_now)
-        reason = f"a record of {found.peer_id} wins for now; the witnesses know the name as ours"
+        reason = f"a record of {found.peer_id} wins for now; it does until the witnesses cover ours, or its own receipts end"
         return [*commands, CoverDelayed(Why.NAME_CONTESTED, reason, self._config.check_interval)]
 
     def _had_it_before(self, peer: PeerId, unix_now: int) -> bool:

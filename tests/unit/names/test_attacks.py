@@ -230,3 +230,25 @@ def test_forged_receipts_of_one_witness_are_not_all_verified() -> None:
     assert take_over([*forged, *good], sets, key, NOW, NOW) is None
     looked_at = [one for one in forged if "is_signed_by_witness" in vars(one)]
     assert len(looked_at) <= 2
+
+
+def test_an_owner_does_not_give_up_for_a_back_dated_record_that_no_witness_covers() -> None:
+    """Cover ends while the witnesses are away; then it would be for them to say, not for a date."""
+    world = World(*THREE)
+    alice = world.owner()
+    alice.tell(Claim())
+    for witness in world.witnesses.all:
+        witness.is_away = True
+    world.run(3 * DAY)
+    assert world.resolves_to("alice")
+    assert not world.is_witnessed
+    world.put(name_record("mallory", registered_at=NOW - DAY, issued_at=world.time.unix_now).value)
+    assert world.resolves_to("mallory")  # the documentation says so
+    world.run(6 * HOUR)
+    assert not alice.said(NameLost)
+    assert alice.delays[-1].code == Why.NAME_CONTESTED or alice.delays[-1].code == "witnesses_away"
+    for witness in world.witnesses.all:
+        witness.is_away = False
+    world.run(HOUR)
+    assert world.resolves_to("alice")
+    assert world.is_witnessed
