@@ -15,7 +15,7 @@ from wws.names.witness.messages import RECEIPT_PROTOCOL, Op, Why
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operator.md").read_text()
-OWNERS_ALONE = {Why.MALFORMED}
+BY_RULE = {Why.MALFORMED}
 """Counted by the rule that was broken, each with a word of its own."""
 
 
@@ -57,5 +57,5 @@ def test_every_refusal_of_a_witness_is_explained() -> None:
     table = PAGE[PAGE.index(f"of protocol `{RECEIPT_PROTOCOL}`") :]
     table = table[: table.index("\n\nOther words")]
     words = set(re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in table.splitlines()[2:])))
-    assert words == {str(why) for why in Why} - {str(why) for why in OWNERS_ALONE}
+    assert words == {str(why) for why in Why} - {str(why) for why in BY_RULE}
     assert all(f"`{op}`" in PAGE for op in (Op.CLAIM, Op.RENEW, Op.TRANSFER)), "receipts by operation"
