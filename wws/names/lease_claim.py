@@ -274,7 +274,7 @@ class LeaseClaim(LeaseParts):
         had it before uses receipts of then, which end, or dates back while no witness can be asked. To give
         up now would give it to that one for good."""
         commands = self._hold(ours, now, unix_now)
-        reason = f"a record of {found.peer_id} wins for now; it does until the witnesses cover ours, or its own receipts end"
+        reason = f"a record of {found.peer_id} wins until the witnesses cover ours, or its own receipts end"
         return [*commands, CoverDelayed(Why.NAME_CONTESTED, reason, self._config.check_interval)]
 
     def _had_it_before(self, peer: PeerId, unix_now: int) -> bool:
