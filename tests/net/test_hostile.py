@@ -423,7 +423,7 @@ async def kad_peer(alice: MeshNode, protocols: tuple[str, ...] = ()) -> AsyncIte
 @pytest.mark.parametrize(
     "data, reason",
     [
-        (varint.encode(128 * 1024 + 1), "too_large"),
+        (varint.encode(16 * 1024 + 1), "too_large"),
         (b"\xff" * 10, "malformed"),
         (varint.frame(b"\xff" * 50), "malformed"),
         (varint.frame(b"\x08\x63"), "malformed"),

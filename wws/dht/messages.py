@@ -42,9 +42,13 @@ class MessageConfig:
     """Largest value of a record (wire.md section 4)."""
     max_time_bytes: int = 64
     """Longest `timeReceived`."""
+    reads_closer: bool = True
+    """Whether closer peers are read. Addresses are what takes the time, and no request has a use for them."""
 
 
 DEFAULT_CONFIG = MessageConfig()
+REQUESTS = MessageConfig(max_message_bytes=16 * 1024, max_peers=2, reads_closer=False)
+"""Bounds of a request: a record at most, or the one provider that the sender can speak for."""
 
 
 class MessageType(IntEnum):
@@ -147,7 +151,7 @@ class KadMessage:
                 case 8 | 9:
                     peers = closer if field.number == 8 else providers
                     raw = field.as_bytes()
-                    if len(peers) >= config.max_peers:
+                    if len(peers) >= config.max_peers or (field.number == 8 and not config.reads_closer):
                         skipped += 1
                         continue
                     peer, bad = _parse_peer(raw, config)

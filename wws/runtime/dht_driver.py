@@ -44,7 +44,7 @@ from wws.dht.events import (
     TimerFired,
 )
 from wws.dht.kademlia import Kademlia
-from wws.dht.messages import KadMessage, MessageType
+from wws.dht.messages import REQUESTS, KadMessage, MessageType
 from wws.errors import ParseError, WwsError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
@@ -66,7 +66,7 @@ _MOST_LOST = 256
 @dataclass(frozen=True, slots=True)
 class DhtDriverConfig:
     max_message: int = 128 * 1024
-    """Bytes of one message from a peer."""
+    """Bytes of one answer from a peer."""
     idle_timeout: float = 60.0
     """Seconds without a request after which a peer's stream is ended."""
     operation_timeout: float = 60.0
@@ -306,11 +306,11 @@ class DhtDriver:
                 self._host.count_refusal(PROTOCOL, "not_identified" if said is None else "wrong_network")
                 return
             async with asyncio.timeout(self._config.idle_timeout):
-                data = await stream.read_frame(self._config.max_message)
+                data = await stream.read_frame(REQUESTS.max_message_bytes)
             if data is None:
                 break
-            request = KadMessage.parse(data)
-            await self._take_turn(stream)
+            await self._take_turn(stream)  # first: to read a request takes longer than most answers
+            request = KadMessage.parse(data, REQUESTS)
             reply = self._answer(connection, request)
             if connection.is_closed:
                 return  # for good: that was one bad record too many

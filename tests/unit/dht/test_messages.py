@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.codec.protobuf import encode_bytes, encode_varint
-from wws.dht.messages import Connection, KadMessage, KadRecord, MessageConfig, MessageType, WirePeer
+from wws.dht.messages import (
+    REQUESTS,
+    Connection,
+    KadMessage,
+    KadRecord,
+    MessageConfig,
+    MessageType,
+    WirePeer,
+)
 from wws.errors import ParseError, TooLarge
 from wws.identity.keys import Identity
 
@@ -144,3 +152,23 @@ def test_too_many_fields_and_unknown_types_are_refused() -> None:
     for data in (encode_varint(99, 1) * 21, encode_varint(1, 6), encode_bytes(1, b"x"), encode_varint(2, 1)):
         with pytest.raises(ParseError):
             KadMessage.parse(data, LIMITS)
+
+
+def test_of_a_request_only_what_it_is_for_is_read() -> None:
+    """Reading addresses takes longer than answering: a peer that sends many must not keep us busy."""
+    crowd = tuple(
+        WirePeer(Identity.from_label(f"{number}").peer_id, (ADDRESS,) * 16, Connection.CONNECTED)
+        for number in range(20)
+    )
+    request = KadMessage(MessageType.ADD_PROVIDER, b"key", None, crowd, crowd)
+    read = KadMessage.parse(request.encode(), REQUESTS)
+    assert (read.type, read.key, read.closer_peers) == (MessageType.ADD_PROVIDER, b"key", ())
+    assert read.provider_peers == crowd[:2]
+    assert read.skipped == 20 + 18
+    garbage = request.encode() + encode_bytes(8, b"\xff" * 100) * 50
+    assert KadMessage.parse(garbage, REQUESTS).skipped == 20 + 18 + 50
+    with pytest.raises(TooLarge):
+        KadMessage.parse(bytes(REQUESTS.max_message_bytes + 1), REQUESTS)
+    value = bytes(REQUESTS.max_value_bytes)
+    put = KadMessage(MessageType.PUT_VALUE, b"k" * 256, KadRecord(b"k" * 256, value))
+    assert KadMessage.parse(put.encode(), REQUESTS) == put
