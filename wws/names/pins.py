@@ -34,8 +34,9 @@ _LONGEST_DOMAIN = 253
 class PinsConfig:
     """Bounds of the pins."""
 
-    most: int = 100_000
-    """Pins kept. When full, new names resolve without being pinned, and the answer says so."""
+    most: int = 20_000
+    """Pins kept. When full, new names resolve without being pinned, and the answer says so. As many of the
+    longest make a file that is read again: one that is too large is set aside, and with it all pins."""
     last_seen_step: int = 3_600
     """Seconds by which `last_seen` must change to be worth a write."""
 

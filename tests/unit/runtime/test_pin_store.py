@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wws.identity.keys import Identity
-from wws.names.pins import Pins
+from wws.names.pins import Pins, PinsConfig
 from wws.names.state import StateUnreadable
 from wws.runtime.homes import Home
 from wws.runtime.pin_store import PinStore
@@ -74,3 +74,16 @@ def test_pins_that_were_removed_are_forgotten(home: Home) -> None:
     pin(store, "alice")
     home.known_names.unlink()
     assert known(store) == 0
+
+
+def test_as_many_pins_as_are_kept_are_read_again(home: Home) -> None:
+    """A file that is larger than what is read counts as damaged, and the home would begin without pins."""
+    most = PinsConfig().most
+    domain = ".".join(["d" * 62] * 4)
+
+    def fill(pins: Pins) -> None:
+        for number in range(most):
+            assert pins.trust(domain, "s" * 32, f"{'n' * 26}{number:06d}", BOB, NOW)
+
+    PinStore(home).use(fill)
+    assert PinStore(home).use(len) == most
