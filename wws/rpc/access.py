@@ -39,6 +39,8 @@ from wws.rpc.wire import Request
 _TOKEN: Final = re.compile(rb'"token"[ \t]{0,8}:[ \t]{0,8}"([^"\\]{1,256})"')
 _MOST_TOKENS: Final = 100
 """As many as there may be calls in a batch."""
+_SEARCHED: Final = 4096
+"""Bytes at each end of a line in which a token is looked for."""
 REGISTER: Final = "swarm.register_agent"
 
 
@@ -158,7 +160,13 @@ class Access:
             self._tokens.used(principal.token.id, unix_ms // 1000)
 
     def shown_in(self, line: bytes) -> Standing:
-        """Whether a line seems to bring the cookie or a token, before it is parsed: enough to read it."""
+        """Whether a line seems to bring the cookie or a token, before it is parsed: enough to read it.
+
+        Only its ends are looked at, where the short members of a call stand: strangers choose what is
+        searched.
+        """
+        if len(line) > 2 * _SEARCHED:
+            line = line[:_SEARCHED] + b"\n" + line[-_SEARCHED:]
         shown = [match[1].decode("ascii", "replace") for match in islice(_TOKEN.finditer(line), _MOST_TOKENS)]
         if any(self._cookie is not None and _same(self._cookie, text) for text in shown):
             return Standing.OWNER

@@ -30,8 +30,9 @@ JSON-RPC 2.0, one JSON value a line, on the unix socket `run/<node>/rpc.sock` an
 node tells where it listens in `run/<node>/ready.json`. `rpc.discover` answers this page as an OpenRPC
 document.
 
-A line has at most 2 MiB and 50,000 values, a batch 100 calls, a value 64 levels. A line that is no JSON-RPC
-value ends the connection, so nothing that a browser can send is ever a call.
+A line has at most 2 MiB and 50,000 values, a batch 100 calls, a value 64 levels. On TCP a line over 16 KiB
+shows a token within its first or last 4 KiB, unless an earlier one on the connection did. A line that is no
+JSON-RPC value ends the connection, so nothing that a browser can send is ever a call.
 
 ## Who may call
 

@@ -355,6 +355,14 @@ def test_a_line_shows_a_token_or_the_cookie_before_it_is_parsed() -> None:
     assert access.shown_in(b'{"token":"cookie"}') is Standing.OWNER
     assert access.shown_in(b'{"token": "%s"}' % secret.encode()) is Standing.PROGRAM
     assert access.shown_in(b'{"token":"wwst_wrong"}') is Standing.STRANGER
+    long = b"x" * 4096
+    assert access.shown_in(b'{"token":"cookie",' + long * 9) is Standing.OWNER
+    assert access.shown_in(long * 9 + b',"token":"cookie"}') is Standing.OWNER
+    assert access.shown_in(long + b',"token":"cookie",' + long) is Standing.STRANGER, (
+        "nothing is searched there"
+    )
+    halves = b'"token":"coo' + b"x" * (2 * 4096) + b'kie"'
+    assert access.shown_in(long[:-12] + halves) is Standing.STRANGER, "what lies apart is not put together"
     assert access.shown_in(b'{"agent_id":"%s"}' % ALICE.peer_id.did.encode()) is Standing.STRANGER
 
 
