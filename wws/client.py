@@ -286,10 +286,10 @@ def _request(
     method: str, params: Mapping[str, object] | list[object] | None, request_id: int, token: str | None
 ) -> bytes:
     request: dict[str, object] = {"jsonrpc": "2.0", "method": method, "id": request_id}
+    if token is not None:
+        request["token"] = token  # before what may be long: the node reads on at once
     if params is not None:
         request["params"] = params
-    if token is not None:
-        request["token"] = token
     return json.dumps(request).encode("ascii") + b"\n"
 
 

@@ -541,6 +541,21 @@ async def test_strangers_agents_and_programs_wait_and_never_the_owner(home: Path
     assert await asyncio.gather(*waiting) == [b"", b"", b""], "who waits does not hold up the end"
 
 
+async def test_a_strangers_long_line_waits_and_the_owners_does_not(home: Path) -> None:
+    async with serving(home, turns=TurnsConfig(share=1e-9, programs=1e-9, burst=1e-9)) as rig:
+        stranger, owner = await rig.tcp(), await rig.tcp()
+        body = b'"params":{"x":"' + b"A" * MIB + b'"}}'
+        stranger[1].write(b'{"jsonrpc":"2.0","id":1,"method":"a",' + body + b"\n")
+        shown = b'{"jsonrpc":"2.0","id":1,"method":"a","token":"%s",' % rig.cookie.encode()
+        waiting = asyncio.create_task(stranger[0].readline())
+        assert b"method_not_found" in await (await answered(owner, shown + body + b"\n"))
+        assert not waiting.done()
+    with contextlib.suppress(ConnectionError):  # what was not read makes it a reset
+        assert await waiting == b""
+    for _, writer in (stranger, owner):
+        writer.close()
+
+
 async def test_who_waits_makes_room_like_any_stranger(home: Path) -> None:
     """A connection that was cut leaves nothing behind in the queue."""
     async with serving(home, turns=TurnsConfig(share=1e-9, programs=1e-9, burst=1e-9), max_clients=4) as rig:

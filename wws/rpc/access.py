@@ -39,7 +39,7 @@ from wws.rpc.wire import Request
 _TOKEN: Final = re.compile(rb'"token"[ \t]{0,8}:[ \t]{0,8}"([^"\\]{1,256})"')
 _MOST_TOKENS: Final = 100
 """As many as there may be calls in a batch."""
-_SEARCHED: Final = 4096
+SEARCHED: Final = 4096
 """Bytes at each end of a line in which a token is looked for."""
 REGISTER: Final = "swarm.register_agent"
 
@@ -165,8 +165,8 @@ class Access:
         Only its ends are looked at, where the short members of a call stand: strangers choose what is
         searched.
         """
-        if len(line) > 2 * _SEARCHED:
-            line = line[:_SEARCHED] + b"\n" + line[-_SEARCHED:]
+        if len(line) > 2 * SEARCHED:
+            line = line[:SEARCHED] + b"\n" + line[-SEARCHED:]
         shown = [match[1].decode("ascii", "replace") for match in islice(_TOKEN.finditer(line), _MOST_TOKENS)]
         if any(self._cookie is not None and _same(self._cookie, text) for text in shown):
             return Standing.OWNER

@@ -118,6 +118,10 @@ class LineSplitter:
         """Bytes of the line that has not ended yet."""
         return len(self._pending)
 
+    def beginning(self, size: int) -> bytes:
+        """The first bytes of the line that has not ended yet."""
+        return bytes(self._pending[:size])
+
     def receive_data(self, data: bytes) -> list[bytes]:
         """The lines that these bytes complete, without their ends. Raises `LineTooLong`."""
         searched = len(self._pending)

@@ -20,7 +20,7 @@ from typing import Final
 
 from wws.errors import LocalProtocolError, RemoteProtocolError, WwsError
 from wws.rpc import codes
-from wws.rpc.access import Caller
+from wws.rpc.access import SEARCHED, Caller
 from wws.rpc.api import Json, to_json
 from wws.rpc.policy import Role
 from wws.rpc.turns import Standing, standing_of
@@ -163,6 +163,8 @@ class RpcConnection:
                 if self._draining.is_set():
                     return
                 await self._take(line)
+            if not await self._may_go_on():
+                return
             if not self._may_hold(self):
                 raise NotJsonRpc("this node holds too many unfinished lines")
 
@@ -185,6 +187,16 @@ class RpcConnection:
             if not self._reading.done():
                 self._reading.cancel()
             self._reading = None
+
+    async def _may_go_on(self) -> bool:
+        """Wait before more is read of a long line by somebody who shows no token at its beginning: to receive
+        megabytes costs time as well. False when the connection ended meanwhile."""
+        if self.rank >= Standing.PROGRAM or self._splitter.pending <= self._config.max_unproven:
+            return True
+        standing = max(self._standing, self._desk.access.shown_in(self._splitter.beginning(SEARCHED)))
+        with self._turns.counted(standing, calls=1):  # a chunk is taken to cost as much as a call
+            pass
+        return await self._is_turn(standing)
 
     async def _take(self, line: bytes) -> None:
         """Start what the line asks for, when it is the caller's turn; waits while all slots are taken."""
