@@ -252,3 +252,21 @@ def test_an_owner_does_not_give_up_for_a_back_dated_record_that_no_witness_cover
     world.run(HOUR)
     assert world.resolves_to("alice")
     assert world.is_witnessed
+
+
+def test_who_renews_again_and_again_does_not_fill_the_log_of_a_witness() -> None:
+    group = WitnessGroup(THREE[:1])
+    (first,) = group.claim("mallory").values()
+    rows = len(group.log[THREE[0]])
+    for _ in range(299):
+        group.advance(1)
+        (again,) = receipts_in(group.ask(Op.RENEW, "mallory", registered_at=NOW)).values()
+        assert again == first
+    group.ask(Op.DROP, "mallory", registered_at=NOW)
+    (again,) = receipts_in(group.ask(Op.CLAIM, "mallory")).values()
+    assert again == first
+    assert len(group.log[THREE[0]]) == rows
+    group.advance(1)
+    (later,) = receipts_in(group.ask(Op.RENEW, "mallory", registered_at=NOW)).values()
+    assert later.expires_at == first.expires_at + 300
+    assert len(group.log[THREE[0]]) == rows + 1

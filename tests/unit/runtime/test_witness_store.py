@@ -270,6 +270,19 @@ async def test_compaction_keeps_what_proves_something(tmp_path: Path) -> None:
         assert log_in(path) == []
 
 
+async def test_a_file_half_full_keeps_no_renewal_that_a_later_one_proves(tmp_path: Path) -> None:
+    """Renewals of a day must not take the room that others need to renew."""
+    path = tmp_path / "witness.sqlite"
+    async with opened(path, StoreConfig(max_bytes=256 * 1024)) as store:
+        await store.commit([logged(Kind.CLAIMED)])
+        for step in range(1, 200):
+            await store.commit([logged(Kind.RENEWED, at=NOW + step, expires_at=NOW + DAY + step)])
+            if step == 50:
+                assert await store.compact(NOW + 200) == 0
+        assert await store.compact(NOW + 200) == 198
+        assert [one.at for one in log_in(path)] == [NOW, NOW + 199]
+
+
 async def test_a_name_in_use_keeps_all_its_evidence(tmp_path: Path) -> None:
     path = tmp_path / "witness.sqlite"
     year = NOW + 365 * DAY

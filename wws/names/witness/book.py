@@ -39,6 +39,7 @@ from wws.names.witness.entry import Caller, Counted, Entry, EntryChange, Key
 from wws.names.witness.log import Kind, LogEntry
 from wws.names.witness.messages import Dropped, Op, Why, WitnessAnswer, WitnessRefusal, WitnessRequest
 from wws.names.witness.proofs import TakeOver, first_claim, take_over
+from wws.names.witness.recent import RecentConfig, RecentReceipts
 from wws.names.witness.steady import SteadyClock
 
 PROVISIONAL_FOR = 600
@@ -62,6 +63,7 @@ class BookConfig:
     sweep_interval: float = 30.0
     """Seconds between two searches for room when there is none."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    recent: RecentConfig = field(default_factory=RecentConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class WitnessBook:
         """First claims, in the order in which they came."""
         self._wanted: set[Key] = set()
         """First claims that have kept others from the name."""
+        self._recent = RecentReceipts(self._config.recent)
         self._budget = Budget(self._config.budget)
         self._turns = Turns(self._config.budget.max_turns)
         self._steady = SteadyClock()
@@ -147,6 +150,7 @@ class WitnessBook:
         for changes in reversed(tuple(decisions)):
             for change in reversed(changes.entries):
                 self._put(change.key, change.before)
+                self._recent.forget(change.key)
             for counted in changes.counted:
                 self._budget.uncount(counted)
             for counted in changes.uncounted:
@@ -312,6 +316,9 @@ class WitnessBook:
         evidence: tuple[Receipt, ...] = (),
     ) -> Receipt:
         """A full receipt for `entry`, which is in the book from now on."""
+        if kind is Kind.RENEWED and (given := self._recent.find(entry, question.unix_now)) is not None:
+            self._change(question.changes, entry.key, replace(entry, given_up=False))
+            return given
         rival = self._entry(question)
         if rival is not None and rival.provisional and rival.owner != entry.owner:
             self._end_turn(rival, question.now, question.unix_now)
@@ -327,6 +334,7 @@ class WitnessBook:
         )
         self._change(question.changes, entry.key, entry)
         receipt = self._sign(entry, expires_at)
+        self._recent.given(receipt)
         question.changes.log.append(LogEntry(question.unix_now, kind, receipt, transfers, evidence))
         return receipt
 

@@ -75,6 +75,8 @@ class StoreConfig:
     """Size of the file, at most. A receipt takes about a kilobyte, a name three or four."""
     keep_renewals: int = 86_400
     """Seconds for which a renewal is kept although a later one proves as much."""
+    crowded: float = 0.5
+    """Share of `max_bytes` from which on renewals are not kept for that long."""
     keep_over: int = 7 * 86_400
     """Seconds for which the log of a name is kept after its last lease is free for others."""
     compact_rows: int = 1_000
@@ -132,7 +134,8 @@ class WitnessStore:
         """Take out what proves nothing any more; how many receipts that were. Raises `MachineError`."""
         gone = 0
         kept_until = unix_now - KEPT_AFTER_EXPIRY - self._config.keep_over
-        for statement, before in ((_SUPERSEDED, unix_now - self._config.keep_renewals), (_OVER, kept_until)):
+        keep_renewals = 0 if await self._run(self._is_crowded) else self._config.keep_renewals
+        for statement, before in ((_SUPERSEDED, unix_now - keep_renewals), (_OVER, kept_until)):
             take_out = partial(self._take_out, statement, before)
             while True:
                 count = await self._run(take_out)
@@ -229,6 +232,15 @@ class WitnessStore:
                     write_changes(database, changes)
         except sqlite3.Error as error:
             raise _failed(self.path, error) from error
+
+    def _is_crowded(self) -> bool:
+        database = self._open_database()
+        try:
+            (pages,) = database.execute("PRAGMA page_count").fetchone()
+            (free,) = database.execute("PRAGMA freelist_count").fetchone()
+        except sqlite3.Error as error:
+            raise _failed(self.path, error) from error
+        return bool((pages - free) * PAGE > self._config.crowded * self._config.max_bytes)
 
     def _take_out(self, statement: str, before: int) -> int:
         try:
