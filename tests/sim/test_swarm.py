@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from wws.dht.kademlia import GetDone
 from wws.testing.notes import note_key, write_note
 from wws.testing.scale import scale
+from wws.testing.simulated_node import Result
 from wws.testing.simulation import Figures, Simulation, SimulationConfig, table
 
 
@@ -96,6 +98,22 @@ def test_a_record_of_one_who_was_alone_reaches_who_comes_later() -> None:
     newcomer = simulation.add_node(client=False)
     simulation.run_for(30)
     assert newcomer in simulation.holders_of(key)
+
+
+def test_who_is_content_with_less_does_not_search_far_and_wide() -> None:
+    simulation = Simulation(SimulationConfig(nodes=120, seed=12, join_within=30))
+    simulation.join_all()
+    asked: dict[bool, int] = {}
+
+    def done(result: Result) -> None:
+        assert isinstance(result, GetDone)
+        assert result.value is None
+        asked[widely] = result.asked
+
+    for widely in (True, False):
+        simulation.nodes[50].get(note_key("nothing"), done, widely=widely)
+        simulation.run_for(20)
+    assert 20 <= asked[False] < asked[True]
 
 
 def test_one_prefix_beside_a_key_is_three_peers() -> None:

@@ -83,6 +83,8 @@ class StartGet(Event):
 
     op: int
     key: str
+    widely: bool = True
+    """Whether to ask further out before saying that there is none: for those to whom "none" matters."""
 
 
 @dataclass(frozen=True, slots=True)

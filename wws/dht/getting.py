@@ -63,6 +63,8 @@ class GetOperation(Operation):
         judge: Judge,
         own_value: bytes | None,
         round_trip: float,
+        *,
+        widely: bool = True,
     ) -> None:
         super().__init__(op, key, lookup, config)
         self._judge = judge
@@ -74,7 +76,7 @@ class GetOperation(Operation):
         """How many holders have each valid value, this node included."""
         self._corrected: set[PeerId] = set()
         self._early_at: float | None = None
-        self._widened = False
+        self._widened = not widely
         self.invalid = 0
         """Answers with a value that is not valid."""
         self.winner: bytes | None = None

@@ -167,8 +167,8 @@ class Kademlia:
                 return []
             case EntryPointRegained(peer=peer):
                 return self._ask_newcomer(peer, now)
-            case StartGet(op=op, key=key):
-                return self._start_get(op, key, now, unix_now)
+            case StartGet():
+                return self._start_get(event, now, unix_now)
             case StartPut(op=op, key=key, value=value):
                 return self._start_put(op, key, value, now, unix_now)
             case StartFind(op=op, peer=peer):
@@ -233,9 +233,10 @@ class Kademlia:
         if len(self._operations) >= self.config.max_operations:
             raise TooManyOperations
 
-    def _start_get(self, op: int, key: str, now: float, unix_now: int) -> list[KademliaCommand]:
-        self._check_new(op)
-        operation = self._plan.get(op, key.encode("ascii"), self._queries.round_trip, now, unix_now)
+    def _start_get(self, start: StartGet, now: float, unix_now: int) -> list[KademliaCommand]:
+        self._check_new(start.op)
+        key, round_trip = start.key.encode("ascii"), self._queries.round_trip
+        operation = self._plan.get(start.op, key, round_trip, now, unix_now, widely=start.widely)
         return self._begin(operation, now, unix_now)
 
     def _start_put(self, op: int, key: str, value: bytes, now: float, unix_now: int) -> list[KademliaCommand]:

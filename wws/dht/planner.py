@@ -48,13 +48,15 @@ class Planner:
         lookup = self._new_lookup(key, self._narrow, radius=0)
         return FindOperation(None, key, lookup, self._config.operation, None)
 
-    def get(self, op: int, key: bytes, round_trip: float, now: float, unix_now: int) -> GetOperation:
+    def get(
+        self, op: int, key: bytes, round_trip: float, now: float, unix_now: int, *, widely: bool = True
+    ) -> GetOperation:
         """Find the value of `key`. Raises `UnknownNamespace` for one of no kind."""
         kind, text = self._records.kind_of(key)
         judge = Judge(kind, text, self._config.store.max_value_bytes)
         own = self._records.find(key, unix_now)
         lookup = self._lookup(key, now)
-        return GetOperation(op, key, lookup, self._config.operation, judge, own, round_trip)
+        return GetOperation(op, key, lookup, self._config.operation, judge, own, round_trip, widely=widely)
 
     def put(self, op: int, key: bytes, value: bytes, own: int, now: float) -> StoreOperation:
         """Bring a value to the closest; `own` is 1 where our own store has it."""

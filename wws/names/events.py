@@ -129,9 +129,13 @@ class WitnessesAnswered(Event):
 
 @dataclass(frozen=True, slots=True)
 class LookUp(Command):
-    """Get the value of a key from the DHT; answered by `LookedUp` or `LookUpFailed`."""
+    """Get the value of a key from the DHT; answered by `LookedUp` or `LookUpFailed`.
+
+    Not `widely`: that there is none need not be certain, because others are asked after it.
+    """
 
     key: str
+    widely: bool = True
 
 
 @dataclass(frozen=True, slots=True)

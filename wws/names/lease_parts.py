@@ -212,7 +212,9 @@ class LeaseParts:
     def _look_up(self, state: State) -> list[Command]:
         self._wakeup = None
         self.state = state
-        return [LookUp(self.key)]
+        # Where witnesses decide who may claim, that nobody has the name takes no search far and wide.
+        they_decide = state is State.LOOKING and self._offer is None and not self._covering.panel.is_empty
+        return [LookUp(self.key, widely=not they_decide)]
 
     def _wait(self, retry: State, reason: str, now: float) -> list[Command]:
         delay = self._backoff.next_delay()

@@ -148,9 +148,9 @@ class DhtDriver:
         """What this node announces from now on."""
         self._feed(AddressesChanged(addresses))
 
-    async def get(self, key: str) -> GetDone:
-        """Look a value up. Raises `DhtTimeout`."""
-        done = await self._operate("get", lambda op: StartGet(op, key))
+    async def get(self, key: str, *, widely: bool = True) -> GetDone:
+        """Look a value up, `widely` before saying that there is none. Raises `DhtTimeout`."""
+        done = await self._operate("get", lambda op: StartGet(op, key, widely))
         assert isinstance(done, GetDone)
         return done
 

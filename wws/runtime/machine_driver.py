@@ -64,8 +64,8 @@ class MachineDriver:
         commands = self._machine.handle(event, self._host.clock.monotonic(), self._host.clock.unix())
         for command in commands:
             match command:
-                case LookUp(key=key):
-                    self._start(self._look_up(key))
+                case LookUp(key=key, widely=widely):
+                    self._start(self._look_up(key, widely))
                 case StoreRecord(key=key, value=value):
                     self._start(self._store(key, value))
                 case SolveProofOfWork(context=context, did=did, bits=bits):
@@ -86,12 +86,12 @@ class MachineDriver:
     def _start(self, work: _Work) -> None:
         self._work = self._host.spawn(work, type(self._machine).__name__)
 
-    async def _look_up(self, key: str) -> None:
+    async def _look_up(self, key: str, widely: bool) -> None:
         try:
             if not self._host.table.peer_count:
                 self.feed(LookUpFailed())
                 return
-            found = await self._dht.get(key)
+            found = await self._dht.get(key, widely=widely)
         except WwsError:
             self.feed(LookUpFailed())
         else:

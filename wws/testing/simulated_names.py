@@ -123,8 +123,8 @@ class SimulatedLease:
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case LookUp(key=key):
-                self.node.get(key, self._looked_up)
+            case LookUp(key=key, widely=widely):
+                self.node.get(key, self._looked_up, widely=widely)
             case StoreRecord(key=key, value=value):
                 try:
                     self.node.put(key, value, self._stored)

@@ -117,9 +117,9 @@ class SimulatedNode:
         self.tell(AddressesChanged((self.place.address,)))
         self._keep_entry_points()
 
-    def get(self, key: str, then: Then) -> int:
+    def get(self, key: str, then: Then, *, widely: bool = True) -> int:
         """Look a value up; `then` is called with the `GetDone`."""
-        return self._operate(lambda op: StartGet(op, key), then)
+        return self._operate(lambda op: StartGet(op, key, widely), then)
 
     def put(self, key: str, value: bytes, then: Then) -> int:
         """Store a value; `then` is called with the `PutDone`."""

@@ -10,6 +10,7 @@ from tests.unit.names.lease_world import DAY, HOUR, World
 from wws.names.events import (
     Claim,
     CoverDelayed,
+    LookUp,
     NameContested,
     NameHeld,
     NameLost,
@@ -68,6 +69,13 @@ def test_away_witnesses_leave_the_name_uncovered_and_cover_it_when_they_are_back
     assert world.is_witnessed
     assert alice.lease.witnessed
     assert alice.signed[-1].registered_at > alice.signed[0].registered_at
+
+
+def test_where_witnesses_decide_a_claim_does_not_search_far_and_wide() -> None:
+    for labels in ((), THREE):
+        world = World(*labels)
+        lease = world.owner().lease
+        assert lease.handle(Claim(), 0, NOW) == [LookUp(world.key, widely=not labels)]
 
 
 def test_a_name_of_another_is_taken() -> None:
