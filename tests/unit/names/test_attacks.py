@@ -270,3 +270,20 @@ def test_who_renews_again_and_again_does_not_fill_the_log_of_a_witness() -> None
     (later,) = receipts_in(group.ask(Op.RENEW, "mallory", registered_at=NOW)).values()
     assert later.expires_at == first.expires_at + 300
     assert len(group.log[THREE[0]]) == rows + 1
+
+
+def test_who_has_lost_the_chain_of_a_name_gets_cover_when_the_old_lease_is_over() -> None:
+    """State and record gone: what the witnesses know can cover nothing any more, and must not live on."""
+    world = World(*THREE)
+    alice, bob = world.owner(), world.owner("bob")
+    alice.tell(Claim())
+    bob.tell(Accept(give(alice, "bob")))
+    world.run(2 * HOUR)
+    bob.restart(forgets=True)
+    world.value = None
+    bob.tell(Claim())
+    assert world.resolves_to("bob")
+    assert not world.is_witnessed
+    world.run(3 * DAY)
+    assert world.resolves_to("bob")
+    assert world.is_witnessed

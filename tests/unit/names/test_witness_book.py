@@ -355,7 +355,7 @@ TABLE = {
     "my first claim": "first not_claimed full not_claimed dropped",
     "mine": "full full full transfer_refused dropped",
     "mine, given up": "full full full transfer_refused dropped",
-    "mine by transfer": "full full full full dropped",
+    "mine by transfer": "registered_at_mismatch full full full dropped",
     "bob's first claim": "name_contested name_contested full name_contested name_contested",
     "bob's": "name_taken name_taken name_taken full name_taken",
     "bob's, given up": "name_taken name_taken name_taken full name_taken",

@@ -193,6 +193,10 @@ class WitnessBook:
             if entry.provisional:
                 self._wanted.add(entry.key)
             return _held_by_another(entry, unix_now)
+        if entry is not None and not entry.provisional and entry.chain:
+            # The owner has lost the chain, without which no receipt of ours covers it: renewed now, the lease
+            # would never end, and the name never be covered again.
+            return WitnessRefusal(Why.REGISTERED_AT_MISMATCH)
         if entry is not None and not entry.provisional:  # lost its memory: it gets its own lease back
             return self._give(question, entry, Kind.RENEWED)
         if abs(request.registered_at - unix_now) > CLOCK_TOLERANCE:
