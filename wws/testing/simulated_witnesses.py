@@ -53,9 +53,10 @@ class SimulatedWitness:
         self._config = config
         self.book = self._new_book()
 
-    def lose_disk(self) -> None:
-        """Everything it knew is gone."""
+    def lose_disk(self, *, claims_from: int = 0) -> None:
+        """Everything it knew is gone. Before `claims_from` it takes no first claims."""
         self.book = self._new_book()
+        self.book.restore((), (), claims_from=claims_from)
 
     def answer(
         self, request: WitnessRequest, owner: PeerId, now: float, unix_now: int
