@@ -8,6 +8,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from tests.interop.ours import until
+from tests.interop.peer import SINK
 from tests.net.hostile import Hostile
 from tests.net.mesh_node import node
 from tests.net.test_hostile import answer_identify, identified
@@ -21,7 +22,7 @@ from wws.runtime.dht_driver import DhtDriverConfig
 from wws.runtime.host import HostConfig
 from wws.runtime.refusals import ABUSE
 from wws.testing.names import name_record
-from wws.transport.yamux_frames import DATA, RST
+from wws.transport.yamux_frames import DATA, HEADER, HEADER_LENGTH, RST
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(60), pytest.mark.usefixtures("leaves_nothing")]
 
@@ -106,3 +107,49 @@ async def test_a_neighbour_waits_for_no_more_than_the_share_of_the_prefix() -> N
         await bob.join(alice)
         async with asyncio.timeout(5):
             assert (await bob.dht.get(name_record("bob", registered_at=0).key)).value is None
+
+
+# Who keeps us busy
+
+
+def tiny_frames(peer: Hostile, stream: int, count: int) -> None:
+    """Single bytes of a message that does not end."""
+    frames = b"".join(HEADER.pack(0, DATA, 0, stream, 1) + b"\0" for _ in range(count))
+    for offset in range(0, len(frames), 5_000 * (HEADER_LENGTH + 1)):
+        peer.say(peer.sealed(frames[offset : offset + 5_000 * (HEADER_LENGTH + 1)]))
+
+
+@pytest.mark.parametrize("is_relay", [False, True])
+async def test_who_sends_tiny_frames_is_read_slowly_and_that_is_no_offence(is_relay: bool) -> None:
+    """Each takes as long as one of a kilobyte. A relay of ours is not slowed: others cut what it brings."""
+    async with node("alice") as alice, node("bob") as bob:
+        await bob.join(alice)
+        async with await Hostile.authenticated(alice.port) as peer:
+            await peer.ping()
+            if is_relay:
+                alice.host.table.protect(MALLORY, "relay")
+            connection = alice.host.connection_to(MALLORY)
+            assert connection is not None
+            peer.open(1, SINK)
+            tiny_frames(peer, 1, 12_000)
+            await peer.drain()
+            if is_relay:
+                await peer.ping()
+                assert alice.host.refusals["connection", "tiny_frames"] == 0
+            else:
+                await until(lambda: alice.host.refusals["connection", "tiny_frames"] == 1)
+                assert connection.machine.unread < 12_000  # the rest waits outside
+            assert await bob.ping.ping(await bob.connection_with(alice.peer_id)) >= 0
+            assert alice.host.gate.bans.suspects == 0
+            assert connection.is_established
+
+
+async def test_decent_frames_are_read_as_fast_as_they_come() -> None:
+    async with node("alice") as alice, node("bob") as bob:
+        await bob.join(alice)
+        async with await Hostile.authenticated(alice.port) as peer:
+            peer.open(1, SINK)
+            for _ in range(20):
+                peer.frame(DATA, 0, 1, bytes(10_000))
+            await peer.ping()
+            assert alice.host.refusals["connection", "tiny_frames"] == 0

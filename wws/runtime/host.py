@@ -542,6 +542,14 @@ class Host:
         self.received_bytes += received
         self.sent_bytes += sent
 
+    def may_slow(self, connection: Connection) -> bool:
+        """Whether a connection may be read more slowly, and counts that. Not one with a relay of ours: others
+        cut what it brings, and it is the way of many."""
+        if connection.was_established and self.table.is_protected(connection.peer_id, ("relay",)):
+            return False
+        self.count_refusal("connection", "tiny_frames")
+        return True
+
     def pong(self, connection: Connection) -> None:
         self._carry_out(self.table.probe_answered(connection.connection_id, self.clock.monotonic()))
         for listener in self.listeners.pong:

@@ -23,6 +23,12 @@ _LINGER = 5.0
 """Seconds that a closing socket has to send what is written."""
 _LITTLE = 1024
 """Bytes of one read that may be charged a moment later."""
+_LONGEST_REST = 5.0
+"""Seconds at most for which a connection is not read at once: a peer that is slowed is not to look dead."""
+_FIRST_READS = 32 * 1024
+"""Bytes of one read of a peer that we do not know yet: if its frames are tiny, all others wait meanwhile."""
+_LARGEST_READS = 256 * 1024
+"""Bytes of one read of a peer that sends much in decent frames."""
 _STOP_READING = 256 * 1024
 """Bytes of our own answers that may wait behind a full socket before we read no further."""
 
@@ -30,7 +36,7 @@ _STOP_READING = 256 * 1024
 class SocketConnection(Connection, asyncio.Protocol):
     """One connection over an ordered byte stream."""
 
-    __slots__ = ("_bytes", "_linger", "_reading_paused", "_transport")
+    __slots__ = ("_bytes", "_linger", "_reading_paused", "_reads", "_rests", "_transport")
 
     def __init__(
         self,
@@ -46,6 +52,8 @@ class SocketConnection(Connection, asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._reading_paused = False
+        self._rests: asyncio.TimerHandle | None = None
+        self._reads = _FIRST_READS
 
     @property
     def machine(self) -> ByteStreamConnection:
@@ -84,7 +92,7 @@ class SocketConnection(Connection, asyncio.Protocol):
         if self.write_paused:
             if self._bytes.buffered_to_send > _STOP_READING and not self._reading_paused:
                 self._reading_paused = True
-                transport.pause_reading()
+                transport.pause_reading()  # does nothing when we rest already
             return
         buffers = self._bytes.data_to_send()
         if buffers:
@@ -109,6 +117,7 @@ class SocketConnection(Connection, asyncio.Protocol):
             return
         self._set_option(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        self._read_at_most(_FIRST_READS)
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -125,6 +134,10 @@ class SocketConnection(Connection, asyncio.Protocol):
             self._handle(events)
         if len(data) > _LITTLE:  # now, not with the flush: before it every socket may have brought as much
             self._host.weigh(self)
+        if (pause := self._bytes.pause(self._host.monotonic())) and self._rests is None:
+            self._slow_down(pause)
+        elif len(data) >= self._reads < _LARGEST_READS:
+            self._read_at_most(2 * self._reads)
         self.flush_soon()
 
     def eof_received(self) -> bool:
@@ -138,19 +151,49 @@ class SocketConnection(Connection, asyncio.Protocol):
         self.flush()
         if self._reading_paused:
             self._reading_paused = False
-            assert self._transport is not None
-            self._transport.resume_reading()
+            self._read_on()
         self._writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._linger is not None:
             self._linger.cancel()
+        if self._rests is not None:
+            self._rests.cancel()
         if isinstance(exc, CircuitLimitReached):
             self._lost(exc)
         else:
             self._lost(ConnectionLost(f"the connection broke: {exc}" if exc else "the peer closed it"))
 
     # Inside
+
+    def _slow_down(self, pause: float) -> None:
+        """Read no more for a while: others had to wait for this peer, now it waits for them."""
+        if self._error is None and self._transport is not None and self._host.may_slow(self):
+            self._transport.pause_reading()
+            self._read_at_most(_FIRST_READS)
+            self._rest(pause)
+
+    def _read_at_most(self, size: int) -> None:
+        self._reads = size
+        transport = self._transport
+        if transport is not None and hasattr(transport, "max_size"):  # asyncio's; circuits have none
+            transport.max_size = size
+
+    def _rest(self, pause: float) -> None:
+        self._rests = asyncio.get_running_loop().call_later(min(pause, _LONGEST_REST), self._rested)
+
+    def _rested(self) -> None:
+        self._rests = None
+        if self._error is not None:
+            return
+        if pause := self._bytes.pause(self._host.monotonic()):
+            self._rest(pause)
+        else:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self._rests is None and not self._reading_paused and self._transport is not None:
+            self._transport.resume_reading()
 
     def _set_option(self, level: int, option: int, value: int | bytes) -> None:
         assert self._transport is not None

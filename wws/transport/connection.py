@@ -261,6 +261,9 @@ class SecureConnection:
         self._outgoing = []
         self._ciphers = self._yamux = None
 
+    def pause(self, now: float) -> float:
+        return 0.0 if self._yamux is None else self._yamux.pause(now)
+
     def next_wakeup(self) -> float | None:
         if self.phase is Phase.CLOSED:
             return None

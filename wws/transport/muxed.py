@@ -231,3 +231,7 @@ class ByteStreamConnection(MuxedConnection, Protocol):
 
     def data_to_send(self) -> list[bytes | bytearray]:
         """What is to be written now, in order, and only once."""
+
+    def pause(self, now: float) -> float:
+        """Seconds for which the driver should read no more: what came took more time than its bytes are
+        worth."""

@@ -92,6 +92,7 @@ class Yamux:
         "_budget",
         "_closed",
         "_config",
+        "_decent_frame",
         "_going_away",
         "_ids",
         "_keep_alive",
@@ -135,6 +136,7 @@ class Yamux:
         self._going_away = False
         self._peer_going_away = False
         self._budget = ControlBudget(config, now)
+        self._decent_frame = config.decent_frame
         self._keep_alive = KeepAlive(config, now)
 
     @property
@@ -283,6 +285,11 @@ class Yamux:
         self.buffered = 0
         return frames
 
+    def pause(self, now: float) -> float:
+        """Seconds for which nothing more should be read of this peer: its frames were many and tiny, which
+        takes time that others wait for. No offence, for a relay may have got its bytes like that."""
+        return self._budget.pause(now)
+
     def next_wakeup(self) -> float | None:
         """When `handle_timer` is wanted."""
         return None if self._closed else self._keep_alive.next_wakeup()
@@ -414,6 +421,8 @@ class Yamux:
     def _begin_body(self, stream_id: int, stream: Stream, length: int, ends: bool) -> None:
         if length > stream.credit:
             raise WindowExceeded(f"stream {stream_id}: {length} bytes, {stream.credit} granted")
+        if length < self._decent_frame:
+            self._budget.lacking += self._decent_frame - length
         self._body_left = length
         self._body_stream = stream_id
         self._body_ends = ends
@@ -452,6 +461,8 @@ class Yamux:
             return
         self._ids.check_opened(stream_id)
         self._ids.take_allowed(stream_id, length)
+        if length < self._decent_frame:
+            self._budget.lacking += self._decent_frame - length
         self._body_left, self._body_stream = length, _DISCARD
 
     def _ping_frame(

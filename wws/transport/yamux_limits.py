@@ -38,6 +38,13 @@ class YamuxConfig:
     piece, however small the piece."""
     max_updates_owed: int = 4_096
     """How many of those may add up."""
+    decent_frame: int = 256
+    """Bytes of data that a frame has which costs little more than its bytes. The peer of smaller ones owes us
+    time: what they lack is written up."""
+    lacking_per_second: float = 2_000.0 * 256
+    """Bytes that a peer's frames may lack in the long run: two thousand frames of a byte or two."""
+    lacking_burst: float = 4_000.0 * 256
+    """Bytes that they may lack at once. Over it the driver reads more slowly (`Yamux.pause`)."""
     max_skipped_ids: int = 1_024
     """Stream ids that are remembered because higher ones were opened before them."""
     keep_alive_interval: float = 30.0
@@ -57,7 +64,20 @@ DEFAULT_CONFIG: Final = YamuxConfig()
 class ControlBudget:
     """A token bucket: how many control frames the peer may still send."""
 
-    __slots__ = ("_burst", "_max_owed", "_owed", "_per_frame", "_rate", "_tokens", "_updated_at")
+    __slots__ = (
+        "_burst",
+        "_lacked",
+        "_lacking_at",
+        "_lacking_burst",
+        "_lacking_rate",
+        "_max_owed",
+        "_owed",
+        "_per_frame",
+        "_rate",
+        "_tokens",
+        "_updated_at",
+        "lacking",
+    )
 
     def __init__(self, config: YamuxConfig, now: float) -> None:
         self._rate = config.control_frames_per_second
@@ -66,6 +86,20 @@ class ControlBudget:
         self._per_frame = config.updates_per_frame
         self._max_owed = config.max_updates_owed
         self._owed = 0
+        self.lacking = 0
+        """Bytes that data frames had too few since `pause` was asked last."""
+        self._lacked = 0.0
+        self._lacking_at = now
+        self._lacking_rate = config.lacking_per_second
+        self._lacking_burst = config.lacking_burst
+
+    def pause(self, now: float) -> float:
+        """Seconds for which the peer has kept us busy beyond its due with small frames."""
+        earned = max(0.0, now - self._lacking_at) * self._lacking_rate
+        self._lacking_at = max(now, self._lacking_at)
+        self._lacked = max(0.0, self._lacked - earned) + self.lacking
+        self.lacking = 0
+        return max(0.0, (self._lacked - self._lacking_burst) / self._lacking_rate)
 
     def sent_data(self) -> None:
         """We sent a data frame: the peer owes us window updates."""

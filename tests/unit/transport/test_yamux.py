@@ -564,6 +564,33 @@ def test_one_control_frame_over_the_budget(flood: object) -> None:
     assert said(bob).endswith(PROTOCOL_ERROR)
 
 
+def test_tiny_frames_call_for_a_pause_and_decent_ones_for_none() -> None:
+    config = YamuxConfig(decent_frame=100, lacking_per_second=990.0, lacking_burst=9_900.0)
+    bob = responder(config)
+    hear(bob, frame(WINDOW_UPDATE, SYN, 1))
+    hear(bob, b"".join(frame(DATA, 0, 1, data=bytes(100)) for _ in range(500)))
+    assert bob.pause(0.0) == 0
+    hear(bob, frame(DATA, 0, 1, data=b"x") * 100)
+    assert bob.pause(0.0) == 0
+    hear(bob, frame(DATA, 0, 1, data=b"x") * 30)
+    assert bob.pause(0.0) == 3
+    assert bob.pause(1.0) == 2
+    assert bob.pause(0.5) == 2  # a clock that goes back changes nothing
+    assert bob.pause(3.5) == 0
+    assert bob.pause(60.0) == 0
+    hear(bob, frame(DATA, 0, 1, data=b"x") * 101, 1000.0)  # long silence earns nothing
+    assert bob.pause(1000.0) > 0
+    assert bob.pause(1060.0) == 0
+
+
+def test_tiny_frames_for_a_stream_that_is_gone_call_for_a_pause_too() -> None:
+    bob = responder(YamuxConfig(decent_frame=100, lacking_per_second=99.0, lacking_burst=99.0))
+    hear(bob, frame(WINDOW_UPDATE, SYN, 1))
+    bob.reset_stream(1)
+    hear(bob, frame(DATA, 0, 1, data=b"x") * 11)
+    assert bob.pause(0.0) == 10
+
+
 def test_rapid_reset() -> None:
     bob = responder(YamuxConfig(control_frames_burst=100))
     hear(bob, b"".join(frame(WINDOW_UPDATE, SYN, n) + frame(DATA, RST, n) for n in range(1, 101, 2)))
