@@ -2,11 +2,16 @@
 
 The smallest of
 
-    (dead, not witnessed, registered_at, claim digest, -transfers, chain digest, -seq, value digest)
+    (dead, not witnessed, registered_at, -seq of the last transfer, claim digest, -transfers, chain digest,
+     -seq, value digest)
 
-wins. The tuple ends in a digest of the whole value, so the order is total: the winner does not depend on the
-order in which the records came, and every holder with the same records and witnesses keeps the same one.
-Records come in parsed; nothing is verified again here but, once for each object, receipts of witnesses.
+wins. The fourth counts for witnessed records alone: witnesses sign for the last transfer, and not for what a
+record says came before it. A former owner whose receipts still hold could make up a beginning that gives a
+smaller claim digest; he cannot make up a later transfer to himself (docs/adr/0019).
+
+The tuple ends in a digest of the whole value, so the order is total: the winner does not depend on the order
+in which the records came, and every holder with the same records and witnesses keeps the same one. Records
+come in parsed; nothing is verified again here but, once for each object, receipts of witnesses.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from wws.identity.peer_id import PeerId
 from wws.names.receipts import is_witnessed
 from wws.names.record import NameRecord
 
-Rank: TypeAlias = tuple[bool, bool, int, bytes, int, bytes, int, bytes]
+Rank: TypeAlias = tuple[bool, bool, int, int, bytes, int, bytes, int, bytes]
 
 NO_WITNESSES: frozenset[PeerId] = frozenset()
 
@@ -31,10 +36,12 @@ def rank(
     witnesses_before: Set[PeerId] = NO_WITNESSES,
 ) -> Rank:
     """Where `record` stands in the order; the smallest wins."""
+    witnessed = is_witnessed(record, witnesses, witnesses_before)
     return (
         record.is_dead(unix_now),
-        not is_witnessed(record, witnesses, witnesses_before),
+        not witnessed,
         record.registered_at,
+        -record.transfers[-1].seq if witnessed and record.transfers else 0,
         record.claim_digest,
         -len(record.transfers),
         record.chain_digest,

@@ -141,6 +141,7 @@ def expected(records: Sequence[NameRecord], now: int, *sets: frozenset[PeerId]) 
         lambda record: now >= record.expires_at + GRACE,
         lambda record: not any(is_covered(record, group) for group in sets),
         lambda record: record.registered_at,
+        lambda record: last_transfer(record) if any(is_covered(record, group) for group in sets) else 0,
         lambda record: record.claim_digest,
         lambda record: -len(record.transfers),
         chain_digest,
@@ -153,6 +154,11 @@ def expected(records: Sequence[NameRecord], now: int, *sets: frozenset[PeerId]) 
         left = [record for record in left if rule(record) == best]
     assert len({record.value for record in left}) == 1
     return left[0]
+
+
+def last_transfer(record: NameRecord) -> int:
+    """The later the witnessed transfer by which a name came to its owner, the better."""
+    return -max((entry.seq for entry in record.transfers), default=0)
 
 
 def chain_digest(record: NameRecord) -> bytes:
