@@ -7,6 +7,8 @@ this node keeps: the sender's own bytes confirm it, other bytes say which record
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import Final
 
 from wws.dht.messages import KadMessage, KadRecord, MessageType, WirePeer
 from wws.dht.positions import position_of_key
@@ -53,13 +55,15 @@ class Serving:
             case MessageType.GET_PROVIDERS:
                 providers = self._providers.find(message.key, now)
                 closer = self._closer(sender, message.key, now)
+                fitting = _fitting((*providers, *closer))
+                providers, closer = fitting[: len(providers)], fitting[len(providers) :]
                 return KadMessage(MessageType.GET_PROVIDERS, message.key, None, closer, providers), None
             case MessageType.ADD_PROVIDER:
                 self._add_provider(sender, message, now)
                 return None, None  # the specification has no answer to it
 
     def _closer(self, sender: PeerId, key: bytes, now: float) -> tuple[WirePeer, ...]:
-        return tuple(c.named for c in self._region.named_to(sender, position_of_key(key), now))
+        return _fitting(tuple(c.named for c in self._region.named_to(sender, position_of_key(key), now)))
 
     def _value(self, sender: PeerId, key: bytes, now: float, unix_now: int) -> KadMessage:
         # Outside of our kinds there is nothing to be had, but an answer: go drops a peer that gives none.
@@ -93,3 +97,32 @@ class Serving:
                 self._refusals["foreign_provider"] += 1
             elif not self._providers.add(message.key, sender, peer.addresses, now):
                 self._refusals["provider_quota"] += 1
+
+
+_MOST: Final = 100 * 1024
+"""Bytes of an answer for peers: with a record it stays below the 128 KiB that are read."""
+_AROUND: Final = 100
+"""Bytes around the host of an address at most: its protocols and its relay's PeerId."""
+
+
+def _fitting(peers: tuple[WirePeer, ...]) -> tuple[WirePeer, ...]:
+    """As many addresses of each as fit an answer. Peers say of themselves where they are: a crowd with long
+    names must not make our answers too large to be read, and us one who gives none."""
+    if sum(map(_size_of, peers)) <= _MOST:
+        return peers
+    share = _MOST // len(peers)
+    return tuple(peer if _size_of(peer) <= share else _within(peer, share) for peer in peers)
+
+
+def _size_of(peer: WirePeer) -> int:
+    return sum([len(address.host) + _AROUND for address in peer.addresses])
+
+
+def _within(peer: WirePeer, share: int) -> WirePeer:
+    kept = []
+    for address in peer.addresses:
+        share -= len(address.host) + _AROUND
+        if share < 0:
+            break
+        kept.append(address)
+    return replace(peer, addresses=tuple(kept))

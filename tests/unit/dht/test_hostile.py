@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
 
 from tests.unit.dht.test_kademlia import ALICE, BOB, KEY, NEWER, NOTE, UNIX, address, machine, queries
 from wws.addresses.multiaddr import Multiaddr
 from wws.dht.kademlia import GetDone, KademliaConfig, PeerJoined, QueryAnswered, StartGet, TimerFired
 from wws.dht.lookup import LookupConfig
-from wws.dht.messages import KadMessage, KadRecord, MessageType
+from wws.dht.messages import KadMessage, KadRecord, MessageType, WirePeer
 from wws.dht.operations import OperationConfig
 from wws.dht.positions import position_of_peer
 from wws.dht.region import Region
 from wws.dht.routing import RoutingTable
+from wws.dht.serving import Serving
 from wws.dht.size import SwarmSize
 from wws.dht.store import ProviderStore, RecordStore, StoreConfig
 from wws.dht.upkeep import BringRecord, Upkeep, UpkeepConfig
@@ -176,3 +182,33 @@ def shown_first_by(prefix: str | None) -> int:
 def test_three_answers_are_enough_early_only_from_three_prefixes() -> None:
     assert shown_first_by(None) == 1
     assert shown_first_by("203.0.113") == 0
+
+
+@pytest.mark.parametrize("kind", [MessageType.FIND_NODE, MessageType.GET_VALUE, MessageType.GET_PROVIDERS])
+def test_a_crowd_with_long_addresses_does_not_make_answers_too_large(kind: MessageType) -> None:
+    """Each of sixty next to a key, and of twenty that provide it, says that it is at sixteen long names."""
+    relay = Identity.from_label("relay").peer_id
+    host = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 55])
+    long = tuple(
+        Multiaddr.parse(f"/dns4/{host}/udp/{port}/quic-v1/p2p/{relay}/p2p-circuit")
+        for port in range(50_000, 50_016)
+    )
+    honest = WirePeer(BOB.peer_id, tuple(address(number)[0] for number in range(8)))
+    crowd = [WirePeer(Identity.from_label(f"{number}").peer_id, long) for number in range(59)]
+    providers = ProviderStore()
+    for peer in crowd[:20]:
+        assert providers.add(KEY.encode(), peer.peer_id, long, 0.0)
+    records = RecordStore(ALICE.peer_id, {PREFIX: Notes()})
+    region = SimpleNamespace(named_to=lambda *_: [SimpleNamespace(named=peer) for peer in [*crowd, honest]])
+    serving = Serving(ALICE.peer_id, cast(Region, region), records, providers, Counter())
+    answer, _ = serving.answer(BOB.peer_id, KadMessage(kind, KEY.encode()), 0.0, UNIX)
+    assert answer is not None
+    assert len(answer.encode()) < 128 * 1024 - StoreConfig().max_value_bytes
+    assert answer.closer_peers[-1] == honest
+    assert len(answer.closer_peers) == 60
+    assert all(peer.addresses for peer in answer.closer_peers)
+    few = SimpleNamespace(named_to=lambda *_: [SimpleNamespace(named=peer) for peer in [*crowd[:10], honest]])
+    serving = Serving(ALICE.peer_id, cast(Region, few), records, ProviderStore(), Counter())
+    answer, _ = serving.answer(BOB.peer_id, KadMessage(kind, KEY.encode()), 0.0, UNIX)
+    assert answer is not None
+    assert answer.closer_peers == (*crowd[:10], honest)
