@@ -24,6 +24,8 @@ class KademliaConfig:
     """Seconds for one query, dialling included."""
     max_operations: int = 256
     """Operations of callers at once; one more is refused with `TooManyOperations`."""
+    max_candidates: int = 16_384
+    """Peers remembered in all look-ups together, about; each has room for twice those whom it may ask."""
     max_provided: int = 1_024
     """Keys that this node announces."""
     strangers: int = 3

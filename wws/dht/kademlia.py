@@ -108,7 +108,14 @@ class Kademlia:
         self._queries = Queries(config)
         self._region = Region(self.routing, self._size, config.lookup, dense_share=config.dense_share)
         self._plan = Planner(
-            local, config, self._size, self._region, self.records, self.providers, self._queries.pace_of
+            local,
+            config,
+            self._size,
+            self._region,
+            self.records,
+            self.providers,
+            self._queries.pace_of,
+            lambda: self.operations_in_flight,
         )
         self._upkeep = Upkeep(
             local, self.routing, self._region, self.records, config.upkeep, config.lookup.k, rng

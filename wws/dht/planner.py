@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from wws.dht.config import KademliaConfig
 from wws.dht.getting import GetOperation, Judge
@@ -29,7 +30,9 @@ class Planner:
         records: RecordStore,
         providers: ProviderStore,
         pace_of: Callable[[PeerId], Pace],
+        operations: Callable[[], int],
     ) -> None:
+        """`operations` says how many are under way."""
         self._local = local
         self._config = config
         self._size = size
@@ -37,6 +40,7 @@ class Planner:
         self._records = records
         self._providers = providers
         self._pace_of = pace_of
+        self._operations = operations
         self._narrow = config.narrow_lookup()
 
     def find(self, op: int | None, key: bytes, sought: PeerId | None, now: float) -> FindOperation:
@@ -83,6 +87,10 @@ class Planner:
 
     def _new_lookup(self, key: bytes, config: LookupConfig, *, radius: int) -> Lookup:
         expected = config.k * self._config.dense_share
+        # What one remembers is a few megabytes when it is lied to, and there may be hundreds.
+        share = self._config.max_candidates // (self._operations() + 1)
+        if share < config.max_candidates:
+            config = replace(config, max_candidates=max(share, 2 * config.widest))
         return Lookup(
             position_of_key(key), self._local, config, self._pace_of, radius=radius, expected=expected
         )

@@ -347,3 +347,11 @@ class Bans:
     def _end_at(self, until: float, subject: PeerId | str) -> None:
         self._entries += 1  # so that the heap never has to compare subjects
         heapq.heappush(self._ends, (until, self._entries, subject))
+        # Bans that were lifted before their time leave their entries behind.
+        if len(self._ends) > 2 * (self._config.max_banned + self._config.max_prefixes):
+            held: list[tuple[float, PeerId | str]] = [(ban.until, peer) for peer, ban in self._banned.items()]
+            held += [
+                (known.ban.until, name) for name, known in self._prefixes.items() if known.ban is not None
+            ]
+            self._ends = [(end, number, name) for number, (end, name) in enumerate(held)]
+            heapq.heapify(self._ends)

@@ -212,3 +212,15 @@ def test_a_crowd_with_long_addresses_does_not_make_answers_too_large(kind: Messa
     answer, _ = serving.answer(BOB.peer_id, KadMessage(kind, KEY.encode()), 0.0, UNIX)
     assert answer is not None
     assert answer.closer_peers == (*crowd[:10], honest)
+
+
+def test_many_lookups_at_once_remember_less_each() -> None:
+    """Lied to, one remembers 512 peers of 7 kB each, and 256 may run at a time."""
+    alice = machine(ALICE)
+    alice.handle(PeerJoined(BOB.peer_id, address(1), None), now=0, unix_now=UNIX)
+    for op in range(200):
+        alice.handle(StartGet(op, note_key(f"{op}")), now=1, unix_now=UNIX)
+    rooms = [operation.lookup._config.max_candidates for operation in alice._operations.values()]
+    assert rooms[0] == alice.config.lookup.max_candidates
+    assert rooms[-1] == 2 * alice.config.lookup.widest
+    assert rooms == sorted(rooms, reverse=True)

@@ -172,6 +172,21 @@ def test_one_ban_more_than_there_is_room_for_ends_the_oldest() -> None:
     assert bans.ban_of(peer(3), now=4) is not None
 
 
+def test_bans_that_had_to_make_room_leave_nothing_behind() -> None:
+    """Keys cost nothing: whoever has thousands banned in ten minutes must not fill the list of their ends."""
+    bans = Bans(BansConfig(max_banned=5, max_prefixes=2, peers_per_prefix=1))
+    for number in range(200):
+        bans.blame_prefix(f"10.0.{number}.0/24", ban(bans, peer(number), number), number, innocent=0)
+        assert len(bans._ends) <= 2 * (5 + 2)
+    assert len(bans) == 5 + 2
+    for _ in range(10):
+        wakeup = bans.next_wakeup()
+        if wakeup is None:
+            break
+        bans.expire(wakeup)
+    assert len(bans) == 0
+
+
 def test_one_prefix_more_than_are_remembered() -> None:
     bans = Bans(BansConfig(max_prefixes=2, peers_per_prefix=1))
     for number in range(3):
