@@ -20,7 +20,8 @@ routing"), however few there are: with no peer at all it ends at once. Beyond th
 - *Density.* Within `radius` every peer is asked, not only k: twenty identities placed right beside a key
   (a Sybil attack) stand closer together than honest ones do, and do not end the look-up. Answers may name
   as many, because a peer who knows of the crowd names those behind it too. Where far more stand near the
-  target than chance puts there, the look-up is after twice as many, and waits for late ones too.
+  target than chance puts there, the look-up is after twice as many, and waits for late ones until as many
+  have answered.
 """
 
 from __future__ import annotations
@@ -418,7 +419,8 @@ class Lookup:
         found: list[Candidate] = []
         prefixes: dict[str, int] = {}
         crowded, doubts = self._crowded, self._hearsay.doubts
-        give_up = now is not None and self.answered >= self._config.enough and not self._is_dense
+        enough = self._config.dense_k if self._is_dense else self._config.enough
+        give_up = now is not None and self.answered >= enough
         for distance, candidate in self._ordered:
             if len(found) >= count and (distance > self._radius or len(found) >= self._config.widest):
                 break
