@@ -70,6 +70,18 @@ def eventually(is_so: Callable[[], bool]) -> None:
 # The key and the home
 
 
+def test_a_home_that_everybody_can_write_is_refused(programs: Programs) -> None:
+    """Who can put a pin, a setting or a network file there decides what the node believes."""
+    home = programs.folder / "shared"
+    home.mkdir()
+    home.chmod(0o777)
+    connector = programs.start("wws-connector", "--home", str(home), "--node", "alice", "--bootstrap-mode")
+    _, said = connector.communicate(timeout=60)
+    assert connector.returncode == 8, said
+    assert f"chmod o-w {home}" in said
+    assert not (home / "alice.key").exists()
+
+
 @pytest.mark.parametrize("fault", ["loose", "short", "long", "linked"])
 def test_a_key_file_that_is_not_safe_is_refused_and_left_alone(programs: Programs, fault: str) -> None:
     home = programs.folder / "alice"

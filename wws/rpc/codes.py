@@ -123,7 +123,8 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
             "integrity owner_changed bad_signature network_bad_signature publisher_unknown bundle_refused "
             "bundle_malformed bundle_too_large bundle_bad_signature bundle_rotation_refused "
             "bundle_seq_low bundle_seq_future bundle_not_yet_valid bundle_expired bundle_equivocation "
-            "bundle_missing cookie_unsafe key_file_refused key_file_loose key_file_size key_file_symlink"
+            "bundle_missing cookie_unsafe folder_loose "
+            "key_file_refused key_file_loose key_file_size key_file_symlink"
         ),
     ),
     (

@@ -30,6 +30,13 @@ class CannotRead(MachineError):
     code = "cannot_read"
 
 
+class FolderLoose(LocalError):
+    """Everybody on this machine can write into a folder whose content is believed."""
+
+    code = "folder_loose"
+    exit_code = 8
+
+
 class NoSpace(MachineError):
     """The disk or the quota is full."""
 

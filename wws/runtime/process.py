@@ -32,10 +32,10 @@ from wws.runtime.node_face import NodeFace
 from wws.runtime.node_metrics import NodeMetrics
 from wws.runtime.own_addresses import expand
 from wws.runtime.rpc_connection import ConnectionConfig
-from wws.runtime.rpc_server import RpcServer, RpcServerConfig
+from wws.runtime.rpc_server import RpcServer, RpcServerConfig, is_loopback
 from wws.runtime.state_files import NetworkFiles
 from wws.runtime.status_pages import Readiness, make_pages
-from wws.runtime.whole_files import make_folder
+from wws.runtime.whole_files import make_folder, refuse_loose
 
 
 class NodeRunning(LocalError):
@@ -49,6 +49,7 @@ def run(options: Options, preparation: Preparation, env: Mapping[str, str]) -> i
     """Run a node until SIGTERM, SIGINT or `swarm.stop`; 0. Raises a `WwsError` when it cannot start."""
     paths, config = preparation.node, preparation.config
     make_folder(paths.state)
+    refuse_loose(paths.home.root)
     make_folder(paths.run)
     lock = _lock(paths)
     try:
@@ -190,6 +191,16 @@ class Process:
             logger("node").warning(str(error))
             return None
         face.http = f"{where[0]}:{where[1]}"
+        if not is_loopback(host):
+            face.warnings.append(
+                Warned(
+                    "http_open",
+                    f"The status page and /metrics listen on {face.http}, where other machines may reach "
+                    "them: they tell who this node talks with. Use --http 127.0.0.1:PORT, and SSH from "
+                    "elsewhere.",
+                )
+            )
+            logger("node").warning("http_open", address=face.http)
         return server
 
     def _tell(self, node: Node, face: NodeFace, rpc: RpcServer) -> None:

@@ -315,7 +315,7 @@ class RpcServer:
 
     def _warn_if_open(self) -> None:
         """Say so when others than this machine can reach TCP: what is written there is not encrypted."""
-        if self.tcp_address is not None and not _is_loopback(self._config.host):
+        if self.tcp_address is not None and not is_loopback(self._config.host):
             _log.warning("rpc_open", address=self.tcp_address)
             self.warnings.append(
                 Warned(
@@ -336,7 +336,8 @@ class RpcServer:
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -12,9 +12,10 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
-from wws.runtime.machine_errors import CannotWrite, writing_failed
+from wws.runtime.machine_errors import CannotWrite, FolderLoose, writing_failed
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.new\Z")
 
@@ -76,6 +77,22 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise writing_failed(path, error) from error
     return path
+
+
+def refuse_loose(folder: Path) -> None:
+    """Raises `FolderLoose` when everybody can write there: a key, a pin or a setting could be put in place.
+
+    Group members may: a group of one's own is the rule, and its write bit a common `umask`.
+    """
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise writing_failed(folder, error) from error
+    if found.st_mode & stat.S_IWOTH:
+        raise FolderLoose(
+            f"Everybody on this machine can write into {folder}, and so decide what this node believes.",
+            hint=f"chmod o-w {folder}",
+        )
 
 
 def sweep(folder: Path) -> None:
