@@ -3,6 +3,8 @@
 Bounds on connections in total, from one prefix (IPv4 /24, IPv6 /56), and on accepts a second, in total and
 from one prefix. Addresses of loopback, link and private scope count in the total but not in their prefix:
 there a prefix is not one party (wire.md section 2). Whoever is admitted holds one slot until `release`.
+
+The 256 /56 of an IPv6 /48 cost nothing, tunnel brokers give them away; so those share a bound, too.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from wws.addresses.scope import prefix_of, public_prefix_of_ip, unwrap
 from wws.errors import LocalProtocolError, ParseError
@@ -37,6 +39,8 @@ class AdmissionConfig:
     """Sustained accepts; as many again may come in one burst."""
     accepts_per_second_prefix: float = 10.0
     """The same from one prefix."""
+    wide_share: int = 8
+    """Prefixes' worth of connections and accepts that all /56 of one IPv6 /48 get together."""
     prefix_exempt: tuple[IPv4Network | IPv6Network, ...] | None = None
     """Networks exempt from the prefix limits; `None`: loopback, link and private scope."""
     max_tracked_prefixes: int = 4096
@@ -55,6 +59,8 @@ class Admission:
         self._prefix_rates = Rates(
             config.accepts_per_second_prefix, config.accepts_per_second_prefix, config.max_tracked_prefixes
         )
+        wide_rate = config.accepts_per_second_prefix * config.wide_share
+        self._wide_rates = Rates(wide_rate, wide_rate, config.max_tracked_prefixes)
 
     @property
     def total(self) -> int:
@@ -73,10 +79,11 @@ class Admission:
         self._prefix_rates.reconfigure(
             config.accepts_per_second_prefix, config.accepts_per_second_prefix, config.max_tracked_prefixes
         )
+        wide_rate = config.accepts_per_second_prefix * config.wide_share
+        self._wide_rates.reconfigure(wide_rate, wide_rate, config.max_tracked_prefixes)
         self._per_prefix.clear()  # other prefixes may be exempt now
         for ip, count in self._per_ip.items():
-            if (prefix := self._prefix(ip)) is not None:
-                self._per_prefix[prefix] += count
+            self._count(self._prefix(ip), count)
 
     def admit(self, ip: str, now: float, *, outbound: bool = False) -> Refusal | None:
         """Take a slot for a connection with `ip`, or say why not. Outbound ones are not rated."""
@@ -87,12 +94,13 @@ class Admission:
             # The prefix first: one crowded prefix must not use up the rate of all others.
             if prefix is not None and not self._prefix_rates.take(prefix, now):
                 return Refusal.PREFIX_RATE
+            if (wide := _wide(prefix)) is not None and not self._wide_rates.take(wide, now):
+                return Refusal.PREFIX_RATE
             if not self._rate.take(now):
                 return Refusal.RATE
         self._total += 1
         self._per_ip[ip] += 1
-        if prefix is not None:
-            self._per_prefix[prefix] += 1
+        self._count(prefix, 1)
         return None
 
     def full(self, ip: str) -> Refusal | None:
@@ -104,7 +112,11 @@ class Admission:
             return Refusal.ADDRESS
         if self._total >= self._config.max_connections:
             return Refusal.TOTAL
-        if prefix is not None and self._per_prefix[prefix] >= self._config.max_per_prefix:
+        most = self._config.max_per_prefix
+        if prefix is not None and self._per_prefix[prefix] >= most:
+            return Refusal.PREFIX
+        wide = _wide(prefix)
+        if wide is not None and self._per_prefix[wide] >= most * self._config.wide_share:
             return Refusal.PREFIX
         return None
 
@@ -116,11 +128,7 @@ class Admission:
         self._per_ip[ip] -= 1
         if self._per_ip[ip] <= 0:
             del self._per_ip[ip]
-        prefix = self._prefix(ip)
-        if prefix is not None:
-            self._per_prefix[prefix] -= 1
-            if self._per_prefix[prefix] <= 0:
-                del self._per_prefix[prefix]
+        self._count(self._prefix(ip), -1)
 
     def limited_prefix(self, ip: str) -> str | None:
         """The prefix that an address counts with; `None` where no limits by prefix apply."""
@@ -129,9 +137,23 @@ class Admission:
         except ParseError:
             return None
 
+    def _count(self, prefix: str | None, change: int) -> None:
+        for name in (prefix, _wide(prefix)):
+            if name is not None:
+                self._per_prefix[name] += change
+                if self._per_prefix[name] <= 0:
+                    del self._per_prefix[name]
+
     def _prefix(self, ip: str) -> str | None:
         prefix, exempt = public_prefix_of_ip(ip), self._config.prefix_exempt
         if exempt is None:
             return prefix
         address = unwrap(ip)
         return None if any(address in network for network in exempt) else prefix_of(ip)
+
+
+def _wide(prefix: str | None) -> str | None:
+    """The /48 that a /56 is of; `None` for any other prefix."""
+    if prefix is None or not prefix.endswith("/56"):
+        return None
+    return f"{IPv6Address(int(IPv6Address(prefix.removesuffix('/56'))) >> 80 << 80)}/48"

@@ -41,6 +41,30 @@ def test_an_ipv6_prefix_is_a_56() -> None:
     assert admission.admit("2001:db8:1:300::1", 0) is None
 
 
+def test_all_prefixes_of_an_ipv6_48_share_a_bound() -> None:
+    """Whoever has a /48 of a tunnel broker has 256 prefixes, and is one party all the same."""
+    admission = Admission(AdmissionConfig(max_per_prefix=2, wide_share=3, **FAST), now=0)
+    ips = [f"2600:db8:1:{number:x}00::1" for number in range(10)]
+    assert [admission.admit(ip, 0) for ip in ips] == [None] * 6 + [Refusal.PREFIX] * 4
+    assert admission.admit("2600:db8:2::1", 0) is None
+    for ip in ips[:6]:
+        admission.release(ip)
+    assert [admission.admit(ip, 0) for ip in ips[4:]] == [None] * 6
+    admission.reconfigure(AdmissionConfig(max_per_prefix=2, wide_share=4, **FAST))
+    assert [admission.admit(ip, 0) for ip in ips[:4]] == [None] * 2 + [Refusal.PREFIX] * 2
+    for ip in [*ips[4:], *ips[:2], "2600:db8:2::1"]:
+        admission.release(ip)
+    assert (admission.total, len(admission._per_prefix)) == (0, 0)
+
+
+def test_all_prefixes_of_an_ipv6_48_share_a_rate() -> None:
+    config = AdmissionConfig(accepts_per_second=1e9, accepts_per_second_prefix=2, wide_share=3)
+    admission = Admission(config, now=0)
+    answers = [admission.admit(f"2600:db8:1:{number:x}00::1", 0) for number in range(10)]
+    assert answers == [None] * 6 + [Refusal.PREFIX_RATE] * 4
+    assert admission.admit("2600:db8:2::1", 0) is None
+
+
 @pytest.mark.parametrize("ip", ["127.0.0.1", "10.1.2.3", "::1", "fe80::1", "::ffff:192.168.1.1"])
 def test_narrow_scopes_have_no_prefix_limit(ip: str) -> None:
     admission = Admission(
