@@ -713,7 +713,7 @@ def test_what_could_not_be_written_never_was() -> None:
     assert book.provisional == 0
 
 
-def test_who_lost_its_promises_makes_no_new_ones_for_a_day() -> None:
+def test_who_lost_its_promises_makes_no_new_ones_for_long() -> None:
     group = WitnessGroup()
     full = group.claim("alice")
     group.forget(LAST)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from wws.names.receipts import Receipt
+from wws.names.record import KEPT_AFTER_EXPIRY
 from wws.names.rules import MAX_LEASE
 from wws.names.witness.book import WitnessBook
 from wws.names.witness.decision import Changes
@@ -184,12 +185,12 @@ async def test_a_damaged_file_is_set_aside_and_promises_nothing_new(tmp_path: Pa
     store = WitnessStore(path)
     restored = await store.open(WITNESS.peer_id, NOW)
     await store.close()
-    assert restored.claims_from == NOW + MAX_LEASE
+    assert restored.claims_from == NOW + MAX_LEASE + KEPT_AFTER_EXPIRY
     (aside,) = tmp_path.glob("witness.sqlite.damaged-*")
     assert aside.read_bytes() == content
     again = await store.open(WITNESS.peer_id, NOW + 5)
     await store.close()
-    assert again.claims_from == NOW + MAX_LEASE
+    assert again.claims_from == NOW + MAX_LEASE + KEPT_AFTER_EXPIRY
 
 
 @pytest.mark.parametrize("harm", ["UPDATE entries SET owner = 'nobody'", "DROP TABLE meta", "DROP TABLE log"])
@@ -202,7 +203,7 @@ async def test_tables_that_cannot_be_read_are_damage_too(tmp_path: Path, harm: s
     store = WitnessStore(path)
     restored = await store.open(WITNESS.peer_id, NOW)
     await store.close()
-    assert (restored.entries, restored.claims_from) == ((), NOW + MAX_LEASE)
+    assert (restored.entries, restored.claims_from) == ((), NOW + MAX_LEASE + KEPT_AFTER_EXPIRY)
 
 
 async def test_the_file_of_another_key_is_set_aside(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ class WitnessStore:
                 if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != SQLITE_ERROR:
                     raise  # locked, no space, not permitted: nothing is wrong with the content
                 self._set_aside(f"damaged-{unix_now}", str(error))
-                claims_from = unix_now + MAX_LEASE
+                claims_from = unix_now + MAX_LEASE + KEPT_AFTER_EXPIRY
                 owner, restored = self._connect()
             if owner not in (None, str(witness)):
                 self._set_aside(f"other-key-{unix_now}", f"it is that of {owner}")
