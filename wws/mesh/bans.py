@@ -77,6 +77,7 @@ OFFENCES: Final[Mapping[str, Offence | None]] = MappingProxyType(
         "yamux_stream_has_ended": Offence.VIOLATION,
         "yamux_frame_flood": Offence.VIOLATION,
         "quic_violation": Offence.VIOLATION,
+        "quic_fragmented": None,  # datagrams get lost on the way, or are taken away there
         "quic_fault": None,  # aioquic itself gave up, for reasons that may be ours
         "keep_alive_timeout": None,
         # Before the peer has proven who it is, or on the path

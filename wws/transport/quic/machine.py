@@ -60,6 +60,13 @@ class QuicViolation(RemoteProtocolError):
     code = "quic_violation"
 
 
+class QuicFragmented(RemoteProtocolError):
+    """So much of a stream was missing in between that no more pieces are kept. Whoever drops datagrams on the
+    way can bring that about."""
+
+    code = "quic_fragmented"
+
+
 class QuicFault(RemoteProtocolError):
     """What the peer sent made the QUIC library fail. Worth a report to the developers of WWS."""
 
@@ -396,7 +403,7 @@ class QuicMachine:
         """aioquic or a parser below it stumbled over what the peer sent: whatever that was, and in whatever
         state aioquic is left, the price is this connection and nothing else."""
         if isinstance(error, TooFragmented):
-            return self._fail(QuicViolation(f"a stream came in {error}"))
+            return self._fail(QuicFragmented(f"a stream came in {error}"))
         return self._fail(QuicFault(f"aioquic failed: {error!r}"))
 
     def _take_events(self, now: float) -> list[ConnectionEvent]:
