@@ -50,6 +50,9 @@ pytestmark = [pytest.mark.net, pytest.mark.timeout(120), pytest.mark.usefixtures
 MIB = 1024 * 1024
 SLACK = 32 * MIB
 """What the process may grow by for other reasons than what alice keeps: the flood comes from it, too."""
+BETWEEN = 0.012
+"""Seconds between two gets: sooner they would wait for their turn, which is ten milliseconds, and not for the
+flood."""
 NEVER, LARGE = "/test/never", "/test/large"
 NO_RATES = HandlersConfig(all_streams=Share(1e6, 1e6), rate=Share(1e6, 1e6), rates={})
 NO_BANS = GatekeeperConfig(bans=BansConfig(threshold=1e9))
@@ -92,10 +95,11 @@ async def flooded(alice: MeshNode, tell: Tell, what: str, *, bob: MeshNode) -> A
     async def go_on_getting() -> None:
         while not is_over.is_set():
             await get(flood.during)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(BETWEEN)
 
-    for _ in range(30):
-        await get(flood.baseline)
+    for number in range(35):
+        await get(flood.baseline if number >= 5 else [])  # what joining takes is over after some
+        await asyncio.sleep(BETWEEN)
     gc.collect()
     process, is_over = psutil.Process(), asyncio.Event()
     before = process.memory_info().rss
