@@ -3,7 +3,8 @@
 `NodeApi` is written down here and implemented by the node (and by the fake node in `wws.testing`).
 Each method takes parsed arguments, returns a frozen record, and raises a `WwsError` for what it
 reports on purpose. The JSON that callers see is the record, member by member (contract, section 6):
-a member added here is an addition to the contract, a member renamed breaks it.
+a member added here is an addition to the contract, a member renamed breaks it. Records about names stand in
+`name_answers`, those about callers in `caller_answers`; all of them are offered here.
 
 An error may carry `details`, a mapping of JSON values: they travel beside `code` and `hint` in the
 JSON-RPC error's `data`, so that a caller can name the holder of a taken name.
@@ -18,6 +19,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from wws.rpc.caller_answers import AgentRegistered as AgentRegistered
+from wws.rpc.caller_answers import Token as Token
+from wws.rpc.caller_answers import TokenCreated as TokenCreated
+from wws.rpc.caller_answers import TokenRevoked as TokenRevoked
+from wws.rpc.name_answers import Equivocation as Equivocation
+from wws.rpc.name_answers import LeasedName as LeasedName
+from wws.rpc.name_answers import NameAccepted as NameAccepted
+from wws.rpc.name_answers import NameRegistered as NameRegistered
+from wws.rpc.name_answers import NameReleased as NameReleased
+from wws.rpc.name_answers import NameRenewed as NameRenewed
+from wws.rpc.name_answers import NameState as NameState
+from wws.rpc.name_answers import NameTransferred as NameTransferred
+from wws.rpc.name_answers import NameTrusted as NameTrusted
+from wws.rpc.name_answers import Resolved as Resolved
+
 if TYPE_CHECKING:
     from wws.codec.canonical import JsonObject
 
@@ -29,9 +45,6 @@ Reachability: TypeAlias = Literal["public", "private", "unknown"]
 Nat: TypeAlias = Literal["none", "endpoint_independent", "address_dependent", "unknown"]
 Path: TypeAlias = Literal["direct", "relay"]
 Direction: TypeAlias = Literal["in", "out"]
-NameState: TypeAlias = Literal[
-    "claiming", "held", "grace", "taken", "released", "lost", "contested", "transferring", "transferred"
-]
 BanKind: TypeAlias = Literal["peer", "prefix"]
 
 
@@ -145,25 +158,6 @@ class JoinProgress:
     warnings: tuple[Warned, ...] = ()
     clock_skew_s: float | None = None
     """By how much this machine's clock is ahead of its peers', when they were asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedName:
-    """A name of this identity: held, being claimed, or lost to another."""
-
-    name: str
-    swarm: str
-    expires_at: int | None
-    witnessed: bool
-    state: NameState
-    holder: str | None = None
-    """The DID of the holder when the name belongs to somebody else."""
-    problem: str | None = None
-    """Why it is not as it should be, in a sentence; None when it is."""
-    receipts: int = 0
-    """Witnesses of the network whose receipts cover the record that is published."""
-    witnesses: int = 0
-    """Witnesses that the network has; with none no name can be witnessed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,108 +308,6 @@ class PingReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
-    """Who a target is and where it can be reached."""
-
-    name: str | None
-    """None when the target was a DID, a PeerId or an address."""
-    swarm: str | None
-    did: str
-    peer_id: str
-    addresses: tuple[str, ...]
-    expires_at: int | None
-    stale: bool = False
-    witnessed: bool = False
-    pinned: bool = False
-    owner_changed: bool = False
-    """True when the name passed to this owner by a transfer that the pin followed."""
-    first_pin: bool = False
-    """True when this answer made the pin."""
-    warnings: tuple[str, ...] = ()
-    """Stable words for what a careful caller should know, such as `unwitnessed_first_pin`."""
-    looks_like: str | None = None
-    """A name known here that this one could be taken for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameRegistered:
-    """The name is this node's, and it keeps renewing it."""
-
-    name: str
-    swarm: str
-    registered: bool
-    expires_at: int | None
-    witnessed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameRenewed:
-    """The lease was extended."""
-
-    name: str
-    renewed: bool
-    new_expires_at: int | None
-    witnessed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameReleased:
-    """The name was given up; it is free for others from `free_at` on."""
-
-    name: str
-    released: bool
-    free_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameTransferred:
-    """The entry by which the name goes to another key; it is theirs once they have accepted it."""
-
-    name: str
-    swarm: str
-    transferred: bool
-    """Whether the entry is signed and kept: this node makes no other for the name."""
-    entry: Mapping[str, object]
-    """The signed entry (wire.md 4), which `swarm.accept_name` takes at the new owner's node."""
-    to: str
-    """The DID of the new owner."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameAccepted:
-    """The name that was transferred to this node is now kept by it."""
-
-    name: str
-    swarm: str
-    accepted: bool
-    expires_at: int | None
-    witnessed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameTrusted:
-    """From now on this node believes that the name belongs to this owner."""
-
-    name: str
-    swarm: str
-    did: str
-    peer_id: str
-    before: str | None
-    """The DID that was believed before; None when the name was not known here."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Equivocation:
-    """A peer that signed two different records with one sequence number; both are kept as proof."""
-
-    name: str
-    swarm: str
-    peer_id: str
-    seq: int
-    found_at: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Ban:
     """A peer or a prefix that this node does not talk to for a while."""
 
@@ -433,46 +325,6 @@ class Unbanned:
     subject: str
     unbanned: bool
     """False when there was none."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentRegistered:
-    """The agent may sign requests to this node until then."""
-
-    registered: bool
-    expires_at: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """A secret that lets a local program call some methods. The secret itself is not kept."""
-
-    id: str
-    label: str
-    methods: tuple[str, ...]
-    rate: int
-    """Calls a minute."""
-    created_at: int
-    expires_at: int
-    last_used: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenCreated:
-    """A new token, and the only time that its secret is shown."""
-
-    token: Token
-    secret: str
-    """What its holder sends as the member `token` beside `method`."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRevoked:
-    """The token no longer opens anything."""
-
-    id: str
-    revoked: bool
-    """False when there was none of this id."""
 
 
 @dataclass(frozen=True, slots=True)
