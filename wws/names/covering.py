@@ -30,15 +30,13 @@ from wws.names.kinds import Witnesses
 from wws.names.lease_state import LeaseState
 from wws.names.receipts import Receipt
 from wws.names.record import work_context
-from wws.names.witness.messages import Op, Why, WitnessAnswer, WitnessRefusal, WitnessRequest
+from wws.names.witness.messages import Op, Why, WitnessAnswers, WitnessRefusal, WitnessRequest
 
 WITNESSES_AWAY = "witnesses_away"
 CLAIM_AGAIN_WITHIN = 240
 """Seconds for which a claim may be made again as of the same time: witnesses take it for 300."""
 MAX_SHOWN = 20
 """Receipts shown in a request, at most: a majority of sixteen witnesses is nine, and a message has 16 KiB."""
-
-Answers: TypeAlias = tuple[tuple[PeerId, WitnessAnswer | None], ...]
 
 _FORGOTTEN = frozenset({Why.NOT_CLAIMED, Why.REGISTERED_AT_MISMATCH})
 _OTHERS = frozenset({Why.NAME_TAKEN, Why.NAME_CONTESTED})
@@ -169,16 +167,16 @@ class Covering:
             return self._ask(Phase.RENEWING, lease, lease.receipts)
         return self._claim(lease, unix_now)
 
-    def answered(self, answers: Answers, unix_now: int) -> AskWitnesses | Outcome:
+    def answered(self, answers: WitnessAnswers, unix_now: int) -> AskWitnesses | Outcome:
         """What to ask next, or what came of it."""
         if self._given is None or self._asked is None or self.phase is Phase.IDLE:
             raise LocalProtocolError("an answer of witnesses that nobody has asked")
         round_ = _Round.of(answers, self._asked, self._owner, self.panel, unix_now)
         match self.phase:
             case Phase.CLAIMING:
-                result = self._claimed(round_, unix_now)
+                result = self._claimed(round_)
             case Phase.SETTLING:
-                result = self._settled(round_, unix_now)
+                result = self._settled(round_)
             case Phase.TRANSFERRING:
                 result = self._transferred(round_)
             case Phase.RENEWING:
@@ -190,8 +188,8 @@ class Covering:
             self.phase = Phase.IDLE
         return result
 
-    def abandon(self, answers: Answers, unix_now: int) -> AskWitnesses | None:
-        """The name is not wanted any longer: give back what these answers grant of a new claim."""
+    def abandon(self) -> AskWitnesses | None:
+        """The name is not wanted any longer: give back what a new claim may have been granted."""
         asked, phase = self._asked, self.phase
         self.phase = Phase.IDLE
         self._provisional, self._begun_at = (), None
@@ -206,7 +204,7 @@ class Covering:
         self._provisional = ()
         return self._ask(Phase.CLAIMING, _claimed_anew(lease, registered_at), ())
 
-    def _claimed(self, round_: _Round, unix_now: int) -> AskWitnesses | Outcome:
+    def _claimed(self, round_: _Round) -> AskWitnesses | Outcome:
         asked = round_.asked
         for registered_at, ours in round_.ours.items():
             if round_.panel.is_majority(ours):  # we had lost our memory, and they had not
@@ -219,7 +217,7 @@ class Covering:
         outcome = round_.why_not(first_claim=True) or round_.unsettled(self._given)
         return self._drop(outcome) if round_.granted else outcome
 
-    def _settled(self, round_: _Round, unix_now: int) -> AskWitnesses | Outcome:
+    def _settled(self, round_: _Round) -> AskWitnesses | Outcome:
         assert self._given is not None, "checked by the caller"
         if round_.panel.is_majority(round_.full):
             self._provisional, self._begun_at = (), None
@@ -325,7 +323,9 @@ class _Round:
     owner: PeerId
 
     @classmethod
-    def of(cls, answers: Answers, asked: LeaseState, owner: PeerId, panel: Panel, unix_now: int) -> _Round:
+    def of(
+        cls, answers: WitnessAnswers, asked: LeaseState, owner: PeerId, panel: Panel, unix_now: int
+    ) -> _Round:
         ours: dict[int, dict[PeerId, Receipt]] = {}
         granted: dict[PeerId, Receipt] = {}
         refusals: dict[PeerId, WitnessRefusal] = {}

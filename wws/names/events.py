@@ -15,7 +15,7 @@ from wws.identity.proof_of_work import LEAST_BITS
 from wws.machine import Command, Event
 from wws.names import transfers
 from wws.names.lease_state import LeaseState
-from wws.names.witness.messages import WitnessAnswer, WitnessRequest
+from wws.names.witness.messages import WitnessAnswers, WitnessRequest
 
 # Events: what the user or the node wants
 
@@ -119,9 +119,9 @@ class StoreFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class WitnessesAnswered(Event):
-    """What each witness said. `None`: it could not be asked, or did not answer in time."""
+    """The round with the witnesses is over."""
 
-    answers: tuple[tuple[PeerId, WitnessAnswer | None], ...]
+    answers: WitnessAnswers
 
 
 # Commands

@@ -219,7 +219,7 @@ class Lease(LeaseHandover):
     def _change_of_mind(self, event: Event, now: float, unix_now: int) -> list[Command]:
         """An answer has come for what is not wanted any longer; now the machine is free for what is."""
         if isinstance(event, WitnessesAnswered):
-            drop = self._covering.abandon(event.answers, unix_now)
+            drop = self._covering.abandon()
             if drop is not None:
                 return [drop]
         wanted, self._wanted = self._wanted, None

@@ -19,6 +19,7 @@ from wws.errors import LocalProtocolError
 from wws.identity.peer_id import PeerId
 from wws.machine import Command
 from wws.names.covering import (
+    WITNESSES_AWAY,
     Contested,
     Covered,
     HeldByOther,
@@ -318,7 +319,7 @@ class LeaseClaim(LeaseParts):
 
 
 _REASONS: dict[str, str] = {
-    "witnesses_away": "too few witnesses can be asked",
+    WITNESSES_AWAY: "too few witnesses can be asked",
     Why.NAME_CONTESTED: "another has come for the name too, and nobody has a majority of the witnesses",
     Why.WORK_TOO_WEAK: "the witnesses want more work than we do",
     Why.REGISTERED_AT_OFF: "the witnesses have another time than we: one of the clocks is wrong",

@@ -16,11 +16,10 @@ from wws.names.signed import Members
 from wws.names.state import StateUnreadable, state_list, state_object
 from wws.names.transfers import Transfer, parse_chain
 from wws.names.uri import is_name
+from wws.names.witness.messages import MAX_RECEIPTS
 
 SCHEMA = 2
 """1 knew no receipts and no transfers under way; it is read as a lease that has neither."""
-MAX_RECEIPTS = 32
-"""Receipts that are read back, at most: one of each member of W and W′."""
 
 _REQUIRED = frozenset({"schema", "name", "swarm", "registered_at", "seq", "nonce", "expires_at", "released"})
 _OPTIONAL = frozenset({"transfers", "receipts", "given", "accepting"})

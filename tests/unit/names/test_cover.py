@@ -10,7 +10,6 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
 from wws.names.cover import Cover, Panel, fitting
 from wws.names.covering import (
-    Answers,
     Contested,
     Covered,
     Covering,
@@ -27,7 +26,7 @@ from wws.names.receipts import Receipt
 from wws.names.record import NameRecord
 from wws.names.rules import MAX_BYTES, MAX_LEASE
 from wws.names.transfers import Transfer
-from wws.names.witness.messages import Dropped, Op, Why, WitnessAnswer, WitnessRefusal
+from wws.names.witness.messages import Dropped, Op, Why, WitnessAnswer, WitnessAnswers, WitnessRefusal
 from wws.testing.names import NOW, person, receipt, solved_work, transfer
 
 ALICE, BOB = person("alice").peer_id, person("bob").peer_id
@@ -199,7 +198,7 @@ def said(
     return word
 
 
-def answers(*words: object, via: str | None = None) -> Answers:
+def answers(*words: object, via: str | None = None) -> WitnessAnswers:
     return tuple(
         (person(f"w{number}").peer_id, said(word, f"w{number}", via=via))
         for number, word in enumerate(words, 1)

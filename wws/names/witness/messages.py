@@ -164,6 +164,8 @@ class WitnessRefusal:
 
 
 WitnessAnswer: TypeAlias = Receipt | Dropped | WitnessRefusal
+WitnessAnswers: TypeAlias = tuple[tuple[PeerId, WitnessAnswer | None], ...]
+"""What each witness said. `None`: it could not be asked, or did not answer in time."""
 
 
 def parse_answer(data: bytes) -> WitnessAnswer:

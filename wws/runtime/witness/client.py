@@ -16,7 +16,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.errors import Truncated, WwsError
@@ -30,14 +29,13 @@ from wws.names.witness.messages import (
     Op,
     Why,
     WitnessAnswer,
+    WitnessAnswers,
     WitnessRefusal,
     WitnessRequest,
     parse_answer,
 )
 from wws.runtime.dialer import Dialer
 from wws.runtime.host import Host
-
-Answers: TypeAlias = tuple[tuple[PeerId, WitnessAnswer | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class WitnessClient:
         """What came of questions, by operation and `receipt`, `dropped`, the word of a refusal, or why there
         was no answer."""
 
-    async def ask(self, request: WitnessRequest) -> Answers:
+    async def ask(self, request: WitnessRequest) -> WitnessAnswers:
         """What each member says. Never raises a `WwsError`: not to be reached is an answer too."""
         async with self._rounds:
             groups = [group - {self._host.identity.peer_id} for group in self._witnesses()]
