@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 NameState: TypeAlias = Literal[
-    "claiming", "held", "grace", "taken", "released", "lost", "contested", "transferring", "transferred"
+    "claiming", "held", "taken", "released", "lost", "contested", "transferring", "transferred"
 ]
 
 

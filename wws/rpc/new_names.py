@@ -16,7 +16,7 @@ from wws.rpc.api import NameRegistered, NodeApi
 from wws.rpc.limits import RateLimited
 from wws.rpc.policy import NEW_NAME_RATE, Rate
 
-_KEPT = frozenset({"claiming", "held", "grace", "contested", "transferring"})
+_KEPT = frozenset({"claiming", "held", "contested", "transferring"})
 """States of a name that this node keeps, or is on its way to."""
 
 Name = tuple[str, str]
