@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from wws import __version__
 from wws.errors import ParseError, WwsError
@@ -27,8 +26,6 @@ MAX_MEASURED = 32
 """Connections whose round trip is measured for one list of peers; the keep-alive measures the rest."""
 MEASURE_TIMEOUT = 1.0
 """Seconds that such a measurement may take."""
-
-_T = TypeVar("_T")
 
 
 class NodeFace(NamesFace):
@@ -81,7 +78,7 @@ class NodeFace(NamesFace):
             peers=node.host.table.peer_count,
             connections=self._connections(),
             names=tuple(leased(name, node.witness_sets()) for name in held),
-            bans=len(node.host.gate.listing()),
+            bans=node.host.gate.count,
             equivocations=len(node.resolution.equivocations()),
             swarm_size=self._swarm_size(),
             uptime_s=round(node.clock.monotonic() - node.started_at, 3),
@@ -182,7 +179,7 @@ class NodeFace(NamesFace):
         return [
             api.Ban(
                 subject=str(ban.subject),
-                kind="peer" if isinstance(ban.subject, PeerId) else "prefix",
+                kind=ban.kind,
                 reason=ban.reason.value,
                 until=round(ban.until + ends_in),
             )
