@@ -25,6 +25,11 @@ _TOLD: Final = ("unwitnessed_first_pin", "pin_moved", "looks_like")
 """Words that the members of the answer say better."""
 
 
+_UNTIL_THEN: Final = (
+    "Your node goes on asking; until a majority covers it, whoever reaches the witnesses first gets it."
+)
+
+
 def label(entry: Mapping[str, Any]) -> str:
     """`wws:alice`, `wws:alice@lab`."""
     swarm = entry.get("swarm")
@@ -43,13 +48,13 @@ def why_unwitnessed(entry: Mapping[str, Any]) -> str:
     """Why nobody vouches for a name of ours, and what becomes of it; one sentence or two."""
     if entry.get("problem"):
         reason = str(entry["problem"]).rstrip(".")
-        return f"{reason}. It is yours all the same, and is covered by itself later."
+        return f"{reason}. {_UNTIL_THEN}"
     if not entry.get("witnesses"):
         return (
             "this network has no witnesses, so somebody else may claim the same name. "
             "Whoever has used it before keeps to your key."
         )
-    return "the witnesses are away. It is yours all the same, and is covered by itself later."
+    return f"the witnesses are away. {_UNTIL_THEN}"
 
 
 def standing(entry: Mapping[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 from typing import Annotated, Any, Final
 
@@ -68,8 +70,10 @@ def claim(options: Options, name: Name) -> Result:
     if not data["registered"] and entry.get("state") != "transferring":
         return _refused(data, entry)
     alike = looks_like(home_of(options), entry["name"], entry["swarm"], names)
-    notes = _unwitnessed(entry) + warning(label(entry), alike)
-    return Result({**data, "looks_like": alike}, _held(entry), notes=notes)
+    given = (_STILL_GIVEN.format(label(entry)),) if entry.get("state") == "transferring" else ()
+    notes = _unwitnessed(entry) + warning(label(entry), alike) + given
+    told = {key: entry.get(key) for key in ("problem", "receipts", "witnesses")}
+    return Result({**data, **told, "looks_like": alike}, _held(entry), notes=notes)
 
 
 def list_names(options: Options) -> Result:
@@ -102,8 +106,9 @@ def renew(options: Options, name: Name) -> Result:
     with progress(options, f"renewing wws:{wanted}"):
         data: dict[str, Any] = call(options, "swarm.renew_name", {"name": wanted})
     entry = {**_own(_names(options), data), **data}
-    if not data["renewed"] and entry.get("state") != "transferring":
-        return _refused(data, entry)
+    if not data["renewed"]:
+        is_ours = entry.get("state") in ("held", "transferring")
+        return _not_renewed(data, entry) if is_ours else _refused(data, entry)
     until = text.when(data["new_expires_at"])
     return Result(
         data, f"{label(entry)} is renewed until {until}, {witnessed(entry)}.", notes=_unwitnessed(entry)
@@ -116,12 +121,15 @@ def release(options: Options, name: Name) -> Result:
     Until then only this node can take it up again, by claiming it.
     """
     wanted = check_name(name)
+    before = _own(_names(options), {"name": wanted})
     with progress(options, f"releasing wws:{wanted}"):
         data: dict[str, Any] = call(options, "swarm.release_name", {"name": wanted})
     if not data["released"]:
         return _refused(data, {**_own(_names(options), data), **data})
     free = f" It is free for others from {text.when(data['free_at'])}." if data.get("free_at") else ""
-    return Result(data, f"{label(data)} is released.{free}")
+    given = before.get("state") == "transferring"
+    notes = (_STILL_GIVEN.format(label(data)),) if given else ()
+    return Result(data, f"{label(data)} is released.{free}", notes=notes)
 
 
 def transfer(
@@ -203,6 +211,12 @@ def trust(
     return Result(data, text.pairs(rows))
 
 
+_STILL_GIVEN: Final = (
+    "warning: the entry by which you signed {} over still holds: "
+    "who it names can take the name up while it is yours."
+)
+
+
 class Unsure(LocalError):
     """The new owner's name looks like one that is known, and a transfer cannot be taken back."""
 
@@ -265,6 +279,14 @@ def _refused(data: dict[str, Any], entry: dict[str, Any]) -> Result:
     return Result({**data, "holder": entry.get("holder")}, errors=(problem,), exit_code=exit_code(code))
 
 
+def _not_renewed(data: dict[str, Any], entry: dict[str, Any]) -> Result:
+    """The name is ours, and lasts no longer than before."""
+    reason = entry.get("problem") or "too few witnesses answered"
+    message = f"{label(entry)} is not renewed: {reason}. It lasts until {text.when(data['new_expires_at'])}."
+    problem = Problem("not_renewed", message, "This node goes on trying by itself.")
+    return Result(data, errors=(problem,), exit_code=exit_code("not_renewed"))
+
+
 def _pasted() -> str:
     """The entry from stdin: all of a file or pipe, one line of somebody who types."""
     if not sys.stdin.isatty():
@@ -281,6 +303,11 @@ def _entry(typed: str) -> dict[str, object]:
     try:
         value = json.loads(typed)
     except (ValueError, RecursionError):
+        if os.path.exists(typed):
+            raise WrongUsage(
+                f"{typed} is a file, and the entry is what stands in it.",
+                hint=f"wws name accept - < {shlex.quote(typed)}",
+            ) from None
         raise WrongUsage("The entry is not JSON.", hint=hint) from None
     for member in ("data", "entry"):
         if isinstance(value, dict) and isinstance(value.get(member), dict):

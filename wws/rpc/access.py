@@ -185,7 +185,10 @@ class Access:
             return Principal(Role.COOKIE, "owner by cookie"), request.params
         token = self._tokens.find(request.token, unix_ms // 1000)
         if token is None:
-            raise Unauthorised("no valid token")
+            raise Unauthorised(
+                "the token is not known: it was revoked, has expired, or was never one",
+                hint="Ask the node's owner for a new one: wws token create",
+            )
         return Principal(Role.TOKEN, f"token:{token.id}", token=token), request.params
 
     def _signer(self, request: Request, signed: Signed, unix_ms: int) -> tuple[Principal, Json]:

@@ -111,7 +111,7 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
             "handshake_failed handshake_timeout phase_timeout connection_lost connection_closed stream_reset "
             "protocol_not_supported negotiation_failed peer_id_mismatch wrong_echo resolve_failed "
             "wrong_peer remote_protocol_error "
-            "relay_no_reservation relay_refused relay_unreachable relay_limit"
+            "not_renewed relay_no_reservation relay_refused relay_unreachable relay_limit"
         ),
     ),
     (UNREACHABLE, Exit.RELAYED_ONLY, "relayed_only relay_limited"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from wws.errors import WwsError
@@ -57,14 +58,26 @@ class NameIsTaken(WwsError):
 
     code = "name_taken"
 
-    def __init__(self, name: str, holder: PeerId, expires_at: int) -> None:
-        super().__init__(
-            f"wws:{name} belongs to {holder}", hint="Choose another name, or wait until its lease lapses."
+    def __init__(
+        self,
+        name: str,
+        holder: PeerId,
+        expires_at: int,
+        free_at: int | None = None,
+        *,
+        released: bool = False,
+    ) -> None:
+        what = (
+            f"was given back by {holder.did}, and is not free yet" if released else f"belongs to {holder.did}"
         )
+        free = "" if free_at is None else f" (not before {_utc(free_at)})"
+        super().__init__(f"wws:{name} {what}", hint=f"Choose another name, or wait until it is free{free}.")
         self.details = {
             "holder": holder.did,
             "holder_peer_id": str(holder),
             "expires_at": expires_at,
+            "free_at": free_at,
+            "released": released,
         }
 
 
@@ -94,7 +107,7 @@ class NotAccepted(WwsError):
     code = "transfer_refused"
 
     def __init__(self, reason: str, why: str = "malformed") -> None:
-        super().__init__(reason, hint="Ask its owner for a new entry: wws name transfer NAME TARGET")
+        super().__init__(reason, hint="Ask who gives the name for a new entry.")
         self.details = {"why": why}
 
 
@@ -113,6 +126,8 @@ class HeldName:
         """Why it is not as it should be, for people."""
         self._state: NameState = "claiming"
         self._is_covered = False
+        self._is_given_back = False
+        self._is_delayed = False
         self._retry_after: float | None = None
         self._refused: AcceptRefused | None = None
         self._on_change = on_change
@@ -122,6 +137,11 @@ class HeldName:
     def state(self) -> NameState:
         """How it stands."""
         return "transferring" if self._state == "held" and self.lease.given is not None else self._state
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether the witnesses could not be had for what was asked for last."""
+        return self._is_delayed
 
     @property
     def is_gone(self) -> bool:
@@ -136,7 +156,7 @@ class HeldName:
     def begin(self, event: Event) -> None:
         """Tell the lease what is wanted, the outcome of which is awaited (`settled`). Raises as `feed`."""
         before, self._state = self._state, "claiming"
-        self._refused = None
+        self._refused, self._is_delayed = None, False
         try:
             self.feed(event)
         except WwsError:
@@ -168,7 +188,10 @@ class HeldName:
         if self._state == "contested":
             raise NameIsContested(self.lease.name, self.holder, None)
         if self._state in ("taken", "lost") and self.holder is not None:
-            raise NameIsTaken(self.lease.name, self.holder, self.expires_at or 0)
+            free_at = self.free_at if self._state == "taken" else None
+            raise NameIsTaken(
+                self.lease.name, self.holder, self.expires_at or 0, free_at, released=self._is_given_back
+            )
 
     async def signed_away(self, timeout: float) -> Transfer:
         """Wait for the entry that gives it away. Raises `NameUnsettled`."""
@@ -199,9 +222,9 @@ class HeldName:
                 self.was_held = True
                 if witnessed and self.lease.given is None:
                     self.problem = ""
-            case NameTaken(holder=holder, expires_at=expires_at, free_at=free_at):
+            case NameTaken(holder=holder, expires_at=expires_at, free_at=free_at, released=released):
                 log.warning("name taken", name=name, swarm=swarm, holder=str(holder))
-                self._state, self.holder = "taken", holder
+                self._state, self.holder, self._is_given_back = "taken", holder, released
                 self.expires_at, self.free_at = expires_at, free_at
             case NameContested(holder=holder, retry_after=retry_after):
                 log.warning("name contested", name=name, swarm=swarm, holder=str(holder or "unknown"))
@@ -214,7 +237,7 @@ class HeldName:
                 self.holder, self.expires_at = holder, expires_at
             case NameReleased(free_at=free_at):
                 log.info("name released", name=name, swarm=swarm)
-                self._state, self.free_at, self.expires_at = "released", free_at, None
+                self._state, self.free_at, self.expires_at, self.problem = "released", free_at, None, ""
             case TransferSigned(entry=entry):
                 log.info("name signed over", name=name, swarm=swarm, to=str(entry.to_peer))
                 self.problem = f"given to {entry.to_peer}, who has not taken it up yet"
@@ -227,7 +250,7 @@ class HeldName:
                 self._state, self._refused, self.problem = "taken", command, reason
             case CoverDelayed(code=code, reason=reason, delay=delay):
                 log.info("name uncovered", name=name, swarm=swarm, code=code, retried_in=round(delay, 1))
-                self.problem = reason
+                self.problem, self._is_delayed = reason, True
             case RetryScheduled(reason=reason, delay=delay):
                 log.info("name retried", name=name, swarm=swarm, reason=reason, delay=round(delay, 1))
                 self.problem = reason
@@ -247,3 +270,7 @@ class HeldName:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
+
+
+def _utc(unix: int) -> str:
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")

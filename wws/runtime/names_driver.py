@@ -135,6 +135,11 @@ class NamesDriver:
         await held.settled(timeout)
         return held
 
+    def expires_at(self, name: str, swarm: str) -> int | None:
+        """When the lease of one of our names ends; `None`: there is none."""
+        held = self._names.get((name, swarm))
+        return None if held is None else held.lease.expires_at
+
     async def renew(self, name: str, swarm: str, timeout: float) -> HeldName:
         """Renew now. Raises `NotOurName`, `NameIsTaken`, `NameUnsettled`."""
         held = self._ours(name, swarm)

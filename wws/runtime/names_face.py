@@ -41,6 +41,8 @@ class NamesFace:
     async def register_name(self, name: str) -> api.NameRegistered:
         target = self._name(name)
         self._require_peers()
+        if not self._node.is_vouched_for():
+            raise NotJoined("no entry point of the network vouches for the peers that are connected")
         held = await self._node.names.claim(target.name, target.swarm, NAME_TIMEOUT)
         lease = leased(held, self._node.witness_sets())
         return api.NameRegistered(
@@ -72,11 +74,15 @@ class NamesFace:
     async def renew_name(self, name: str) -> api.NameRenewed:
         target = self._name(name)
         self._require_peers()
+        before = self._node.names.expires_at(target.name, target.swarm)
         held = await self._node.names.renew(target.name, target.swarm, NAME_TIMEOUT)
         lease = leased(held, self._node.witness_sets())
+        # A lease that is renewed twice within minutes may end when it did; one that no witness covers any
+        # longer has not been renewed.
+        lasts_longer = lease.expires_at is not None and lease.expires_at > (before or 0)
         return api.NameRenewed(
             name=target.name,
-            renewed=lease.state == "held",
+            renewed=not held.is_gone and (lasts_longer or not held.is_delayed),
             new_expires_at=lease.expires_at,
             witnessed=lease.witnessed,
         )

@@ -31,6 +31,8 @@ from wws.runtime.machine_errors import reading_failed
 from wws.runtime.state_files import NetworkFiles
 
 MAX_NETWORK_FILE = 16 * 1024
+MAX_SUGGESTED = 3
+"""Networks that the hint of a join names."""
 
 
 class NoNetwork(LocalError):
@@ -105,13 +107,24 @@ def choose_network(
         raise refused[0]
     else:
         several = f" {len(saved)} networks are saved: {', '.join(saved)}." if saved else ""
-        raise NoNetwork(f"No network is known on this machine.{several}")
+        raise NoNetwork(f"No network is known on this machine.{several}", hint=_joined_before(files))
     return NetworkChoice(
         network,
         typed,
         (*warnings, *network.skipped),
         is_unsigned=not network.publishers and not network.is_ad_hoc,
     )
+
+
+def _joined_before(files: NetworkFiles) -> str:
+    """The networks that this home was in, as `--network` takes them; empty: none that signs its list."""
+    known = [state for name in files.names_with_state() if (state := files.read_state(name)) is not None]
+    commands = []
+    for state in known[:MAX_SUGGESTED]:
+        domain, keys = state.get("domain"), state.get("keys")
+        if isinstance(domain, str) and isinstance(keys, list):
+            commands.append(f"wws join --network {domain}#{','.join(map(str, keys))}")
+    return f"Where this home was before: {' or '.join(commands)}" if commands else NoNetwork.hint
 
 
 def _named(net: str, saved: Iterable[str], files: NetworkFiles, allow_unsigned: bool) -> Network:

@@ -196,6 +196,13 @@ class NetworkFiles:
                 raise writing_failed(path, error) from error
         return removed
 
+    def names_with_state(self) -> list[str]:
+        """The names of the networks whose lists were accepted here, saved or not, sorted."""
+        try:
+            return sorted(path.stem for path in self._home.networks.glob("[!.]*.state"))
+        except OSError:
+            return []
+
     def read_state(self, name: str) -> JsonObject | None:
         """What the network's bundles have settled, for `BundleState.of`."""
         return StateFile(self._home.network_state(name), warn=self._warn).read()

@@ -8,6 +8,7 @@ fails, or `{"die": 3}` for one that ends without a word. What it says later:
 
     {"others": {"bob": "bob"}}                      further nodes: label → the name that it has, or null
     {"own_name": {"witnessed": true, …}}            members of its own name's entry
+    {"renewed": false}                              what renewing its name comes to
     {"status": {"bans": 2}, "resolved": {"looks_like": "alice"}}
     {"refusals": {"resolve": {"code", "message", "hint", "details"}}}      method of `NodeApi` → its error
 
@@ -101,7 +102,11 @@ class _Node(FakeNode):
 
     async def renew_name(self, name: str) -> api.NameRenewed:
         answer = await super().renew_name(name)
-        return replace(answer, witnessed=self._setting.get("own_name", {}).get("witnessed", False))
+        return replace(
+            answer,
+            witnessed=self._setting.get("own_name", {}).get("witnessed", False),
+            renewed=self._setting.get("renewed", True),
+        )
 
     async def resolve(self, target: str) -> api.Resolved:
         self._refuse("resolve")

@@ -52,7 +52,8 @@ def test_an_unwitnessed_claim_works_and_says_why(cli: Cli) -> None:
     assert claimed.code == 0
     assert ", unwitnessed." in claimed.out
     assert claimed.err.startswith("warning: wws:alice is unwitnessed: witnesses_away: 2 of 3 could not be")
-    assert claimed.err.endswith("It is yours all the same, and is covered by itself later.\n")
+    assert claimed.err.endswith("whoever reaches the witnesses first gets it.\n")
+    assert cli("name", "claim", "alice", "--json").data["problem"] == away["problem"]
     listed = cli("name", "list").out
     assert "holder or problem" in listed
     assert "2 of 3 could not be asked" in listed
@@ -201,6 +202,24 @@ def test_trust_shows_what_it_changes(cli: Cli) -> None:
 @pytest.mark.parametrize("owner", ["bob", "12D3KooWnonsense", "did:swarm:00"])
 def test_an_owner_is_a_key(owner: str, cli: Cli) -> None:
     assert cli("name", "trust", "bob", "--owner", owner).code == 2
+
+
+def test_a_renewal_that_came_to_nothing_is_no_success(cli: Cli) -> None:
+    cli("join", own_name={"witnesses": 3, "problem": "2 of 3 witnesses could not be asked"}, renewed=False)
+    cli("name", "claim", "alice")
+    refused = cli("name", "renew", "alice")
+    assert refused.code == 5
+    assert "wws:alice is not renewed: 2 of 3 witnesses could not be asked. It lasts until " in refused.err
+    assert cli("name", "renew", "alice", "--json").error["code"] == "not_renewed"
+
+
+def test_a_file_with_an_entry_is_said_to_be_one(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "entry.json"
+    file.write_text("{}")
+    refused = cli("name", "accept", str(file))
+    assert refused.code == 2
+    assert "is a file" in refused.err
+    assert "name accept - < " in refused.err
 
 
 @pytest.mark.parametrize(
