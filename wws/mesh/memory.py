@@ -137,12 +137,6 @@ class MemoryLedger:
         party = self._groups.get(name)
         return 0 if party is None else party.held
 
-    def heaviest_peers(self, count: int) -> list[tuple[PeerId, int]]:
-        """The peers that are charged the most, for people to see."""
-        return heapq.nlargest(
-            count, ((peer, party.held) for peer, party in self._peers.items()), key=lambda one: one[1]
-        )
-
     def has_room(self) -> bool:
         """Whether peers may be granted more than they need: windows grow only then."""
         return self.total < self._room

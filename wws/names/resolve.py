@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wws.addresses.multiaddr import Multiaddr
-from wws.codec.canonical import JsonObject
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
 from wws.names.errors import RecordRefused
@@ -150,22 +149,6 @@ class Resolved:
     def dialled(self) -> tuple[Multiaddr, ...]:
         """The addresses to dial: the first eight."""
         return self.addresses[:MAX_DIALLED]
-
-    def to_json(self) -> JsonObject:
-        """The members that contract.md promises for `resolve`, and the warnings."""
-        return {
-            "name": self.name,
-            "swarm": self.swarm,
-            "did": self.did,
-            "peer_id": str(self.peer_id),
-            "addresses": [str(address) for address in self.addresses],
-            "expires_at": self.expires_at,
-            "stale": self.stale,
-            "witnessed": self.witnessed,
-            "pinned": self.pinned,
-            "owner_changed": self.owner_changed,
-            "warnings": list(self.warnings),
-        }
 
 
 def resolve_name(

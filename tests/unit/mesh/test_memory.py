@@ -200,14 +200,6 @@ def test_lowered_bounds_hold_from_the_next_charge_on():
     assert alice.key is None
 
 
-def test_the_heaviest_peers_can_be_named():
-    node = Node()
-    node.open(ALICE, held=50)
-    node.open(BOB, held=60)
-    node.open(ALICE, held=40)
-    assert node.ledger.heaviest_peers(1) == [(ALICE, 110)]
-
-
 class Accounts(RuleBasedStateMachine):
     """Any order of coming, filling, moving, being identified and going."""
 

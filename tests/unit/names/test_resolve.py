@@ -41,19 +41,15 @@ def resolve(
 def test_a_first_answer_pins_and_says_what_it_rests_on() -> None:
     pins = Pins()
     record = name_record("alice")
-    assert resolve(record.value, pins).to_json() == {
-        "name": "alice",
-        "swarm": "public",
-        "did": ALICE.did,
-        "peer_id": str(ALICE),
-        "addresses": [str(ADDRESS.with_peer(ALICE))],
-        "expires_at": record.expires_at,
-        "stale": False,
-        "witnessed": False,
-        "pinned": True,
-        "owner_changed": False,
-        "warnings": ["unwitnessed_first_pin"],
-    }
+    assert resolve(record.value, pins) == Resolved(
+        name="alice",
+        swarm="public",
+        peer_id=ALICE,
+        addresses=(ADDRESS.with_peer(ALICE),),
+        expires_at=record.expires_at,
+        pinned=True,
+        warnings=("unwitnessed_first_pin",),
+    )
     assert resolve(record.value, pins).warnings == ()
 
 
