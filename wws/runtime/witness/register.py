@@ -26,6 +26,8 @@ from wws.runtime.clock import Clock
 from wws.runtime.witness.store import WitnessStore
 
 _logger = logging.getLogger(__name__)
+_NOT_NOW = WitnessRefusal(Why.RATE_LIMITED, retry_after=1)
+"""Too many wait, or the node stops: it says nothing of the name, nor of the room for names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,12 @@ class Register:
             await self._task
             self._task = None
         while self._waiting:
-            _tell(self._waiting.popleft(), WitnessRefusal(Why.WITNESS_FULL))
+            _tell(self._waiting.popleft(), _NOT_NOW)
 
     async def ask(self, request: WitnessRequest, caller: Caller) -> WitnessAnswer:
         """The answer, once all that it promises is on disk. A cancelled caller may have been given it."""
         if self._is_closing or len(self._waiting) >= self._config.max_waiting:
-            return WitnessRefusal(Why.RATE_LIMITED, retry_after=1)
+            return _NOT_NOW
         asked = _Asked(request, caller, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
         self._woken.set()
