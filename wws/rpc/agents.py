@@ -62,6 +62,7 @@ class TooManyAgents(WwsError):
     """As many agents are registered as may be."""
 
     code = "too_many_agents"
+    hint = "A registration that is not renewed ends after a day, and its place is free."
 
 
 @dataclass(frozen=True, slots=True)

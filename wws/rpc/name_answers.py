@@ -50,7 +50,7 @@ class Resolved:
     owner_changed: bool = False
     """True when the name passed to this owner by a transfer that the pin followed."""
     first_pin: bool = False
-    """True when this answer made the pin."""
+    """True when this answer made the pin, and no majority of witnesses vouches for it."""
     warnings: tuple[str, ...] = ()
     """Stable words for what a careful caller should know, such as `unwitnessed_first_pin`."""
     looks_like: str | None = None

@@ -5,7 +5,8 @@ gives the JSON Schema that `rpc.discover` publishes, so the documentation cannot
 Unknown members, missing members and values of another type are refused (`invalid_params`); nothing
 is converted: "4" is no integer and 1 is no boolean.
 
-Pydantic could do this; a bootstrap node would load it for twelve small records.
+Not by pydantic, which reads our settings: what is refused, and in which words, is part of the contract here,
+and must not change with a library.
 """
 
 from __future__ import annotations
