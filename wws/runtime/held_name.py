@@ -126,6 +126,7 @@ class HeldName:
         """Why it is not as it should be, for people."""
         self._state: NameState = "claiming"
         self._is_covered = False
+        self._why_uncovered = ""
         self._is_given_back = False
         self._is_delayed = False
         self._retry_after: float | None = None
@@ -220,8 +221,10 @@ class HeldName:
                 self._is_covered = witnessed
                 self._state, self.holder, self.expires_at, self.free_at = "held", None, expires_at, None
                 self.was_held = True
-                if witnessed and self.lease.given is None:
-                    self.problem = ""
+                if witnessed:
+                    self._why_uncovered = ""
+                if self.lease.given is None:  # what had to be tried again has succeeded now
+                    self.problem = self._why_uncovered
             case NameTaken(holder=holder, expires_at=expires_at, free_at=free_at, released=released):
                 log.warning("name taken", name=name, swarm=swarm, holder=str(holder))
                 self._state, self.holder, self._is_given_back = "taken", holder, released
@@ -250,7 +253,8 @@ class HeldName:
                 self._state, self._refused, self.problem = "taken", command, reason
             case CoverDelayed(code=code, reason=reason, delay=delay):
                 log.info("name uncovered", name=name, swarm=swarm, code=code, retried_in=round(delay, 1))
-                self.problem, self._is_delayed = reason, True
+                self.problem = self._why_uncovered = reason
+                self._is_delayed = True
             case RetryScheduled(reason=reason, delay=delay):
                 log.info("name retried", name=name, swarm=swarm, reason=reason, delay=round(delay, 1))
                 self.problem = reason
