@@ -49,13 +49,14 @@ from wws.runtime.state_files import StateFile
 from wws.runtime.witness.client import WitnessClient
 
 MAX_NAMES = 64
-"""Names that one node keeps."""
+"""Names that one node keeps. Those that are none of ours any more are shown for as long as there is room."""
 
 
 class TooManyNames(WwsError):
     """This node keeps as many names as it may."""
 
     code = "too_many_names"
+    hint = "Give one up first: wws name release NAME"
 
 
 class NamesDriver:
@@ -211,7 +212,7 @@ class NamesDriver:
         if held is not None:
             return held
         if len(self._names) >= MAX_NAMES:
-            raise TooManyNames(f"a node keeps at most {MAX_NAMES} names")
+            self._forget_one()
         lease = Lease(
             self._host.identity,
             name,
@@ -232,6 +233,14 @@ class NamesDriver:
 
         held.driver = MachineDriver(lease, self._host, self._dht, self._witnesses, report)
         return held
+
+    def _forget_one(self) -> None:
+        """Make room for a name: who tried many that were taken must not have to restart. Raises
+        `TooManyNames` when all are ours, or are being claimed."""
+        gone = next((key for key, held in self._names.items() if held.is_gone), None)
+        if gone is None:
+            raise TooManyNames(f"a node keeps at most {MAX_NAMES} names")
+        self._names.pop(gone).close()
 
     def _ours(self, name: str, swarm: str) -> HeldName:
         held = self._names.get((name, swarm))
@@ -266,6 +275,11 @@ class NamesDriver:
             self._saved.pop((name, swarm), None)
         else:
             self._saved[name, swarm] = state
+        # Of what was given back nothing is worth remembering once it is free: the file must not grow.
+        unix_now = self._host.clock.unix()
+        over = [key for key, kept in self._saved.items() if kept.released and unix_now >= kept.dead_at]
+        for key in over:
+            del self._saved[key]
         self._file.write({"leases": [saved.to_json() for saved in self._saved.values()]})
 
     def _read(self) -> dict[tuple[str, str], LeaseState]:
