@@ -38,7 +38,7 @@ from wws.runtime.identify_service import IdentifyConfig, IdentifyService
 from wws.runtime.listening import open_listeners
 from wws.runtime.logs import logger
 from wws.runtime.mdns import Mdns
-from wws.runtime.names_driver import NamesDriver
+from wws.runtime.names_driver import NamesDriver, TooManyNames
 from wws.runtime.nat.services import NatServices
 from wws.runtime.network_choice import NetworkChoice
 from wws.runtime.node_config import (
@@ -300,7 +300,10 @@ class Node:
         if self.config.agent.wws_name is not None:
             wanted[self.config.agent.wws_name, swarm] = None
         for name, in_swarm in wanted:
-            self.names.begin_claim(name, in_swarm)
+            try:
+                self.names.begin_claim(name, in_swarm)
+            except TooManyNames as error:  # of the last run there are as many as fit, and one is asked for
+                self.warnings.append(f"wws:{name} is not claimed: {error}. {error.hint}")
 
     def _peer_identified(self, connection: Connection) -> None:
         self._attend_to_names()
