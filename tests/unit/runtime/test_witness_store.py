@@ -21,7 +21,7 @@ from wws.names.rules import MAX_LEASE
 from wws.names.witness.book import WitnessBook
 from wws.names.witness.decision import Changes
 from wws.names.witness.entry import Caller, Counted, Entry, EntryChange
-from wws.names.witness.log import Kind, LogEntry, replay
+from wws.names.witness.log import Kind, LogEntry, is_superseded, replay
 from wws.names.witness.messages import Dropped, Op, Why, WitnessAnswer, WitnessRefusal, WitnessRequest
 from wws.runtime.machine_errors import CannotRead, CannotWrite
 from wws.runtime.state_files import StateTooNew
@@ -269,6 +269,35 @@ async def test_compaction_keeps_what_proves_something(tmp_path: Path) -> None:
         assert await store.compact(over) == 1  # the renewal before the last
         assert await store.compact(over + 1) == 2
         assert log_in(path) == []
+
+
+async def test_compaction_takes_out_exactly_what_is_superseded(tmp_path: Path) -> None:
+    """The statement of SQL and the rule in the log's module are one."""
+    rng = random.Random(5)
+    changes = [
+        logged(
+            rng.choice([Kind.RENEWED, Kind.RENEWED, Kind.CLAIMED, Kind.TRANSFERRED]),
+            rng.choice(["alice", "bob"]),
+            at=NOW + step,
+            name=rng.choice(["alice", "carol"]),
+            registered_at=NOW + rng.randrange(2),
+            expires_at=NOW + DAY + rng.randrange(20),
+            via=rng.choice([None, "0" * 64]),
+        )
+        for step in range(scale(400, least=120))
+    ]
+    log = [entry for change in changes for entry in change.log]
+    left = [
+        entry
+        for at, entry in enumerate(log)
+        if not any(is_superseded(entry, later) for later in log[at + 1 :])
+    ]
+    path = tmp_path / "witness.sqlite"
+    async with opened(path, StoreConfig(compact_rows=7)) as store:
+        await store.commit(changes)
+        assert await store.compact(NOW + 3 * DAY) == len(log) - len(left)
+    assert 0 < len(left) < len(log)
+    assert log_in(path) == left
 
 
 async def test_a_file_half_full_keeps_no_renewal_that_a_later_one_proves(tmp_path: Path) -> None:

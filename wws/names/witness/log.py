@@ -5,8 +5,8 @@
 A receipt is a witness's word; two of them for different owners of one name, overlapping from `first_seen` to
 `expires_at`, are the proof that it lied, unless one came by a transfer (`via`) or the witness shows that it
 took the later one over from a majority. So the log keeps the chain of a transfer and the receipts of a
-take-over beside the receipt that they led to. Entries are only ever added; what compaction leaves out is in
-`is_superseded`.
+take-over beside the receipt that they led to. Entries are only ever added; compaction takes out what
+`is_superseded`, and names whose last lease is long over.
 """
 
 from __future__ import annotations
