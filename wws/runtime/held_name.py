@@ -145,6 +145,11 @@ class HeldName:
         return self._is_delayed
 
     @property
+    def is_ours(self) -> bool:
+        """Whether we have it: also what is given away, until it is taken up."""
+        return self._state == "held"
+
+    @property
     def is_gone(self) -> bool:
         """Whether it is none of ours, as far as is known."""
         return self.state in GONE

@@ -125,7 +125,7 @@ class NamesDriver:
     def begin_claim(self, name: str, swarm: str) -> HeldName:
         """Claim a name and keep it; returns at once. Raises `TooManyNames`."""
         held = self._kept(name, swarm)
-        if held.state not in ("held", "transferring"):
+        if not held.is_ours:
             held.begin(Claim())
         return held
 
@@ -198,7 +198,7 @@ class NamesDriver:
             if held.problem and held.state == "claiming":
                 held.problem = ""
                 held.feed(Claim())
-            elif held.state == "held" and not held.lease.witnessed and any(self._kind.witness_sets):
+            elif held.is_ours and not held.lease.witnessed and any(self._kind.witness_sets):
                 held.feed(Renew())
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ class NodeMetrics:
         follow(self.metrics.dht_records, lambda: len(node.dht.machine.records))
         follow(self.metrics.dht_providers, lambda: len(node.dht.machine.providers))
         follow(self.metrics.dht_routing_peers, lambda: len(node.dht.machine.routing))
-        follow(self.metrics.names_held, lambda: sum(held.state == "held" for held in node.names.names))
+        follow(self.metrics.names_held, lambda: sum(held.is_ours for held in node.names.names))
         if (relay := node.nat.relay_server) is not None:
             follow(self.metrics.relay_reservations, lambda: relay.reservations)
             follow(self.metrics.relay_circuits, lambda: relay.circuits)
