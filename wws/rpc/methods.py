@@ -268,7 +268,7 @@ _TABLE: Final = (
         api.NameTrusted,
         lambda serving, params: serving.node.trust_name(params.name, params.owner),
         policy=Policy(OWNER, audited=True, about="name"),
-        errors=("name_not_found", "not_joined"),
+        errors=("name_not_found", "not_joined", "pins_full"),
     ),
     _row(
         "swarm.equivocations",

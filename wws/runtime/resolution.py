@@ -72,6 +72,7 @@ class PinsFull(WwsError):
     """This home remembers as many names as it may."""
 
     code = "pins_full"
+    hint = "Stop its nodes, and take names that nobody needs any more out of known_names.json."
 
 
 @dataclass(frozen=True, slots=True)
