@@ -21,8 +21,10 @@ from wws.names.receipts import is_witnessed
 from wws.names.record import KEPT_AFTER_EXPIRY, NAME_PREFIX, NameRecord, check_at
 from wws.names.select import NO_WITNESSES, select
 
-Witnesses: TypeAlias = Callable[[], tuple[frozenset[PeerId], frozenset[PeerId]]]
-"""The witnesses now, and those before the last change while they still count (wire.md section 5)."""
+WitnessSets: TypeAlias = tuple[frozenset[PeerId], frozenset[PeerId]]
+"""W and W′: the witnesses, and those before the last change while they still count (wire.md section 5)."""
+Witnesses: TypeAlias = Callable[[], WitnessSets]
+"""W and W′ of the moment."""
 
 RecordT = TypeVar("RecordT")
 
@@ -110,7 +112,7 @@ class NameRecords:
         return self._parsed.parse(value).peer_id
 
     @property
-    def witness_sets(self) -> tuple[frozenset[PeerId], frozenset[PeerId]]:
+    def witness_sets(self) -> WitnessSets:
         return self._witnesses() if self._witnesses is not None else (NO_WITNESSES, NO_WITNESSES)
 
 

@@ -14,7 +14,6 @@ from wws.addresses.multiaddr import Multiaddr
 from wws.errors import LocalProtocolError
 from wws.identity import proof_of_work
 from wws.identity.keys import Identity
-from wws.identity.peer_id import PeerId
 from wws.machine import Command
 from wws.names.cover import Cover, fitting
 from wws.names.covering import Covering
@@ -29,7 +28,7 @@ from wws.names.events import (
     SaveState,
     StoreRecord,
 )
-from wws.names.kinds import NameRecords, Witnesses
+from wws.names.kinds import NameRecords, Witnesses, WitnessSets
 from wws.names.lease_state import LeaseState
 from wws.names.lease_table import State
 from wws.names.receipts import Receipt
@@ -285,6 +284,6 @@ class LeaseParts:
         return tuple(ours)[:MAX_ADDRESSES]
 
 
-def no_witnesses() -> tuple[frozenset[PeerId], frozenset[PeerId]]:
+def no_witnesses() -> WitnessSets:
     """W = ∅, as in an ad hoc network."""
     return NO_WITNESSES, NO_WITNESSES

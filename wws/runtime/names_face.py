@@ -8,6 +8,7 @@ from wws.codec.canonical import JsonObject
 from wws.dht.events import FindDone
 from wws.errors import ParseError, WwsError
 from wws.identity.peer_id import PeerId
+from wws.names.kinds import WitnessSets
 from wws.names.resolve import NameReleased as NameIsReleased
 from wws.names.resolve import OwnerChanged, PeerNotFound
 from wws.names.resolve import Resolved as ResolvedTarget
@@ -230,7 +231,7 @@ class NamesFace:
         return ResolvedTarget(None, None, target.peer_id, addresses, 0)
 
 
-def leased(held: HeldName, sets: tuple[frozenset[PeerId], frozenset[PeerId]]) -> api.LeasedName:
+def leased(held: HeldName, sets: WitnessSets) -> api.LeasedName:
     """How one of our names stands. `sets`: the witnesses of now, and those before."""
     state, record = held.state, held.lease.record
     signed = {receipt.witness for receipt in record.receipts} if record is not None else set()

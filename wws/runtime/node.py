@@ -25,7 +25,7 @@ from wws.discovery.race import Discovery
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
 from wws.mesh.clock_check import ClockCheck
-from wws.names.kinds import NameRecords, PeerRecords
+from wws.names.kinds import NameRecords, PeerRecords, WitnessSets
 from wws.runtime.arguments import Preparation
 from wws.runtime.clock import Clock
 from wws.runtime.connection import Connection
@@ -246,7 +246,7 @@ class Node:
         """Whether the operator's list has the peer."""
         return self.host.gate.deny.denies_peer(peer)
 
-    def witness_sets(self) -> tuple[frozenset[PeerId], frozenset[PeerId]]:
+    def witness_sets(self) -> WitnessSets:
         """The witnesses of names now: W, and W′ for a while after a change (wire.md section 5)."""
         return self.discovery.machine.witnesses(self.clock.unix())
 

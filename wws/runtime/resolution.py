@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from wws.dht.events import GetDone
 from wws.errors import WwsError
@@ -21,7 +20,7 @@ from wws.mesh.rates import Rates
 from wws.names.cache import CacheConfig, ResolutionCache
 from wws.names.equivocation import Equivocation
 from wws.names.errors import RecordRefused
-from wws.names.kinds import NameRecords, PeerRecords
+from wws.names.kinds import NameRecords, PeerRecords, WitnessSets
 from wws.names.pins import Pins
 from wws.names.record import name_key
 from wws.names.resolve import (
@@ -62,10 +61,6 @@ class ResolutionConfig:
     """Proofs told in the log in a row."""
     lines_per_second: float = 1 / 60
     """Proofs told in the log after those; all are shown by `swarm.equivocations`."""
-
-
-Judges: TypeAlias = tuple[frozenset[PeerId], frozenset[PeerId]]
-"""The witnesses now and before: they decide which of several records wins."""
 
 
 class PinsFull(WwsError):
@@ -272,7 +267,7 @@ class NameResolver:
                 del self._under_way[key]
             outcome.cancel()  # where the host ends meanwhile; else it has its result
 
-    def _remember(self, key: str, done: GetDone, judges: Judges) -> None:
+    def _remember(self, key: str, done: GetDone, judges: WitnessSets) -> None:
         """Keep what the look-up brought, stamped with the witnesses at its beginning."""
         now, unix_now = self._host.clock.monotonic(), self._host.clock.unix()
         good_until = self._good_until(key, done.value, unix_now)

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median_low
-from typing import Final, TypeAlias
+from typing import Final
 
 from wws.identity.peer_id import PeerId
+from wws.names.kinds import WitnessSets
 from wws.names.receipts import SEEN_WITHIN, Receipt, majority
 from wws.names.record import GRACE
 from wws.names.witness.entry import Key
@@ -26,9 +27,6 @@ from wws.names.witness.entry import Key
 MOST_LOOKED_AT: Final = 2
 """Signatures of one member that are verified for one question, and owners that receipts may name: forged ones
 cost their maker nothing."""
-
-Sets: TypeAlias = tuple[frozenset[PeerId], frozenset[PeerId]]
-"""W and W′."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class TakeOver:
 
 
 def first_claim(
-    receipts: Iterable[Receipt], sets: Sets, key: Key, owner: PeerId, registered_at: int, unix_now: int
+    receipts: Iterable[Receipt], sets: WitnessSets, key: Key, owner: PeerId, registered_at: int, unix_now: int
 ) -> tuple[Receipt, ...]:
     """Unexpired receipts, provisional ones too, of a majority of each set for this owner and claim; else
     none."""
@@ -65,7 +63,7 @@ def first_claim(
 
 
 def take_over(
-    receipts: Iterable[Receipt], sets: Sets, key: Key, registered_at: int, unix_now: int
+    receipts: Iterable[Receipt], sets: WitnessSets, key: Key, registered_at: int, unix_now: int
 ) -> TakeOver | None:
     """What full receipts of a majority say of the name, whoever the owner is: they must agree on it."""
     receipts = tuple(receipts)
@@ -89,7 +87,7 @@ def take_over(
 
 
 def _majority_of(
-    receipts: Iterable[Receipt], sets: Sets, counts: Callable[[Receipt], bool]
+    receipts: Iterable[Receipt], sets: WitnessSets, counts: Callable[[Receipt], bool]
 ) -> tuple[Receipt, ...]:
     """The receipts that count, one of each member of the first set that has a majority of them; else none."""
     good = _good(receipts, sets, counts)
@@ -101,7 +99,7 @@ def _majority_of(
 
 
 def _good(
-    receipts: Iterable[Receipt], sets: Sets, counts: Callable[[Receipt], bool]
+    receipts: Iterable[Receipt], sets: WitnessSets, counts: Callable[[Receipt], bool]
 ) -> dict[PeerId, Receipt]:
     """The receipts that count, one of each member. Signatures are looked at last, and at few of each member:
     an honest owner shows one."""
