@@ -332,6 +332,22 @@ async def test_a_flood_of_proofs_fills_neither_the_disk_nor_the_log(
     assert again.resolver.equivocations() == proofs
 
 
+async def test_proofs_that_could_not_be_written_are_written_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with desk(tmp_path, joined=False) as found:
+        in_the_way = tmp_path / "equivocations.json"
+        in_the_way.mkdir()
+        for port in (9_000, 9_001):
+            found.names.read(KEY, name_record("alice", addresses=(ADDRESS.with_port(port),)).value, NOW)
+        await until(lambda: "equivocations not saved" in caplog.text)
+        in_the_way.rmdir()
+        proofs = found.resolver.equivocations()
+        assert len(proofs) == 1
+    again = Desk(found.bob, [], found.clock, NameRecords(), tmp_path, [])
+    assert again.resolver.equivocations() == proofs
+
+
 async def test_a_file_of_proofs_is_believed_only_as_far_as_it_proves(tmp_path: Path) -> None:
     async with desk(tmp_path, joined=False) as found:
         one = record_of("alice").value.decode()

@@ -361,7 +361,8 @@ class ProofKeeper:
             await asyncio.to_thread(self._file.write, members)
         except WwsError as error:
             logger("names").warning("equivocations not saved", error=str(error))
-        self._saved = revision
+        else:
+            self._saved = revision
 
 
 def _passed_over(outcome: asyncio.Future[_Found]) -> None:
