@@ -137,12 +137,6 @@ class Access:
                 hint="Run the command as the user that the node runs as.",
             )
 
-    def judge(self, caller: Caller, request: Request, policy: Policy, *, now: float, unix_ms: int) -> Granted:
-        """Who calls, and that it may call the method of this policy: `identify`, then `permit`."""
-        granted = self.identify(caller, request, unix_ms=unix_ms)
-        self.permit(granted.caller, request.method, policy, now=now, unix_ms=unix_ms)
-        return granted
-
     def identify(self, caller: Caller, request: Request, *, unix_ms: int) -> Granted:
         """Who calls. A signed request is used up by this.
 

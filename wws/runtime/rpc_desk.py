@@ -1,8 +1,8 @@
 """Where a parsed request becomes an answer: judged, carried out, saved and written down.
 
-    Access.judge ─► save what must be on disk ─► Method.call ─► save what it changed ─► audit ─► answer
+    Access.identify ─► permit ─► save the nonce of a signature ─► Method.call ─► save what it changed ─► audit
 
-One desk a server; the connections of all clients bring their requests here.
+Then it is answered. One desk a server; the connections of all clients bring their requests here.
 """
 
 from __future__ import annotations

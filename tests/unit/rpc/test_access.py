@@ -7,7 +7,7 @@ import pytest
 from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.rpc import codes
-from wws.rpc.access import Access, AccessConfig, Caller, TierTooLow
+from wws.rpc.access import Access, AccessConfig, Caller, Granted, TierTooLow
 from wws.rpc.limits import LimitsConfig
 from wws.rpc.methods import METHODS, POLICIES
 from wws.rpc.policy import LOCAL, OWNER, READERS, Counted, Policy, Rate, Role, Tier
@@ -30,12 +30,21 @@ def plain(method: str, **members: object) -> Request:
     return request_of({"jsonrpc": "2.0", "method": method, "id": 1, **members})
 
 
+def judge(
+    access: Access, caller: Caller, request: Request, policy: Policy, *, now: float, unix_ms: int
+) -> Granted:
+    """Who calls, and that it may call the method of this policy: as the desk does."""
+    granted = access.identify(caller, request, unix_ms=unix_ms)
+    access.permit(granted.caller, request.method, policy, now=now, unix_ms=unix_ms)
+    return granted
+
+
 def verdict(
     access: Access, caller: Caller, request: Request, policy: Policy | None = None, now: float = 0
 ) -> str:
     """`ok`, or the word of the refusal."""
     try:
-        access.judge(caller, request, policy or POLICIES[request.method], now=now, unix_ms=NOW_MS)
+        judge(access, caller, request, policy or POLICIES[request.method], now=now, unix_ms=NOW_MS)
     except WwsError as error:
         return error.code if codes.rpc_number(error.code) is not None else f"{error.code} has no number"
     return "ok"
@@ -283,7 +292,7 @@ def register(
         signed_request(signer, "swarm.register_agent", params, timestamp=unix_ms, nonce=nonce)
     )
     try:
-        granted = access.judge(TCP, request, POLICIES[request.method], now=unix_ms / 1000, unix_ms=unix_ms)
+        granted = judge(access, TCP, request, POLICIES[request.method], now=unix_ms / 1000, unix_ms=unix_ms)
         answer = access.register_agent(
             params["agent_id"],
             params["public_key"],
