@@ -65,8 +65,6 @@ def standing(entry: Mapping[str, Any]) -> str:
     match state:
         case "held":
             return f"{named}, until {until}, {witnessed(entry)}" + ("" if entry.get("witnessed") else because)
-        case "grace":
-            return f"{named}, ran out at {until}; only you may renew it now{because}"
         case "taken" | "lost":
             return f"{named}, taken by {holder}"
         case "contested":
