@@ -302,7 +302,7 @@ class Bans:
         return held
 
     def next_wakeup(self) -> float | None:
-        """When the next ban ends. Nobody has to wake up for it: whoever asks for a ban says what time it is."""
+        """When the next ban ends. Nobody has to wake up for it: each question says what time it is."""
         return self._ends[0][0] if self._ends else None
 
     def expire(self, now: float) -> list[PeerId | str]:
