@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
+from wws.names.kinds import WitnessSets
 from wws.names.receipts import Receipt
 from wws.names.rules import MAX_LEASE
 from wws.names.witness.book import BookConfig, WitnessBook
@@ -22,6 +23,7 @@ from wws.names.witness.log import Kind, LogEntry
 from wws.names.witness.messages import (
     Op,
     WitnessAnswer,
+    WitnessAnswers,
     WitnessRequest,
     answer_bytes,
     parse_answer,
@@ -121,7 +123,7 @@ class SimulatedWitnesses:
         self._before: frozenset[PeerId] = frozenset()
         self.change(labels)
 
-    def sets(self) -> tuple[frozenset[PeerId], frozenset[PeerId]]:
+    def sets(self) -> WitnessSets:
         """W and W′, as `Witnesses` wants them."""
         return self._now, self._before
 
@@ -152,9 +154,7 @@ class SimulatedWitnesses:
         """The 48 hours are over: W′ counts no longer."""
         self._before = frozenset()
 
-    def ask(
-        self, request: WitnessRequest, owner: PeerId, now: float, unix_now: int
-    ) -> tuple[tuple[PeerId, WitnessAnswer | None], ...]:
+    def ask(self, request: WitnessRequest, owner: PeerId, now: float, unix_now: int) -> WitnessAnswers:
         """Ask every member of both sets, in the order of their PeerIds."""
         members = sorted(self.all, key=lambda witness: str(witness.peer_id))
         return tuple((one.peer_id, one.answer(request, owner, now, unix_now)) for one in members)
