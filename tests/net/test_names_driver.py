@@ -10,11 +10,11 @@ import pytest
 from tests.net.mesh_node import node
 from wws.codec.canonical import JsonValue
 from wws.identity.keys import Identity
-from wws.names.events import CoverDelayed, NameHeld, RetryScheduled
+from wws.names.events import CoverDelayed, NameContested, NameHeld, RetryScheduled
 from wws.names.kinds import NameRecords, PeerRecords
 from wws.names.lease import Lease
 from wws.names.lease_state import LeaseState
-from wws.runtime.held_name import HeldName
+from wws.runtime.held_name import HeldName, NotOurName
 from wws.runtime.homes import Home, NodePaths
 from wws.runtime.names_driver import MAX_NAMES, NamesDriver, TooManyNames
 from wws.runtime.pin_store import PinStore
@@ -109,3 +109,16 @@ def test_why_no_witness_covers_it_is_said_until_they_do() -> None:
     assert held.problem == "too few witnesses can be asked"
     held.reported(NameHeld(2**40, witnessed=True))
     assert held.problem == ""
+
+
+async def test_a_contested_claim_that_is_given_up_is_none_of_ours(tmp_path: Path) -> None:
+    bob = Identity.from_label("bob").peer_id
+    async with names_of_alice(tmp_path) as names:
+        held = names.begin_claim("alice", "public")
+        held.reported(NameContested(bob, 5.0))
+        assert not held.is_gone
+        held.reported(NameContested(bob, None))
+        assert (held.state, held.is_gone) == ("contested", True)
+        for ask in (names.renew, names.release):
+            with pytest.raises(NotOurName):
+                await ask("alice", "public", 1)

@@ -151,8 +151,9 @@ class HeldName:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is none of ours, as far as is known."""
-        return self.state in GONE
+        """Whether it is none of ours, as far as is known, and nothing is tried any more."""
+        is_given_up = self._state == "contested" and self._retry_after is None
+        return self.state in GONE or is_given_up
 
     def feed(self, event: Event) -> None:
         """Tell the lease. Raises what it refuses with; then nothing has changed."""
