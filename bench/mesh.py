@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from wws import client
 from wws.addresses.multiaddr import Multiaddr
 from wws.discovery.bundle import Bundle, BundleEntry
 from wws.discovery.network import Network
+from wws.discovery.publishers import PublisherKey
 from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.identity.peer_id import PeerId
@@ -72,9 +73,15 @@ def ground() -> Iterator[Ground]:
 
 
 @contextlib.asynccontextmanager
-async def running(*command: str, stdin: int | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(
+    *command: str, stdin: int | None = None, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        *command,
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **(variables or {})},
     )
     try:
         yield process
@@ -141,7 +148,7 @@ async def mesh(root: Path) -> AsyncIterator[Mesh]:
                 Network(
                     "bench",
                     DOMAIN,
-                    (publisher.public_key,),
+                    (PublisherKey(publisher.public_key),),
                     tuple(
                         Multiaddr.of(place.far_ip, 9001 + n, "tcp", peer) for n, peer in enumerate(bootstraps)
                     ),
@@ -154,7 +161,9 @@ async def mesh(root: Path) -> AsyncIterator[Mesh]:
                     home, f"/ip4/{place.far_ip}/tcp/{9001 + index}", "--bootstrap-mode",
                     "--identity-path", str(key), "--network", network, "--dns-server", dns,
                 )  # fmt: skip
-                await stack.enter_async_context(running(*place.far, *command))
+                # All agents of the mesh come from one /24, which may claim twenty names a day.
+                crowd = {"WWS_LIMITS_WITNESS_NAMES_PER_PREFIX_DAY": "10000"}
+                await stack.enter_async_context(running(*place.far, *command, variables=crowd))
                 await ready(home, "bootstrap")
             observer_home = root / "observer"
             command = node_command(
