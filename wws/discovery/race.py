@@ -195,6 +195,8 @@ class Discovery:
                 return self._on_timer(now, unix_now)
             case RetryRequested() if self.state in (State.WAITING, State.LAN_ONLY) and self._round is None:
                 return self._begin_round(now, unix_now)
+            case RetryRequested() if self.state is State.JOINED:
+                return self._questions.ask(now)  # there may be a newer list
             case DnsAnswered():
                 commands = self._questions.answered(event, unix_now) + self._recheck(now, unix_now)
                 return commands + self._advance(now, unix_now)

@@ -330,5 +330,5 @@ _REASONS: dict[str, str] = {
     Why.LIMITED_CIRCUIT: "the witnesses can only be reached over relays, and do not serve those",
     Why.WRONG_NETWORK: "the witnesses serve another network than ours",
     Why.NAME_DENIED: "the operators of the witnesses do not want the name",
-    Why.NOT_CLAIMED: "the witnesses do not know the name as ours any longer",
+    Why.NOT_CLAIMED: "too few witnesses know the name as ours",
 }

@@ -88,7 +88,8 @@ class NameDenied(ResolveError):
 
     def __init__(self, target: NameTarget | DidTarget | PeerTarget) -> None:
         super().__init__(
-            f"{target} is on the deny list of this node", hint="[deny] in config.toml; `wws config show`"
+            f"{target}, or who holds it, is on the deny list of this node",
+            hint="[deny] in config.toml; `wws config show`",
         )
         self.target = target
 

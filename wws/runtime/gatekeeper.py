@@ -16,6 +16,7 @@ from wws.identity.peer_id import PeerId
 from wws.mesh.bans import PASSED_ON, Ban, Bans, BansConfig, Offence, offence_of
 from wws.mesh.deny import NOTHING, DenyList
 from wws.runtime.connection import Connection, ConnectionLost
+from wws.runtime.logs import logger
 from wws.runtime.refusals import BANNED, BANNED_PREFIX, DENIED, RefusalLog, RefusalLogConfig
 from wws.transport.yamux_frames import FrameFlood
 
@@ -75,7 +76,10 @@ class Gatekeeper:
 
     def unban(self, subject: PeerId | str) -> bool:
         """Lift the ban of a peer, or of a prefix; whether there was one."""
-        return self.bans.unban(subject, self._host.clock.monotonic())
+        lifted = self.bans.unban(subject, self._host.clock.monotonic())
+        if lifted:
+            logger("bans").info("ban lifted", subject=str(subject))
+        return lifted
 
     def offended(self, connection: Connection, word: str, protocol: str) -> None:
         """A peer has done something that the word of an error or refusal tells, on a connection of its own.
@@ -101,12 +105,15 @@ class Gatekeeper:
         if ban is None:
             return
         self._host.count_refusal("bans", "peer")
+        _say(ban, now)
         self._bar(connection.peer_id)
         prefix = self._blamed_prefix(connection)
         if prefix is not None:
             innocent = self._innocent(prefix, now)
-            if self.bans.blame_prefix(prefix, ban, now, innocent=innocent) is not None:
+            of_prefix = self.bans.blame_prefix(prefix, ban, now, innocent=innocent)
+            if of_prefix is not None:
                 self._host.count_refusal("bans", "prefix")
+                _say(of_prefix, now)
 
     # What the host asks
 
@@ -200,3 +207,14 @@ def _public_prefix(ip: str) -> str | None:
         return public_prefix_of_ip(ip)
     except ParseError:
         return None
+
+
+def _say(ban: Ban, now: float) -> None:
+    """A ban begins; it ends by itself, after the seconds that are said."""
+    logger("bans").warning(
+        "banned",
+        subject=str(ban.subject),
+        reason=ban.reason.value,
+        seconds=round(ban.until - now),
+        count=ban.count,
+    )

@@ -95,6 +95,11 @@ class Metrics:
         self.swarm_size = Gauge(
             "wws_swarm_size_peers", "Estimated number of peers in the swarm.", registry=registry
         )
+        self.bundle_seq = Gauge(
+            "wws_discovery_bundle_seq",
+            "Number of the signed list of entry points that was accepted last.",
+            registry=registry,
+        )
         self.bundle_expires = Gauge(
             "wws_discovery_bundle_expires_timestamp_seconds",
             "When the signed list of entry points in force expires.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 
 from wws import __version__
 from wws.errors import ParseError, WwsError
@@ -26,6 +27,13 @@ MAX_MEASURED = 32
 """Connections whose round trip is measured for one list of peers; the keep-alive measures the rest."""
 MEASURE_TIMEOUT = 1.0
 """Seconds that such a measurement may take."""
+
+
+class NotASubject(WwsError):
+    """What was given can be no subject of a ban."""
+
+    code = "invalid_params"
+    hint = "`wws call swarm.bans` lists them."
 
 
 class NodeFace(NamesFace):
@@ -190,7 +198,10 @@ class NodeFace(NamesFace):
         try:
             banned: PeerId | str = PeerId.parse(subject)
         except ParseError:
-            banned = subject  # a prefix, as the list shows it
+            try:
+                banned = str(ip_network(subject))  # a prefix, as the list shows it
+            except ValueError:
+                raise NotASubject(f"{subject[:80]!r} is neither a PeerId nor a prefix") from None
         return api.Unbanned(subject, self._node.host.gate.unban(banned))
 
     async def stop(self, release_name: bool) -> api.Stopping:

@@ -65,6 +65,7 @@ class NodeMetrics:
         bundle = node.discovery.machine.bundle(node.clock.unix())
         if bundle is not None:
             metrics.bundle_expires.set(bundle.expires_at)
+            metrics.bundle_seq.set(bundle.seq)
         return metrics.render()
 
     def _new(self, key: tuple[str, ...], count: int) -> int:

@@ -703,3 +703,17 @@ def test_no_story_breaks_the_rules(signed: bool, story: list[tuple[Event, float]
                 assert command.address in search.machine.entry_points.lan_addresses(command.peer_id)
         if search.machine.state in (State.SEARCHING, State.WAITING, State.LAN_ONLY):
             assert search.machine.next_wakeup() is not None
+
+
+def test_who_has_joined_asks_for_a_newer_list_when_told_to() -> None:
+    search = Search()
+    search.step(Started())
+    search.step(DnsAnswered(DnsKind.BUNDLE, (bundle(entry(ALICE)).text,)))
+    search.step(DialSucceeded(ALICE, at(ALICE)))
+    for kind in (DnsKind.SEED, DnsKind.DNSADDR):
+        search.step(DnsAnswered(kind, ()))
+    asked = {command.kind for command in only(search.step(RetryRequested(), after=60), QueryDns)}
+    assert asked == set(DnsKind)
+    assert only(search.step(RetryRequested(), after=0.1), QueryDns) == []  # one question at a time
+    newer = bundle(entry(ALICE), entry(BOB), seq=UNIX + 50)
+    assert only(search.step(DnsAnswered(DnsKind.BUNDLE, (newer.text,))), BundleTaken) == [BundleTaken(newer)]
