@@ -5,35 +5,29 @@ All three read the file of the witness while it runs, and change nothing.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import combinations
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from agent_cli import text
 from agent_cli.compose import home_of, node_of
+from agent_cli.ops.receipt_files import conflicts_among, read_receipts
 from agent_cli.options import Options
 from agent_cli.registration import command, group, make_app
 from agent_cli.result import Problem, Result, WrongUsage
 from wws.codec.canonical import JsonObject, JsonValue
-from wws.names.errors import RecordRefused
-from wws.names.receipts import Receipt
 from wws.names.uri import PUBLIC_SWARM, parse_name
 from wws.names.witness.entry import Entry
-from wws.names.witness.log import Conflict, LogEntry, conflicts, contradict
+from wws.names.witness.log import LogEntry, conflicts
 from wws.rpc.codes import Exit
-from wws.runtime.machine_errors import CannotRead, reading_failed
-from wws.runtime.witness.reading import open_for_reading, witness_of
+from wws.runtime.machine_errors import CannotRead
+from wws.runtime.witness.reading import claims_from, open_for_reading, witness_of
 from wws.runtime.witness.rows import count_log, read_entries, read_log
-
-MAX_RECEIPT_FILE: Final = 1024 * 1024
-"""Largest file with receipts that is read, in bytes."""
 
 _Database = Annotated[
     str | None, typer.Option("--db", metavar="FILE", help="The file of a witness, instead of that of a node.")
@@ -81,6 +75,7 @@ def list_entries(
     with _opened(options, db) as (path, database):
         peer_id = witness_of(database)
         entries = list(read_entries(database))
+        until = claims_from(database)
     rows = [
         (
             _called(entry.swarm, entry.name),
@@ -95,9 +90,12 @@ def list_entries(
         "witness": peer_id,
         "file": str(path),
         "count": len(entries),
+        "no_first_claims_until": until if until > unix_now else None,
         "entries": [_entry_json(entry, unix_now) for entry in entries[:most]],
     }
     shown = text.table(("name", "state", "registered", "expires", "owner"), rows) if rows else "No names."
+    if until > unix_now:
+        shown += f"\n\nNo first claims until {text.when(until)}: the file before was damaged."
     left = len(entries) - len(rows)
     return Result(data, shown, notes=(f"{left} more; --most shows more.",) if left else ())
 
@@ -138,13 +136,14 @@ def find_conflicts(
 ) -> Result:
     """Look for two receipts of one witness that contradict each other: the proof that it lied.
 
-    Each FILE holds one receipt as JSON, or a list of them. Exit code 8 when there is a contradiction.
+    Each FILE holds one receipt as JSON, a list of them, or what `log --json` prints. Exit code 8 when there
+    is a contradiction.
     """
     if receipts and db:
         raise WrongUsage("Receipts and --db are two sources; give one.")
     if receipts:
-        given = [receipt for file in receipts for receipt in _receipts_in(file)]
-        found = [Conflict(*pair) for pair in combinations(given, 2) if contradict(*pair)]
+        given = [one for file in receipts for one in read_receipts(file)]
+        found = conflicts_among(given)
         looked_at = len(given)
     else:
         with _opened(options, db) as (_, database):
@@ -183,22 +182,6 @@ def _opened(options: Options, db: str | None) -> Iterator[tuple[Path, Connection
         path = node.witness
     with open_for_reading(path) as database:
         yield path, database
-
-
-def _receipts_in(file: Path) -> Iterable[Receipt]:
-    """The receipts in a file. Their signatures are checked where they are compared."""
-    try:
-        with open(file, "rb") as opened:
-            data = opened.read(MAX_RECEIPT_FILE + 1)
-    except OSError as error:
-        raise reading_failed(file, error) from error
-    if len(data) > MAX_RECEIPT_FILE:
-        raise WrongUsage(f"{file} is larger than {MAX_RECEIPT_FILE} bytes.")
-    try:
-        value = json.loads(data)
-        return [Receipt.parse(one) for one in (value if isinstance(value, list) else [value])]
-    except (ValueError, RecursionError, RecordRefused) as error:
-        raise WrongUsage(f"{file} holds no receipts: {error}") from None
 
 
 def _parse(name: str | None) -> tuple[str | None, str | None]:

@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tests.interop.ours import until
 from tests.net.circuit_node import Member, RelayNode
@@ -18,6 +19,7 @@ from tests.net.mesh_node import NETWORK, OTHER_NETWORK, MeshNode, node
 from wws.errors import WwsError
 from wws.mesh.admission import AdmissionConfig
 from wws.names.receipts import Receipt
+from wws.names.rules import MAX_LEASE
 from wws.names.transfers import Transfer
 from wws.names.witness.book import BookConfig
 from wws.names.witness.budget import BudgetConfig
@@ -36,6 +38,7 @@ from wws.runtime.host import HostConfig
 from wws.runtime.relay.circuits import Circuits, CircuitsConfig
 from wws.runtime.relay.client import RelayClient, RelayClientConfig
 from wws.runtime.streams import StreamReset
+from wws.runtime.witness.metrics import WitnessMetrics
 from wws.runtime.witness.server import WitnessServer, WitnessServerConfig
 from wws.runtime.witness.store import StoreConfig, WitnessStore
 from wws.testing.names import person, solved_work
@@ -330,6 +333,27 @@ async def test_a_full_disk_keeps_the_node_alive(tmp_path: Path) -> None:
         if words:
             assert not server.is_writable
         assert connection.is_established
+
+
+async def test_a_witness_that_lost_its_promises_says_until_when(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "witness.sqlite").write_text("lost")
+    for _ in ("the file is damaged", "the time holds on"):
+        caplog.clear()
+        async with witness(tmp_path) as (one, server), node("alice") as alice:
+            registry = CollectorRegistry()
+            WitnessMetrics(registry, server)
+            until = server.no_first_claims_until
+            assert until > one.host.clock.unix()
+            gauge = "wws_witness_no_first_claims_until_timestamp_seconds"
+            assert registry.get_sample_value(gauge) == until
+            (line,) = [text for text in caplog.messages if "no first claims" in text]
+            assert f"UTC (Unix {until})" in line
+            refused = await refusal(await alice.join(one), request(Op.CLAIM, one, "alice"))
+            assert (refused.error, refused.retry_after) == ("no_first_claims", MAX_LEASE)
+    async with witness(tmp_path, "another") as (_, server):
+        assert server.no_first_claims_until == 0
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:

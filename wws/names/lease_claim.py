@@ -326,6 +326,7 @@ _REASONS: dict[str, str] = {
     Why.BUDGET_OWNER: "this identity has claimed as many new names today as the witnesses let it",
     Why.BUDGET_PREFIX: "as many new names were claimed from our network today as the witnesses let it",
     Why.WITNESS_FULL: "the witnesses have no room for new names",
+    Why.NO_FIRST_CLAIMS: "a witness has lost what it had promised and takes no new names for a while",
     Why.RATE_LIMITED: "the witnesses are asked too often",
     Why.LIMITED_CIRCUIT: "the witnesses can only be reached over relays, and do not serve those",
     Why.WRONG_NETWORK: "the witnesses serve another network than ours",

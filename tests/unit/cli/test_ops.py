@@ -119,12 +119,68 @@ def test_receipts_from_anywhere_are_compared(tmp_path: Path, capsys: pytest.Capt
     forged.write_text(json.dumps({**LIES[1].to_members(), "registered_at": NOW + 6}))
     assert answer(f"witness conflicts {both}", capsys, code=8)["receipts"] == 2
     assert answer(f"witness conflicts {one} {forged}", capsys)["conflicts"] == []
-    for bad in ("{}", "[1]", "nothing", "[" * 100_000):
+    assert len(answer(f"witness conflicts {forged} {both}", capsys, code=8)["conflicts"]) == 1  # type: ignore[arg-type]
+    for bad in ("{}", "[1]", "nothing", "[" * 100_000, '{"data": {"log": [{}]}}', '{"data": {"log": 1}}'):
         one.write_text(bad)
         (problem,) = answer(f"witness conflicts {one}", capsys, code=2)["errors"]  # type: ignore[misc]
         assert problem["code"] == "wrong_usage"  # type: ignore[index]
     answer(f"witness conflicts {both} --db {one}", capsys, code=2)
     answer(f"witness conflicts {tmp_path / 'none'}", capsys, code=10)
+
+
+async def test_the_printed_log_of_a_name_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, printed, loose = tmp_path / "w.sqlite", tmp_path / "log.json", tmp_path / "loose.json"
+    store = await write(path, logged(Kind.CLAIMED, LIES[0]))
+    await store.close()
+    assert run(["witness", "log", "alice", "--db", str(path), "--json"]) == 0
+    printed.write_text(capsys.readouterr().out)
+    loose.write_text(json.dumps(LIES[1].to_members()))
+    data = answer(f"witness conflicts {printed} {loose}", capsys, code=8)
+    assert (data["receipts"], len(data["conflicts"])) == (2, 1)  # type: ignore[arg-type]
+    assert answer(f"witness conflicts {printed}", capsys)["receipts"] == 1
+
+
+@pytest.mark.parametrize(
+    "shown, code",
+    [
+        ((receipt("w2", "bob", registered_at=NOW + 5),), 0),
+        ((), 8),
+        ((receipt("w2", "carol", registered_at=NOW + 5),), 8),
+        ((LIES[1],), 8),
+    ],
+    ids=["another witness had it", "nothing", "another owner", "its own word"],
+)
+async def test_a_take_over_counts_where_the_log_shows_it(
+    shown: tuple[Receipt, ...], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, printed, loose = tmp_path / "w.sqlite", tmp_path / "log.json", tmp_path / "loose.json"
+    store = await write(path, logged(Kind.CLAIMED, LIES[0]), logged(Kind.TAKEN_OVER, LIES[1], receipts=shown))
+    await store.close()
+    assert run(["witness", "log", "--db", str(path), "--json"]) == 0
+    printed.write_text(capsys.readouterr().out)
+    loose.write_text(json.dumps(LIES[1].to_members()))
+    answer(f"witness conflicts {loose} {printed}", capsys, code=code)
+
+
+async def test_a_witness_that_lost_its_promises_says_until_when(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "w.sqlite"
+    path.write_text("lost")
+    store = WitnessStore(path)
+    restored = await store.open(WITNESS, FAR)
+    await store.close()
+    assert answer(f"witness list --db {path}", capsys)["no_first_claims_until"] == restored.claims_from > FAR
+    assert run(["witness", "list", "--db", str(path)]) == 0
+    assert "No first claims until 20" in capsys.readouterr().out
+    path.write_text("lost again, and long ago")
+    await store.open(WITNESS, 1_000_000)
+    await store.close()
+    assert answer(f"witness list --db {path}", capsys)["no_first_claims_until"] is None
+    assert run(["witness", "list", "--db", str(path)]) == 0
+    assert "No first claims" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,7 @@ TAKEN = refused(Why.NAME_TAKEN, holder=BOB)
 RIVAL = refused(Why.NAME_CONTESTED, holder=BOB, retry_after=60)
 WEAK = refused(Why.WORK_TOO_WEAK, required_bits=18)
 BUDGET = refused(Why.BUDGET_OWNER, retry_after=900)
+LOST = refused(Why.NO_FIRST_CLAIMS, retry_after=MAX_LEASE)
 GRANTED = "granted"
 FULL = "full"
 
@@ -221,6 +222,8 @@ def covering() -> Covering:
         ((WEAK, WEAK, TAKEN), WorkWanted(18)),
         ((WEAK, None, None), Unsettled(LEASE, "witnesses_away")),
         ((BUDGET, BUDGET, None), Unsettled(LEASE, "budget_owner", 900)),
+        ((LOST, LOST, GRANTED), Unsettled(LEASE, "no_first_claims", MAX_LEASE)),
+        ((LOST, None, GRANTED), Unsettled(LEASE, "no_first_claims")),
         # One that lies does not tell us how long to wait for one that is away.
         ((BUDGET, GRANTED, None), Unsettled(LEASE, "budget_owner")),
         ((TAKEN, None, None), Unsettled(LEASE, "witnesses_away")),

@@ -718,7 +718,9 @@ def test_who_lost_its_promises_makes_no_new_ones_for_long() -> None:
     full = group.claim("alice")
     group.forget(LAST)
     group.books[LAST].restore((), (), claims_from=NOW + DAY)
-    assert group.ask(Op.CLAIM, "bob", only=[LAST])[LAST] == WitnessRefusal(Why.WITNESS_FULL, retry_after=DAY)
+    assert group.ask(Op.CLAIM, "bob", only=[LAST])[LAST] == WitnessRefusal(
+        Why.NO_FIRST_CLAIMS, retry_after=DAY
+    )
     taken = group.ask(Op.RENEW, "alice", registered_at=NOW, receipts=full.values(), only=[LAST])
     assert words(taken) == {"receipt"}
     group.advance(DAY)

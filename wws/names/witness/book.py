@@ -129,6 +129,11 @@ class WitnessBook:
         return MappingProxyType(self._entries)
 
     @property
+    def claims_from(self) -> int:
+        """Unix time before which there are no first claims; 0 where there always were."""
+        return self._claims_from
+
+    @property
     def provisional(self) -> int:
         """First claims among the entries."""
         return len(self._provisional)
@@ -206,7 +211,8 @@ class WitnessBook:
         if not self._shows_work(question, self.required_bits):
             return WitnessRefusal(Why.WORK_TOO_WEAK, required_bits=self.required_bits)
         if unix_now < self._claims_from:
-            return WitnessRefusal(Why.WITNESS_FULL, retry_after=min(self._claims_from - unix_now, MAX_LEASE))
+            wait = min(self._claims_from - unix_now, MAX_LEASE)
+            return WitnessRefusal(Why.NO_FIRST_CLAIMS, retry_after=wait)
         if refusal := self._has_no_turn(question) or self._has_no_room(question, provisional=True):
             return refusal
         counted = Counted(question.caller.peer, question.key, question.caller.prefix, unix_now)

@@ -72,6 +72,8 @@ class Why(enum.StrEnum):
     """The same for all owners of an IPv4 /24 or IPv6 /56; `retry_after`."""
     WITNESS_FULL = "witness_full"
     """The witness has no room for new names, or cannot write."""
+    NO_FIRST_CLAIMS = "no_first_claims"
+    """The witness has lost what it had promised, and waits until that is over; `retry_after`."""
     DOUBLE_TRANSFER = "double_transfer"
     """The chain of transfers does not go on from where the name went already; `holder`."""
     TRANSFER_REFUSED = "transfer_refused"

@@ -27,6 +27,11 @@ class WitnessMetrics:
         Gauge(
             "wws_witness_writable", "1 while what is to be promised can be written down.", registry=registry
         ).set_function(lambda: witness.is_writable)
+        Gauge(
+            "wws_witness_no_first_claims_until_timestamp_seconds",
+            "Until when no first claims are made, because promises were lost; 0: they are made.",
+            registry=registry,
+        ).set_function(lambda: witness.no_first_claims_until)
         self._receipts = Counter(
             "wws_witness_receipts", "Receipts given, by operation.", ["op"], registry=registry
         )

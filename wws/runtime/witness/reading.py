@@ -49,3 +49,9 @@ def witness_of(database: sqlite3.Connection) -> str | None:
     """The PeerId of the witness whose file it is."""
     row = database.execute("SELECT value FROM meta WHERE key = 'witness'").fetchone()
     return None if row is None else str(row[0])
+
+
+def claims_from(database: sqlite3.Connection) -> int:
+    """Unix time before which the witness makes no first claims; 0 where it always made them."""
+    row = database.execute("SELECT value FROM meta WHERE key = 'claims_from'").fetchone()
+    return 0 if row is None else int(row[0])

@@ -10,9 +10,11 @@ say that they belong to our network (wire.md section 2).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from wws.errors import WwsError
 from wws.identity.keys import Identity
@@ -35,6 +37,8 @@ from wws.runtime.host import Host
 from wws.runtime.streams import Stream
 from wws.runtime.witness.register import Register, RegisterConfig
 from wws.runtime.witness.store import WitnessStore
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +120,24 @@ class WitnessServer:
         """Batches that could not be written since the start, by error word."""
         return self._register.failures
 
+    @property
+    def no_first_claims_until(self) -> int:
+        """Unix time until which no first claims are made, because promises were lost; 0: they are made."""
+        until = self._book.claims_from
+        return until if until > self._host.clock.unix() else 0
+
     # Life
 
     async def start(self) -> None:
         """Read the file, and serve. Raises `MachineError`, `StateTooNew`."""
         restored = await self._store.open(self._identity.peer_id, self._host.clock.unix())
         self._book.restore(restored.entries, restored.counted, claims_from=restored.claims_from)
+        if until := self.no_first_claims_until:
+            _logger.warning(
+                "The file of this witness was damaged: it makes no first claims until %s (Unix %d).",
+                _utc(until),
+                until,
+            )
         self._register.start()
         self._host.serve(RECEIPT_PROTOCOL, self._serve)
 
@@ -200,6 +216,13 @@ class WitnessServer:
                 await stream.read_to_end(MAX_MESSAGE)
         except (WwsError, TimeoutError):
             stream.reset()
+
+
+def _utc(unix: int) -> str:
+    try:
+        return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):  # no date: somebody has written into the file
+        return "a time without a date"
 
 
 def _wait(per_second: float) -> int:
