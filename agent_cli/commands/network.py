@@ -57,22 +57,25 @@ def show(
     options: Options,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One network only.")] = None,
 ) -> Result:
-    """Show the saved networks: domain, publisher keys, pinned peers, the signed list in force."""
+    """Show the networks known here: domain, publisher keys, pinned peers, the signed list in force.
+
+    These are the saved ones, and those that were joined by domain and key.
+    """
     files = _files(options)
-    names = files.names()
+    names = sorted({*files.names(), *files.names_with_state()})
     if name is not None and name not in names:
         raise _unknown(name)
     entries: list[dict[str, object]] = []
     notes: list[str] = []
     for saved in names if name is None else [name]:
         try:
-            found = _read(files, saved)
+            found = _read(files, saved) or _of_state(files, saved)
         except ParseError as error:
             notes.append(f"warning: the saved network {saved!r} cannot be read: {error}")
             continue
         if found is not None:
             entries.append(_entry(files, found))
-    shown = "\n\n".join(_described(entry) for entry in entries) or "No networks are saved."
+    shown = "\n\n".join(_described(entry) for entry in entries) or "No networks are known."
     return Result({"networks": entries}, shown, notes=tuple(notes))
 
 
@@ -126,6 +129,18 @@ def _read(files: NetworkFiles, name: str) -> Network | None:
 
     data = files.read_file(name, max_bytes=MAX_FILE)
     return None if data is None else parse_network_file(data)
+
+
+def _of_state(files: NetworkFiles, name: str) -> Network | None:
+    """A network that was joined by its domain and key: what its signed lists have settled is all there is."""
+    from wws.discovery.bundle_state import BundleState
+    from wws.discovery.network import Network
+
+    remembered = files.read_state(name)
+    if remembered is None:
+        return None
+    state = BundleState.from_json(remembered)
+    return Network(name, state.domain, state.keys)
 
 
 def _conflicting(files: NetworkFiles, new: Network) -> Network | None:

@@ -1,12 +1,16 @@
 """`wws network`: saved networks, and that a known publisher key is not replaced unasked."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from agent_cli.app import run
+from wws.discovery.bundle import Bundle, BundleEntry
+from wws.discovery.bundle_state import BundleState
 from wws.discovery.network import Network
+from wws.discovery.publishers import PublisherKey
 from wws.identity.keys import Identity
 
 ALICE, BOB = Identity.from_label("alice"), Identity.from_label("bob")
@@ -50,6 +54,24 @@ def test_add_show_remove(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(["network", "remove", "example"]) == 0
     assert show(capsys) == []
     assert run(["network", "remove", "example"]) == 4
+
+
+def test_a_network_that_was_joined_by_its_key_is_shown(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing was saved but what its signed list has settled."""
+    now = int(time.time())
+    entries = (BundleEntry(BOB.peer_id, "203.0.113.1", 9000),)
+    bundle = Bundle(now, now - 60, now + 86_400, None, entries).sign("example.org", [ALICE])
+    state = BundleState("example.org", [PublisherKey(ALICE.public_key)], last=bundle)
+    folder = home / "networks"
+    folder.mkdir(parents=True)
+    (folder / "example.org.state").write_text(json.dumps(state.to_json()))
+    (entry,) = show(capsys)
+    assert (entry["name"], entry["publishers"]) == ("example.org", [ALICE.public_key.hex()])
+    assert entry["bundle"] == {"seq": now, "exp": now + 86_400}
+    assert run(["network", "show", "example.org"]) == 0
+    assert f"number {now}, until " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["example", "another"])
