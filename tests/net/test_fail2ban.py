@@ -212,7 +212,9 @@ async def test_a_node_that_is_abused_and_lied_to(tmp_path: Path, kind: str) -> N
     log = tmp_path / "home" / "state" / "bootstrap" / "log"
     found = matched(log)
     assert set(found) == {"127.0.0.1"}
-    assert sum("banned" in line for line in log.read_text().splitlines()) == 2
+    banned = [line for line in log.read_text().splitlines() if "banned" in line]
+    assert sum("refused" in line for line in banned) == 2
+    assert sum("subject" in line for line in banned) == 1  # when the ban began, and for how long
     assert len(found) >= 5 + 2
 
 
