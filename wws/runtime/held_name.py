@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
 
 from wws.errors import WwsError
 from wws.identity.peer_id import PeerId
@@ -31,12 +30,10 @@ from wws.names.events import (
 )
 from wws.names.lease import Lease
 from wws.names.transfers import Transfer
+from wws.rpc.api import NameState
 from wws.runtime.logs import logger
 from wws.runtime.machine_driver import MachineDriver
 
-NameState: TypeAlias = Literal[
-    "claiming", "held", "contested", "taken", "lost", "released", "transferring", "transferred"
-]
 GONE: frozenset[NameState] = frozenset({"taken", "lost", "released", "transferred"})
 """States in which the name is none of ours."""
 

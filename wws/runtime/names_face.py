@@ -8,7 +8,6 @@ from wws.codec.canonical import JsonObject
 from wws.dht.events import FindDone
 from wws.errors import ParseError, WwsError
 from wws.identity.peer_id import PeerId
-from wws.names.kinds import WitnessSets
 from wws.names.resolve import NameReleased as NameIsReleased
 from wws.names.resolve import OwnerChanged, PeerNotFound
 from wws.names.resolve import Resolved as ResolvedTarget
@@ -45,7 +44,7 @@ class NamesFace:
         if not self._node.is_vouched_for():
             raise NotJoined("no entry point of the network vouches for the peers that are connected")
         held = await self._node.names.claim(target.name, target.swarm, NAME_TIMEOUT)
-        lease = leased(held, self._node.witness_sets())
+        lease = self._leased(held)
         return api.NameRegistered(
             name=target.name,
             swarm=target.swarm,
@@ -77,7 +76,7 @@ class NamesFace:
         self._require_peers()
         before = self._node.names.expires_at(target.name, target.swarm)
         held = await self._node.names.renew(target.name, target.swarm, NAME_TIMEOUT)
-        lease = leased(held, self._node.witness_sets())
+        lease = self._leased(held)
         # A lease that is renewed twice within minutes may end when it did; one that no witness covers any
         # longer has not been renewed.
         lasts_longer = lease.expires_at is not None and lease.expires_at > (before or 0)
@@ -89,7 +88,7 @@ class NamesFace:
         )
 
     async def names(self) -> Sequence[api.LeasedName]:
-        return [leased(held, self._node.witness_sets()) for held in self._node.names.names]
+        return [self._leased(held) for held in self._node.names.names]
 
     async def release_name(self, name: str) -> api.NameReleased:
         target = self._name(name)
@@ -112,7 +111,7 @@ class NamesFace:
             raise NotAccepted(f"this is not the entry of a transfer: {error}") from None
         self._require_peers()
         held = await self._node.names.accept(transfer, NAME_TIMEOUT)
-        lease = leased(held, self._node.witness_sets())
+        lease = self._leased(held)
         return api.NameAccepted(
             name=lease.name,
             swarm=lease.swarm,
@@ -215,6 +214,22 @@ class NamesFace:
         if len(self._resolved) > MAX_NAMED:
             del self._resolved[next(iter(self._resolved))]
 
+    def _leased(self, held: HeldName) -> api.LeasedName:
+        """How one of our names stands, and how many of the witnesses of now, or of those before, say so."""
+        sets, state, record = self._node.witness_sets(), held.state, held.lease.record
+        signed = {receipt.witness for receipt in record.receipts} if record is not None else set()
+        return api.LeasedName(
+            name=held.lease.name,
+            swarm=held.lease.swarm,
+            expires_at=held.expires_at if held.is_gone else held.lease.expires_at,
+            witnessed=held.lease.witnessed,
+            state=state,
+            holder=None if held.holder is None else held.holder.did,
+            problem=held.problem or None,
+            receipts=max(len(signed & group) for group in sets) if held.lease.witnessed else 0,
+            witnesses=len(sets[0]),
+        )
+
     async def _find(self, target: PeerTarget) -> ResolvedTarget:
         """A peer without a record: perhaps it is connected, or others know where it is."""
         node = self._node
@@ -229,20 +244,3 @@ class NamesFace:
         if not addresses:
             raise PeerNotFound(target)
         return ResolvedTarget(None, None, target.peer_id, addresses, 0)
-
-
-def leased(held: HeldName, sets: WitnessSets) -> api.LeasedName:
-    """How one of our names stands. `sets`: the witnesses of now, and those before."""
-    state, record = held.state, held.lease.record
-    signed = {receipt.witness for receipt in record.receipts} if record is not None else set()
-    return api.LeasedName(
-        name=held.lease.name,
-        swarm=held.lease.swarm,
-        expires_at=held.expires_at if held.is_gone else held.lease.expires_at,
-        witnessed=held.lease.witnessed,
-        state=state,
-        holder=None if held.holder is None else held.holder.did,
-        problem=held.problem or None,
-        receipts=max(len(signed & group) for group in sets) if held.lease.witnessed else 0,
-        witnesses=len(sets[0]),
-    )

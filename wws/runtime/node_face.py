@@ -16,7 +16,7 @@ from wws.nat.punch_events import Result
 from wws.rpc import api
 from wws.runtime.connection import Connection
 from wws.runtime.dialer import DialFailed
-from wws.runtime.names_face import NAME_TIMEOUT, NamesFace, leased
+from wws.runtime.names_face import NAME_TIMEOUT, NamesFace
 from wws.runtime.node import Node
 
 PING_GAP = 0.2
@@ -52,7 +52,6 @@ class NodeFace(NamesFace):
         node = self._node
         network = node.choice.network
         view = node.discovery.view
-        held = node.names.names
         return api.NodeStatus(
             agent_id=node.identity.peer_id.did,
             did=node.identity.peer_id.did,
@@ -85,7 +84,7 @@ class NodeFace(NamesFace):
             listen=tuple(map(str, node.host.listen_addresses)),
             peers=node.host.table.peer_count,
             connections=self._connections(),
-            names=tuple(leased(name, node.witness_sets()) for name in held),
+            names=tuple(map(self._leased, node.names.names)),
             bans=node.host.gate.count,
             equivocations=len(node.resolution.equivocations()),
             swarm_size=self._swarm_size(),
