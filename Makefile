@@ -63,7 +63,7 @@ types: $(READY)
 
 .PHONY: imports
 imports: $(READY)
-	$(BIN)/lint-imports --no-logo
+	PYTHONPATH=infra $(BIN)/lint-imports --no-logo
 
 # The foreign peers are built where their tools are; elsewhere their tests skip and say why.
 # In CI that would hide them, so there it is a failure.
@@ -84,9 +84,10 @@ interop-peers:
 .PHONY: lock
 lock: ## renew requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
 	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
-	$(LOCK) $(if $(UPGRADE),--upgrade) --extra agent --group dev --output-file requirements/dev.txt pyproject.toml
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra agent --extra operator --group dev --output-file requirements/dev.txt pyproject.toml
 	$(LOCK) $(SUBSET) --extra agent --output-file requirements/agent.txt pyproject.toml
 	$(LOCK) $(SUBSET) --output-file requirements/runtime.txt pyproject.toml
+	$(LOCK) $(SUBSET) --extra operator --output-file requirements/operator.txt pyproject.toml
 
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

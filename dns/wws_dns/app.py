@@ -1,0 +1,1 @@
+"""`wws-dns`: the entry point of the program."""
