@@ -1,0 +1,282 @@
+"""`wws-control`: asks and steers the bootstrap node of this machine. For operators, and for their tools.
+
+    wws-control status
+                drain [--undo] [--wait SECONDS]
+                reload
+                health [--live] [--http IP:PORT]
+                witness-copy FILE
+    with --home DIR, --node NAME and --json, before or after the command
+
+It speaks with the node over its unix socket (contract section 6), which answers the node's own user and
+nobody else: started as root, it takes that user's place for as long as it talks. Standard library and `wws`
+only, as the host has nothing else. Exit codes and the `--json` envelope are those of `wws` (contract
+section 2).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from bootstrap_node.health import DEFAULT_ADDRESS, check
+from wws import __version__
+from wws.client import NodeNotRunning, call_once
+from wws.errors import LocalError, WwsError
+from wws.rpc.codes import Exit, exit_code
+from wws.runtime.homes import Home, NodePaths, Ready, choose_home
+from wws.runtime.machine_errors import CannotRead, writing_failed
+
+SERVICE_HOME: Final = "/var/lib/wws"
+"""The home of a node that systemd runs, taken when it is there and none was named."""
+BOOTSTRAP_NODE: Final = "bootstrap"
+CALL_TIMEOUT: Final = 20.0
+"""Seconds that the node has to answer."""
+WAIT_STEP: Final = 0.25
+"""Seconds between two looks at a node that drains."""
+COPY_PAGES: Final = 256
+"""Pages of the witness's file that are copied at a time; the node writes on between two steps."""
+
+
+class WrongUsage(LocalError):
+    """The command line cannot be understood."""
+
+    code = "wrong_usage"
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command found: for programs, for people, and the exit code."""
+
+    data: Mapping[str, object]
+    lines: tuple[str, ...] = ()
+    code: int = Exit.DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise WrongUsage(f"{message[:1].upper()}{message[1:]}.", hint=f"See: {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line, and return the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    as_json, schema = "--json" in given, "wws-control/v1"
+    try:
+        options = _parser().parse_args(given, argparse.Namespace(home=None, node=None))
+        schema = f"wws-control.{options.command}/v1"
+        answer: Answer = options.run(options)
+    except WwsError as error:
+        code = error.exit_code if isinstance(error, LocalError) else exit_code(error.code)
+        _fail(error, schema, as_json=as_json)
+        return int(code)
+    except KeyboardInterrupt:
+        return int(Exit.INTERRUPTED)
+    if as_json:
+        print(json.dumps({"schema": schema, "ok": answer.code == 0, "data": answer.data, "errors": []}))
+    elif answer.lines:
+        print("\n".join(answer.lines))
+    return answer.code
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)  # given before or after the command
+    where = f"default: $WWS_HOME, {SERVICE_HOME} if it is there, ~/.openswarm"
+    common.add_argument("--home", metavar="DIR", help=where)
+    common.add_argument("--node", metavar="NAME", help="default: the only one")
+    common.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    text = "Ask and steer the bootstrap node of this machine."
+    parser = _Parser(prog="wws-control", description=text, parents=[common])
+    parser.add_argument("--version", action="version", version=f"wws-control {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], Answer], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, parents=[common])
+        added.set_defaults(run=run)
+        return added
+
+    command("status", _status, "how the node is")
+    drain = command("drain", _drain, "take no new reservations, and tell agents to move to other relays")
+    drain.add_argument("--undo", action="store_true", help="relay again as before")
+    drain.add_argument(
+        "--wait", type=_seconds, default=0.0, metavar="SECONDS", help="for the agents to have moved, at most"
+    )
+    command("reload", _reload, "read network and limits again, as SIGHUP does")
+    health = command("health", _health, "exit 0 when the node is ready")
+    health.add_argument("--live", action="store_true", help="only whether it answers")
+    health.add_argument("--http", metavar="IP:PORT", help=f"default: the node's own, or {DEFAULT_ADDRESS}")
+    copy = command("witness-copy", _witness_copy, "copy the witness's book, whole, while the node runs")
+    copy.add_argument("file", metavar="FILE", type=Path, help="where to; 0600, in place of what is there")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError("must be between 0 and 3600")
+    return value
+
+
+# The commands
+
+
+def _status(options: argparse.Namespace) -> Answer:
+    ready, paths = _running(options)
+    resources = _resources(ready.pid)  # as who we are: it may take root
+    status = _call(ready, paths, "swarm.get_status")
+    data: dict[str, object] = {
+        "node": status["node"],
+        "peer_id": status["peer_id"],
+        "version": status["version"],
+        "pid": ready.pid,
+        "http": ready.http,
+        "uptime_s": status["uptime_s"],
+        "status": status["status"],
+        "network": status["network"],
+        "connections": status["peers"],
+        **resources,
+    }
+    return Answer(data, tuple(f"{key:<14}{value}" for key, value in data.items()))
+
+
+def _drain(options: argparse.Namespace) -> Answer:
+    ready, paths = _running(options)
+    answer = _call(ready, paths, "swarm.drain", {"on": not options.undo})
+    return Answer(answer, (json.dumps(answer),))
+
+
+def _reload(options: argparse.Namespace) -> Answer:
+    ready, _ = _running(options)
+    try:
+        os.kill(ready.pid, signal.SIGHUP)
+    except ProcessLookupError:
+        raise NodeNotRunning(f"The node {ready.node} has just ended.") from None
+    said = f"The node {ready.node} reads its settings again."
+    return Answer({"node": ready.node, "pid": ready.pid}, (said,))
+
+
+def _health(options: argparse.Namespace) -> Answer:
+    address = options.http
+    if address is None:
+        ready = _paths(options).read_ready()
+        address = ready.http if ready is not None and ready.http else DEFAULT_ADDRESS
+    healthy, text = check(address, "/healthz" if options.live else "/readyz")
+    return Answer({"healthy": healthy, "answer": text}, (text,), 0 if healthy else 1)
+
+
+def _witness_copy(options: argparse.Namespace) -> Answer:
+    source, target = _paths(options).witness, Path(options.file)
+    if not source.is_file():
+        raise CannotRead(f"There is no book of a witness at {source}.")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        unfinished.unlink(missing_ok=True)
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        _copy(source, unfinished)
+        digest = _sha256(unfinished)
+        size = unfinished.stat().st_size
+        os.replace(unfinished, target)
+    except sqlite3.Error as error:
+        raise CannotRead(f"Cannot copy {source}: {error}.") from error
+    except OSError as error:
+        raise writing_failed(target, error) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    data = {"file": str(target), "bytes": size, "sha256": digest}
+    return Answer(data, (f"{target}: {size} bytes, SHA-256 {digest}",))
+
+
+# Inside
+
+
+def _copy(source: Path, target: Path) -> None:
+    """What the last finished transaction has left, as one file that needs no other beside it."""
+    with (
+        contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as reading,
+        contextlib.closing(sqlite3.connect(target)) as writing,
+    ):
+        reading.backup(writing, pages=COPY_PAGES)
+        writing.execute("PRAGMA journal_mode = DELETE")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _home(options: argparse.Namespace) -> Home:
+    chosen = options.home
+    if not chosen and not os.environ.get("WWS_HOME") and os.path.isdir(SERVICE_HOME):
+        chosen = SERVICE_HOME
+    return choose_home(chosen, os.environ)
+
+
+def _paths(options: argparse.Namespace) -> NodePaths:
+    home = _home(options)
+    return home.pick_node(options.node) or home.node(BOOTSTRAP_NODE)
+
+
+def _running(options: argparse.Namespace) -> tuple[Ready, NodePaths]:
+    paths = _paths(options)
+    ready = paths.read_ready()
+    if ready is None:
+        raise NodeNotRunning(
+            f"No node called {paths.name} runs with the home {paths.home.root}.",
+            hint="systemctl status wws-bootstrap, or name it: --home DIR, --node NAME.",
+        )
+    return ready, paths
+
+
+def _call(
+    ready: Ready, paths: NodePaths, method: str, params: Mapping[str, object] | None = None
+) -> Mapping[str, object]:
+    with _as_owner_of(paths.ready_file):
+        answer: Mapping[str, object] = call_once(ready, method, params, timeout=CALL_TIMEOUT)
+    return answer
+
+
+@contextlib.contextmanager
+def _as_owner_of(path: Path) -> Iterator[None]:
+    """As root: be the user who owns the file meanwhile, whom the node's socket answers."""
+    owner = path.stat().st_uid
+    if os.geteuid() != 0 or owner == 0:
+        yield
+        return
+    os.seteuid(owner)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def _resources(pid: int) -> dict[str, object]:
+    """Memory and open files of a process, as the kernel tells; `None` where it does not."""
+    memory: int | None = None
+    files: int | None = None
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+        memory = pages * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError):
+        files = len(os.listdir(f"/proc/{pid}/fd"))
+    return {"rss_bytes": memory, "open_files": files}
+
+
+def _fail(error: WwsError, schema: str, *, as_json: bool) -> None:
+    if as_json:
+        problem = {"code": error.code, "message": str(error), "hint": error.hint}
+        print(json.dumps({"schema": schema, "ok": False, "data": {}, "errors": [problem]}))
+    print(f"wws-control: {error}", *([error.hint] if error.hint else []), sep="\n", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
