@@ -78,7 +78,7 @@ main "$@"
 """
 """-I: no environment and no user's packages, -S: nor those of the system. All that is imported is ours."""
 
-START = '''"""Runs one of our programs with the packages of this release: start.py MODULE LIBRARIES ARGUMENTS…"""
+START = '''"""Runs one of our programs with the packages of this release: MODULE LIBRARIES ARGUMENTS…"""
 
 import runpy
 import sys
