@@ -1,0 +1,1 @@
+"""The commands of `wws-dns`, a module each."""
