@@ -1,0 +1,340 @@
+"""Runs a playbook of ours against hosts of the inventory, and says what came of it.
+
+Everything that a run needs lies in one private folder that is gone when it ends: the inventory, the only host
+keys that are believed, variables, secrets (0600, never on a command line), sockets of SSH, and what the
+playbook reports. Settings of Ansible in the environment or in the user's own `ansible.cfg` do not count: they
+could switch the checks of host keys off.
+
+A playbook reports facts by writing JSON to `{{ wws_report_dir }}/<host>.json` on the controller.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent_cli.ops.inventory import Inventory, Json, literal
+from wws.errors import LocalError
+from wws.rpc.codes import Exit
+from wws.runtime.machine_errors import CannotRead
+from wws.runtime.whole_files import make_folder, write_whole
+
+FORKS: Final = 5
+"""Hosts that are worked on at a time, where a playbook does not say less."""
+TIMEOUT: Final = 3_600.0
+"""Seconds that a playbook may take."""
+MAX_REPORT: Final = 1024 * 1024
+"""Largest report of a host that is read, in bytes."""
+MAX_EVENTS: Final = 16 * 1024 * 1024
+MAX_LINE: Final = 2_000
+"""Characters of a line of output that are handed on."""
+LAST_LINES: Final = 20
+"""Lines of output that an error shows when Ansible itself did not run."""
+PATIENCE: Final = 20.0
+"""Seconds that an interrupted playbook has to end by itself."""
+MAX_PRIVATE_PATH: Final = 48
+"""Longest path above the private folder: sockets of SSH lie in it, and their paths are bounded by the kernel."""
+
+_SHORTEST: Final = "/tmp"  # noqa: S108 - mkdtemp makes a folder of ours alone in it
+_CALLBACK: Final = Path(__file__).parent / "ansible_callback"
+
+
+@dataclass(frozen=True, slots=True)
+class HostStats:
+    """What a play did on one host, counted in tasks."""
+
+    ok: int = 0
+    changed: int = 0
+    failed: int = 0
+    unreachable: int = 0
+    rescued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybookResult:
+    """What came of a playbook."""
+
+    rc: int
+    hosts: Mapping[str, HostStats] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    """What the playbook reported, by host."""
+
+    @property
+    def changed(self) -> int:
+        return sum(stats.changed for stats in self.hosts.values())
+
+
+class PlaybookFailed(LocalError):
+    """A playbook did not come to its end on every host."""
+
+    code = "playbook_failed"
+    exit_code = Exit.REFUSED
+
+    def __init__(self, host: str, task: str, message: str, result: PlaybookResult) -> None:
+        where = f"{host}: {task}" if host else "The playbook did not run"
+        super().__init__(f"{where}: {message}")
+        self.host = host
+        self.task = task
+        self.message = message
+        self.result = result
+        self.details = {"host": host, "task": task}
+
+
+class PlaybookUnreachable(PlaybookFailed):
+    """A host could not be logged in to."""
+
+    code = "host_unreachable"
+    exit_code = Exit.UNREACHABLE
+
+
+class PlaybookMissing(LocalError):
+    """The playbooks are not where they are looked for."""
+
+    code = "playbook_missing"
+    exit_code = Exit.MACHINE
+    hint = "They are the folder `ansible` of the repository; say where it is with WWS_ANSIBLE=DIR."
+
+
+class NotByPlaybook(LocalError):
+    """A node that is a process of this machine is not looked after by playbooks."""
+
+    code = "host_is_local"
+    exit_code = Exit.USAGE
+
+
+def playbook_folder(env: Mapping[str, str] = os.environ) -> Path:
+    """`$WWS_ANSIBLE`, else `ansible` beside the package. Raises `PlaybookMissing`."""
+    given = env.get("WWS_ANSIBLE")
+    folder = Path(given) if given else Path(__file__).parents[2] / "ansible"
+    if not folder.is_dir():
+        raise PlaybookMissing(f"There is no folder {folder} with playbooks.")
+    return folder.absolute()
+
+
+def run_playbook(
+    name: str,
+    inventory: Inventory,
+    *,
+    limit: Sequence[str] = (),
+    variables: Mapping[str, Json] | None = None,
+    secrets: Mapping[str, Mapping[str, str]] | None = None,
+    tags: Sequence[str] = (),
+    check: bool = False,
+    on_line: Callable[[str], None] | None = None,
+    timeout: float = TIMEOUT,
+) -> PlaybookResult:
+    """Run `name` (`upgrade.yml`) against the hosts of the inventory, or those in `limit`.
+
+    `variables` hold for all hosts, `secrets` are host → variable → value. Both are taken literally, never as
+    templates. `on_line` gets each line of Ansible's output. Interrupted, it lets the playbook end in good
+    order first, as far as it does so within `PATIENCE`.
+
+    Raises `PlaybookFailed` (with what was done until then in `.result`), `PlaybookUnreachable`,
+    `PlaybookMissing`, `NotByPlaybook`, `UnknownHost`, `MachineError`.
+    """
+    folder = playbook_folder()
+    playbook = folder / name
+    if not playbook.is_file():
+        raise PlaybookMissing(f"There is no playbook {playbook}.")
+    chosen = inventory.choose(limit)
+    local = [host.name for host in chosen if host.is_local]
+    if local:
+        raise NotByPlaybook(
+            f"{', '.join(local)}: processes of this machine, which no playbook looks after.",
+            hint="They belong to a stack of the kind `local`: pulumi up, pulumi destroy.",
+        )
+    with _private_folder() as private:
+        reports = make_folder(private / "reports")
+        hosts = inventory.write_ansible(private, extra={host: {**of} for host, of in (secrets or {}).items()})
+        given: dict[str, Json] = {name: literal(value) for name, value in (variables or {}).items()}
+        given["wws_report_dir"] = str(reports)
+        write_whole(private / "variables.json", json.dumps(given).encode(), durable=False)
+        command = [sys.executable, "-m", "ansible", "playbook", str(playbook), "--inventory", str(hosts)]
+        command += ["--extra-vars", f"@{private / 'variables.json'}", "--forks", str(FORKS)]
+        if limit:
+            command += ["--limit", ",".join(host.name for host in chosen)]
+        if tags:
+            command += ["--tags", ",".join(tags)]
+        if check:
+            command.append("--check")
+        rc, last = _run(command, _environment(folder, private), folder, on_line, timeout)
+        return _judged(rc, last, private / "events", reports, [host.name for host in chosen])
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder of this user's alone, in memory where the system has one; gone after the block."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    parents = [runtime] if os.path.isdir(runtime) else []
+    parents += [tempfile.gettempdir(), _SHORTEST]
+    parent = next((one for one in parents if len(one) < MAX_PRIVATE_PATH), _SHORTEST)
+    with tempfile.TemporaryDirectory(prefix="wws-ops-", dir=parent) as path:
+        try:
+            yield Path(path)
+        finally:
+            for socket in Path(path, "cp").glob("*"):  # SSH would keep these connections for a minute
+                with suppress(OSError, subprocess.TimeoutExpired):
+                    subprocess.run(
+                        ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "host"],
+                        stdin=subprocess.DEVNULL,
+                        capture_output=True,
+                        timeout=5,
+                        check=False,
+                    )
+
+
+def _environment(folder: Path, private: Path) -> dict[str, str]:
+    """Ours without settings of Ansible, and with those that this run needs."""
+    own = folder / "ansible.cfg"
+    if not own.is_file():
+        own = private / "ansible.cfg"
+        write_whole(own, b"", durable=False)
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+        "ANSIBLE_CONFIG": str(own),
+        "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACK),
+        "ANSIBLE_CALLBACKS_ENABLED": "wws_events",
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_LOCAL_TEMP": str(private / "tmp"),
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_RETRY_FILES_ENABLED": "False",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp"),
+        "LC_ALL": "C.UTF-8",
+        "WWS_PLAYBOOK_EVENTS": str(private / "events"),
+    }
+
+
+def _run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    on_line: Callable[[str], None] | None,
+    timeout: float,
+) -> tuple[int, list[str]]:
+    """The exit code and the last lines of what was said."""
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+        env=dict(environment),
+        process_group=0,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    assert process.stdout is not None
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        _signal(process, signal.SIGTERM)
+
+    timer = threading.Timer(timeout, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        for line in process.stdout:
+            text = line.rstrip("\n")[:MAX_LINE]
+            last.append(text)
+            if on_line is not None:
+                on_line(text)
+        rc = process.wait()
+    except BaseException:
+        _signal(process, signal.SIGINT)
+        raise
+    finally:
+        timer.cancel()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            _signal(process, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
+    if is_late.is_set():
+        last.append(f"The playbook took more than {timeout:g} s and was ended.")
+    return rc, list(last)
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _judged(rc: int, last: list[str], events: Path, reports: Path, names: list[str]) -> PlaybookResult:
+    """The result, or the error that says where it failed."""
+    stats: dict[str, HostStats] = {}
+    failures: list[dict[str, str]] = []
+    for event in _events(events):
+        match event:
+            case {"event": "stats", "hosts": dict(hosts)}:
+                stats |= {host: _stats(counts) for host, counts in hosts.items() if host in names}
+            case {"event": "failed" | "unreachable"}:
+                failures.append({name: str(value) for name, value in event.items()})
+            case _:
+                pass
+    result = PlaybookResult(rc, stats, {name: facts for name in names if (facts := _report(reports, name))})
+    if rc == 0:
+        return result
+    # What was rescued has failed before: of a host that stayed failed the last word counts.
+    lost = {name for name, counts in stats.items() if counts.failed or counts.unreachable}
+    decisive = [failure for failure in failures if failure["host"] in lost] or failures
+    if not decisive:
+        raise PlaybookFailed("", "", "\n".join(last).strip() or f"exit code {rc}", result)
+    worst = decisive[-1]
+    kind = PlaybookUnreachable if worst["event"] == "unreachable" else PlaybookFailed
+    raise kind(worst["host"], worst["task"], worst["message"], result)
+
+
+def _events(path: Path) -> Iterator[dict[str, object]]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_EVENTS)
+    except FileNotFoundError:
+        return
+    for line in data.splitlines():
+        with suppress(ValueError):  # the last line of a run that was killed
+            event = json.loads(line)
+            if isinstance(event, dict):
+                yield event
+
+
+def _stats(counts: object) -> HostStats:
+    found = counts if isinstance(counts, dict) else {}
+    return HostStats(
+        ok=int(found.get("ok", 0)),
+        changed=int(found.get("changed", 0)),
+        failed=int(found.get("failures", 0)),
+        unreachable=int(found.get("unreachable", 0)),
+        rescued=int(found.get("rescued", 0)),
+    )
+
+
+def _report(folder: Path, name: str) -> dict[str, Json]:
+    """What the playbook wrote of this host; empty when it wrote nothing. Raises `CannotRead`."""
+    path = folder / f"{name}.json"
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_REPORT + 1)
+        facts = json.loads(data) if len(data) <= MAX_REPORT else None
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CannotRead(f"The report of {name} cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise CannotRead(f"The report of {name} is no JSON object of at most {MAX_REPORT} bytes")
+    return facts
