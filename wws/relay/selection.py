@@ -8,12 +8,17 @@ connected directly and offers to relay is a candidate; each goes its own way:
     CandidateSeen ► IDLE ──chosen──► RESERVING ──Reserved──► HELD ──ahead of its end──► RENEWING
                     ^                     '─────────────────► ^ ──────Reserved/ReserveFailed──'
                     '──a probe unanswered, expired, surplus, not wanted any more── HELD, RENEWING
-    any ──CandidateLost──► gone, with its reservation
+    HELD, RENEWING ──CandidateLeaving──► LEAVING (kept while it is there, CandidateSeen: HELD again)
+    any ──CandidateLost──► gone, with its reservation; IDLE and RESERVING with CandidateLeaving, too
 
 A relay that holds a slot is probed every two seconds. One that does not answer has no place in what we
 announce from that moment on, and its place goes to the next candidate; so the time from the death of a relay
 to its replacement is bounded by `probe_interval + probe_timeout` and one exchange with the next one. A
 candidate that is slow to answer is overtaken by another (`hedge_after`), not waited for.
+
+A relay that says it is about to stop is replaced before it does. It is announced until its place is taken;
+for `replace_within` where nobody can take it; for good where it is the only one. Then it is told to nobody
+any more, and who has heard of it before still gets to us: the slot is ours until the connection ends.
 
 What a relay did to us outlives its connection: `wws.relay.reputation`. There is no word in the protocol to
 give a slot back; it lapses by itself, or with the connection.
@@ -23,14 +28,16 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from enum import Enum
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
+from wws.relay.candidate import Candidate, Lease
+from wws.relay.candidate import State as State
 from wws.relay.reputation import DISTRUSTED, Reputation, ReputationConfig
 from wws.relay.selection_events import (
     Answered,
+    CandidateLeaving,
     CandidateLost,
     CandidateSeen,
     Failure,
@@ -77,46 +84,14 @@ class SelectionConfig:
     """Seconds between two requests for more candidates: the first, and the most after doubling."""
     worthwhile: float = 0.05
     """Seconds of round trip that another relay must gain us before we change to it when a lease is due."""
+    replace_within: float = 5.0
+    """Seconds for which a relay that is about to stop is announced while there is nobody for its place."""
     max_candidates: int = 64
     """Candidates known at once; further ones are left out, unless they are entry points."""
     reputation: ReputationConfig = field(default_factory=ReputationConfig)
 
 
-class State(Enum):
-    """Where one relay stands."""
-
-    IDLE = "idle"
-    RESERVING = "reserving"
-    HELD = "held"
-    RENEWING = "renewing"
-
-
 _ASKED = frozenset({State.RESERVING, State.RENEWING})
-
-
-@dataclass(slots=True)
-class _Lease:
-    reservation: Reservation
-    ends_at: float
-    renew_at: float
-    is_sound: bool = True
-    """False once a renewal has failed: somebody else is to take its place."""
-
-
-@dataclass(slots=True)
-class _Relay:
-    relay: PeerId
-    tie: float
-    prefix: str | None = None
-    is_entry_point: bool = False
-    round_trip: float | None = None
-    state: State = State.IDLE
-    attempt: int = 0
-    asked_at: float = 0.0
-    lease: _Lease | None = None
-    heard_at: float = 0.0
-    probed_at: float = 0.0
-    answer_by: float | None = None
 
 
 class RelaySelection:
@@ -127,7 +102,7 @@ class RelaySelection:
         self._rng = rng
         self._wanted = False
         self._let_go_at: float | None = None
-        self._relays: dict[PeerId, _Relay] = {}
+        self._relays: dict[PeerId, Candidate] = {}
         self._reputation = Reputation(config.reputation, rng)
         self._attempts = 0
         self._announced: tuple[tuple[PeerId, tuple[Multiaddr, ...]], ...] = ()
@@ -140,8 +115,12 @@ class RelaySelection:
 
     @property
     def reservations(self) -> tuple[Reservation, ...]:
-        """What is held now, in the order in which it was given."""
-        held = [relay.lease.reservation for relay in self._relays.values() if relay.lease is not None]
+        """What is held now and worth telling, in the order in which it was given."""
+        held = [
+            relay.lease.reservation
+            for relay in self._relays.values()
+            if relay.lease is not None and relay.is_announced
+        ]
         order = {relay: place for place, (relay, _) in enumerate(self._announced)}
         held.sort(key=lambda reservation: order.get(reservation.relay, len(order)))
         return tuple(held)
@@ -152,8 +131,14 @@ class RelaySelection:
         return None if known is None else known.state
 
     def holds_reservation_at(self, relay: PeerId) -> bool:
+        """Whether a relay may send circuits to us: also one that is about to stop and not told any more."""
         known = self._relays.get(relay)
         return known is not None and known.lease is not None
+
+    @property
+    def holders(self) -> tuple[PeerId, ...]:
+        """The relays that hold a slot for us, announced or not."""
+        return tuple(relay.relay for relay in self._relays.values() if relay.lease is not None)
 
     def heard(self, relay: PeerId, at: float) -> None:
         """Bytes of a relay came at `at`, so that it lived then. To be said before `handle`, which acts on it:
@@ -179,6 +164,8 @@ class RelaySelection:
                 if (lost := self._relays.pop(relay, None)) is not None and lost.state is not State.IDLE:
                     self._reputation.disappointed(relay)
                     commands.append(LetGo(relay))
+            case CandidateLeaving(relay=relay):
+                commands += self._leaving(relay, now)
             case Answered(relay=relay, round_trip=round_trip):
                 self._answered(relay, round_trip, now)
             case Reserved():
@@ -200,6 +187,8 @@ class RelaySelection:
                 times.append(relay.lease.ends_at)
                 if relay.state is State.HELD and self._wanted:
                     times.append(relay.lease.renew_at)
+                if relay.leave_by is not None:
+                    times.append(relay.leave_by)
         if self._wanted and self._missing() > 0:
             times += self._attempt_times()
         return min(times, default=None)
@@ -211,8 +200,10 @@ class RelaySelection:
         if known is None:
             if len(self._relays) >= self._config.max_candidates and not self._make_room(event):
                 return
-            known = self._relays[event.relay] = _Relay(event.relay, self._rng.random())
+            known = self._relays[event.relay] = Candidate(event.relay, self._rng.random())
             self._seek_wait = self._config.seek_interval[0]
+        elif known.state is State.LEAVING:
+            self._stays(known)
         known.prefix, known.is_entry_point = event.prefix, event.is_entry_point
         if event.round_trip is not None:
             known.round_trip = event.round_trip
@@ -225,6 +216,23 @@ class RelaySelection:
                     del self._relays[known.relay]
                     return True
         return False
+
+    def _leaving(self, relay: PeerId, now: float) -> list[Command]:
+        known = self._relays.get(relay)
+        if known is None or known.state is State.LEAVING:
+            return []
+        if known.lease is None:
+            del self._relays[relay]
+            return self._release(known)
+        known.state, known.leave_by = State.LEAVING, now + self._config.replace_within
+        known.lease.is_sound = False
+        return []
+
+    def _stays(self, relay: Candidate) -> None:
+        """It relays on. If its place is taken by now, it goes as any that is not needed."""
+        assert relay.lease is not None
+        relay.state, relay.leave_by, relay.is_announced = State.HELD, None, self._missing() > 0
+        relay.lease.is_sound = relay.is_announced
 
     def _answered(self, relay: PeerId, round_trip: float | None, now: float) -> None:
         known = self._relays.get(relay)
@@ -247,7 +255,7 @@ class RelaySelection:
             known.answer_by = None
         self.heard(event.relay, now)
         known.state = State.HELD
-        known.lease = _Lease(
+        known.lease = Lease(
             Reservation(event.relay, event.addresses, unix_now + int(lease)),
             ends_at=now + lease,
             renew_at=now + lease * self._rng.uniform(*self._config.renew_between),
@@ -277,17 +285,23 @@ class RelaySelection:
                 commands += self._release(relay)
         for relay in self._relays.values():
             commands += self._look_after(relay, now, unix_now)
+        self._relays = {
+            peer: relay
+            for peer, relay in self._relays.items()
+            if relay.state is not State.LEAVING or relay.lease is not None
+        }
         commands += self._drop_surplus(now)
         if self._wanted:
             self._make_way(now)
             commands += self._choose(now)
+        self._pass_over(now)
         announced = tuple((held.relay, held.addresses) for held in self.reservations)
         if announced != self._announced:
             self._announced = announced
             commands.append(ReservationsChanged())
         return commands
 
-    def _look_after(self, relay: _Relay, now: float, unix_now: int) -> list[Command]:
+    def _look_after(self, relay: Candidate, now: float, unix_now: int) -> list[Command]:
         """Expiry, probes and renewal of one relay that holds a slot."""
         lease = relay.lease
         if lease is None:
@@ -302,7 +316,7 @@ class RelaySelection:
             return [Probe(relay.relay), *self._renew(relay, lease, now)]
         return self._renew(relay, lease, now)
 
-    def _renew(self, relay: _Relay, lease: _Lease, now: float) -> list[Command]:
+    def _renew(self, relay: Candidate, lease: Lease, now: float) -> list[Command]:
         if relay.state is not State.HELD or lease.renew_at > now or not self._wanted:
             return []
         if lease.is_sound and self._is_outdone(relay, now):
@@ -311,7 +325,7 @@ class RelaySelection:
             return []
         return [self._ask(relay, State.RENEWING, now)]
 
-    def _is_outdone(self, relay: _Relay, now: float) -> bool:
+    def _is_outdone(self, relay: Candidate, now: float) -> bool:
         """Whether there is a better relay by now: an entry point, one apart from the other, a nearer one."""
         beside = [other for other in self._relays.values() if other.lease is not None and other is not relay]
         own = self._rank(relay, beside)
@@ -322,11 +336,11 @@ class RelaySelection:
             if self._may_ask(other, now)
         )
 
-    def _silence_ends(self, relay: _Relay) -> float:
+    def _silence_ends(self, relay: Candidate) -> float:
         """When something is done about not having heard of a relay."""
         return relay.heard_at + self._config.probe_interval if relay.answer_by is None else relay.answer_by
 
-    def _patience(self, relay: _Relay) -> float:
+    def _patience(self, relay: Candidate) -> float:
         timeout = self._config.probe_timeout
         return min(max(timeout, 4 * (relay.round_trip or 0.0)), 2 * timeout)
 
@@ -340,9 +354,18 @@ class RelaySelection:
                 if now >= relay.asked_at + self._config.hedge_after:
                     self._reputation.disappointed(relay.relay)
                 commands += self._release(relay)
-            elif relay.lease is not None and not relay.lease.is_sound:
+            elif relay.lease is not None and not relay.lease.is_sound and relay.state is not State.LEAVING:
                 commands += self._release(relay)
         return commands
+
+    def _pass_over(self, now: float) -> None:
+        """Which of those that are about to stop are still worth telling."""
+        missing = self._missing()
+        for relay in self._relays.values():
+            if relay.state is State.LEAVING:
+                if relay.leave_by is not None and (missing <= 0 or relay.leave_by <= now):
+                    relay.leave_by = None
+                relay.is_announced = relay.leave_by is not None or missing == self._config.reservations
 
     def _make_way(self, now: float) -> None:
         """Strangers hold the places of entry points only as long as there are none, whatever their lease."""
@@ -402,10 +425,10 @@ class RelaySelection:
             for relay in self._relays.values()
         )
 
-    def _may_ask(self, relay: _Relay, now: float) -> bool:
+    def _may_ask(self, relay: Candidate, now: float) -> bool:
         return relay.state is State.IDLE and self._reputation.rest_until(relay.relay) <= now
 
-    def _rank(self, relay: _Relay, beside: list[_Relay]) -> tuple[bool, bool, bool, float, float]:
+    def _rank(self, relay: Candidate, beside: list[Candidate]) -> tuple[bool, bool, bool, float, float]:
         """The smallest is the best: an entry point, no troubles, apart from those we have, near.
 
         What we know of an entry point counts before what it did: whoever waits for the connections of all of
@@ -418,19 +441,21 @@ class RelaySelection:
         troubled = self._reputation.is_troubled(relay.relay)
         return not relay.is_entry_point, troubled, not apart, near, relay.tie
 
-    def _ask(self, relay: _Relay, state: State, now: float) -> Command:
+    def _ask(self, relay: Candidate, state: State, now: float) -> Command:
         self._attempts += 1
         relay.state, relay.attempt, relay.asked_at = state, self._attempts, now
         return Reserve(relay.relay, self._attempts)
 
-    def _release(self, relay: _Relay) -> list[Command]:
+    def _release(self, relay: Candidate) -> list[Command]:
         """Back to IDLE, without blame."""
         if relay.state is State.IDLE:
             return []
-        relay.state, relay.lease, relay.answer_by = State.IDLE, None, None
+        if relay.state is not State.LEAVING:  # a leaving one is a candidate no more
+            relay.state = State.IDLE
+        relay.lease, relay.answer_by, relay.leave_by, relay.is_announced = None, None, None, True
         return [LetGo(relay.relay)]
 
-    def _give_up(self, relay: _Relay, reason: Failure, now: float) -> list[Command]:
+    def _give_up(self, relay: Candidate, reason: Failure, now: float) -> list[Command]:
         """Back to IDLE, to rest for as long as the reason asks for."""
         self._reputation.failed(relay.relay, reason, now)
         return self._release(relay)

@@ -62,8 +62,15 @@ class CandidateSeen(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateLeaving(Event):
+    """It says that it relays no more, and is still connected: it is about to stop."""
+
+    relay: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateLost(Event):
-    """It is not connected directly any more, or offers it no more."""
+    """It is not connected directly any more, or not one of us."""
 
     relay: PeerId
 

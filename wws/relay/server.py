@@ -17,6 +17,8 @@ who is served at all (wire.md section 2):
   neither gets a slot nor a circuit, so nobody out there reaches into the network of this host through it.
 
 Circuits go on when the reservation that they came through runs out; they have bounds of their own.
+
+A relay that drains is about to stop: it gives no slots and refreshes none, and keeps to all it has promised.
 """
 
 from __future__ import annotations
@@ -125,6 +127,13 @@ class Switched(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Drained(Event):
+    """The relay is about to stop and gives no slots from now on; or it stays after all."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired(Event):
     """The time of `next_wakeup` has come."""
 
@@ -187,7 +196,8 @@ class Alert(Command):
 
 
 EVENTS: tuple[type[Event], ...] = (
-    ReserveAsked, ConnectAsked, Accepted, Declined, Relayed, CircuitEnded, PeerGone, Switched, TimerFired,
+    ReserveAsked, ConnectAsked, Accepted, Declined, Relayed, CircuitEnded, PeerGone, Switched, Drained,
+    TimerFired,
 )  # fmt: skip
 
 SHARE_USED = "daily_budget_prefix"
@@ -209,6 +219,7 @@ class RelayMachine:
         self.circuits = CircuitTable(config.circuits)
         self.budget = DailyBudget(config.bytes_per_day, config.bytes_share, config.circuits.max_tracked)
         self.is_on = False
+        self.is_draining = False
         self._config = config
 
     @property
@@ -260,6 +271,9 @@ class RelayMachine:
                 return [LetGo(peer)] if self.reservations.release(peer) else []
             case Switched(on=on):
                 return self._switch(on)
+            case Drained(on=on):
+                self.is_draining = on
+                return []
             case TimerFired():
                 over: list[Command] = [LetGo(peer) for peer in self.reservations.expire(now)]
                 return over + [self._end(circuit, "circuit_time") for circuit in self.circuits.overdue(now)]
@@ -270,6 +284,8 @@ class RelayMachine:
         refusal = self._not_served(asker)
         if refusal is not None:
             return refusal
+        if self.is_draining:
+            return Refuse(Status.RESERVATION_REFUSED, "draining")
         reason = self.reservations.reserve(asker.peer, asker.ip, asker.prefix, now)
         if reason is not None:
             return Refuse(Status.RESERVATION_REFUSED, reason)
@@ -328,7 +344,7 @@ class RelayMachine:
         return SHARE_USED if self.budget.is_share_spent(prefix, unix_now) else None
 
     def _switch(self, on: bool) -> list[Command]:
-        self.is_on = on
+        self.is_on, self.is_draining = on, False
         if on:
             return []
         commands: list[Command] = []

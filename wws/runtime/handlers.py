@@ -87,6 +87,7 @@ class Handlers:
         self._refused = refused
         self._rates: dict[str, SharedRates] = {}
         self._handlers: dict[str, StreamHandler] = {}
+        self._untold: set[str] = set()
         self.negotiating: OrderedDict[Stream, float] = OrderedDict()
         """Streams whose protocol is not agreed on yet, each with its deadline, the earliest first."""
         self.of_peers: Counter[tuple[PeerId, str]] = Counter()
@@ -102,8 +103,8 @@ class Handlers:
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """What is served."""
-        return tuple(self._handlers)
+        """What is served, and told in identify."""
+        return tuple(protocol for protocol in self._handlers if protocol not in self._untold)
 
     def serve(self, protocol: str, handler: StreamHandler) -> None:
         """Hand inbound streams of `protocol` to `handler`."""
@@ -112,6 +113,13 @@ class Handlers:
     def stop_serving(self, protocol: str) -> None:
         """Turn new streams of `protocol` down; those that are open go on."""
         self._handlers.pop(protocol, None)
+
+    def tell(self, protocol: str, told: bool) -> None:
+        """Whether identify names `protocol` while it is served; it does unless this was said."""
+        if told:
+            self._untold.discard(protocol)
+        else:
+            self._untold.add(protocol)
 
     def negotiator(self) -> Negotiator:
         """For an inbound stream."""

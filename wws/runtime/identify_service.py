@@ -34,7 +34,7 @@ class IdentifyConfig:
     """Seconds for one exchange."""
     agent_suffix: str = ""
     """Behind the agent version: ` bootstrap` on a bootstrap node."""
-    max_pushes_at_once: int = 16
+    max_pushes_at_once: int = 64
     """Peers that are told of a change at the same time."""
     move_wait: float = 1.0
     """Seconds after which a peer that has moved is told where it is seen now: by then it has arrived."""
@@ -107,15 +107,16 @@ class IdentifyService:
         )
         return varint.frame(self._said_bytes + here.message())
 
-    async def push_all(self) -> None:
-        """Tell every peer that speaks push what we say of ourselves now."""
+    async def push_all(self, first: Callable[[Connection], bool] = lambda _: False) -> None:
+        """Tell every peer that speaks push what we say of ourselves now, beginning with those of `first`."""
         room = asyncio.Semaphore(self._config.max_pushes_at_once)
 
         async def push(connection: Connection) -> None:
             async with room:
                 await self._push(connection)
 
-        await asyncio.gather(*map(push, filter(_speaks_push, self._host.connections())))
+        told = sorted(filter(_speaks_push, self._host.connections()), key=lambda one: not first(one))
+        await asyncio.gather(*map(push, told))
 
     async def ask_again(self, connection: Connection) -> None:
         """Ask a peer that was asked before: it may see us elsewhere by now. A failure is only counted."""

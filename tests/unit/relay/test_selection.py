@@ -18,6 +18,7 @@ from wws.relay.reputation import ReputationConfig
 from wws.relay.selection import RelaySelection, SelectionConfig, State
 from wws.relay.selection_events import (
     Answered,
+    CandidateLeaving,
     CandidateLost,
     CandidateSeen,
     Failure,
@@ -404,6 +405,92 @@ def test_a_relay_that_is_gone_is_dropped_and_comes_back() -> None:
     assert held(machine) == ["dave", "carol"]
 
 
+def test_a_relay_that_leaves_is_replaced_first_and_let_go_then() -> None:
+    """Make before break: whoever asks for us meanwhile gets to us over the one or the other."""
+    machine = holding_two(seen(ERIN))
+    attempt = asked(machine.handle(CandidateLeaving(CAROL), 1, NOW))[ERIN]
+    assert machine.state_of(CAROL) is State.LEAVING
+    assert held(machine) == ["carol", "dave"]
+    assert machine.handle(grant(ERIN, attempt), 1.1, NOW) == [ReservationsChanged()]
+    assert held(machine) == ["dave", "erin"]
+    # It is told to nobody any more. Who has heard of it before gets to us until its connection ends.
+    assert machine.holds_reservation_at(CAROL)
+    assert machine.handle(CandidateLost(CAROL), 1.9, NOW) == [LetGo(CAROL)]
+    assert not machine.holds_reservation_at(CAROL)
+    assert held(machine) == ["dave", "erin"]
+
+
+def test_without_another_relay_the_leaving_one_is_passed_over_in_time() -> None:
+    machine = holding_two()
+    assert machine.handle(CandidateLeaving(CAROL), 1, NOW) == [SeekCandidates()]
+    assert held(machine) == ["carol", "dave"]
+    now = 1 + CONFIG.replace_within
+    machine.heard(CAROL, now)
+    machine.heard(DAVE, now)
+    assert ReservationsChanged() in machine.handle(TimerFired(), now, NOW)
+    assert held(machine) == ["dave"]
+    assert machine.holds_reservation_at(CAROL)
+
+
+def test_the_last_relay_is_kept_although_it_leaves() -> None:
+    machine = selection()
+    machine.handle(seen(CAROL), 0, NOW)
+    machine.handle(grant(CAROL, asked(machine.handle(SetWanted(True), 0, NOW))[CAROL]), 0, NOW)
+    machine.handle(CandidateLeaving(CAROL), 1, NOW)
+    for now in (1 + CONFIG.replace_within, 60):
+        machine.heard(CAROL, now)
+        machine.handle(TimerFired(), now, NOW)
+        assert held(machine) == ["carol"]
+    attempt = asked(machine.handle(seen(DAVE), 60, NOW))[DAVE]
+    machine.handle(grant(DAVE, attempt), 60, NOW)
+    assert held(machine) == ["dave"]
+
+
+def test_when_both_leave_both_are_kept_and_the_first_other_takes_over() -> None:
+    machine = holding_two()
+    for relay in (CAROL, DAVE):
+        machine.handle(CandidateLeaving(relay), 1, NOW)
+    for relay in (CAROL, DAVE):
+        machine.heard(relay, 20)
+    machine.handle(TimerFired(), 20, NOW)
+    assert held(machine) == ["carol", "dave"]
+    attempt = asked(machine.handle(seen(ERIN), 20, NOW))[ERIN]
+    machine.handle(grant(ERIN, attempt), 20, NOW)
+    assert held(machine) == ["erin"]
+
+
+def test_a_relay_that_stays_after_all() -> None:
+    machine = holding_two()
+    machine.handle(CandidateLeaving(CAROL), 1, NOW)
+    machine.handle(seen(CAROL), 2, NOW)
+    assert machine.state_of(CAROL) is State.HELD
+    assert machine._missing() == 0
+    replaced = holding_two(seen(ERIN))
+    attempt = asked(replaced.handle(CandidateLeaving(CAROL), 1, NOW))[ERIN]
+    replaced.handle(grant(ERIN, attempt), 1, NOW)
+    assert replaced.handle(seen(CAROL), 1.5, NOW) == [LetGo(CAROL)]
+    assert replaced.state_of(CAROL) is State.IDLE
+    assert held(replaced) == ["dave", "erin"]
+
+
+def test_who_leaves_and_holds_nothing_is_no_candidate() -> None:
+    machine = holding_two(seen(ERIN))
+    assert machine.handle(CandidateLeaving(ERIN), 1, NOW) == []
+    assert machine.state_of(ERIN) is None
+    assert machine.handle(CandidateLeaving(FRANK), 1, NOW) == []
+    assert machine.state_of(FRANK) is None
+
+
+def test_a_lease_of_a_leaving_relay_ends_as_any_other() -> None:
+    machine = holding_two(seen(ERIN))
+    attempt = asked(machine.handle(CandidateLeaving(CAROL), 1, NOW))[ERIN]
+    machine.handle(grant(ERIN, attempt), 1, NOW)
+    for relay in (CAROL, DAVE, ERIN):
+        machine.heard(relay, 3600)
+    assert LetGo(CAROL) in machine.handle(TimerFired(), 3600, NOW + 3599)
+    assert machine.state_of(CAROL) is None
+
+
 def test_who_waits_for_entry_points_to_be_gone_does_not_keep_their_place() -> None:
     """When our network changes, or all of them are upgraded, every connection to them breaks once."""
     machine = holding_two(seen(ERIN, rtt=0.001, entry=False), seen(FRANK, rtt=0.001, entry=False))
@@ -542,6 +629,7 @@ events = st.one_of(
         st.sampled_from([None, 0.01, 0.5]),
     ),
     st.builds(CandidateLost, relays),
+    st.builds(CandidateLeaving, relays),
     st.builds(Answered, relays, st.sampled_from([None, 0.05])),
     st.builds(
         Reserved, relays, st.integers(0, 12), st.integers(NOW - 100, NOW + 9000), st.just((address(CAROL),))
@@ -564,6 +652,8 @@ def state_reached(state: State | None) -> RelaySelection:
         machine.handle(grant(CAROL, attempt), 0, NOW)
     if state is State.RENEWING:
         run_to_renewal(machine)
+    if state is State.LEAVING:
+        machine.handle(CandidateLeaving(CAROL), 0, NOW)
     return machine
 
 
@@ -572,6 +662,7 @@ ONE_OF_EACH: list[Event] = [
     SetWanted(False),
     seen(CAROL),
     CandidateLost(CAROL),
+    CandidateLeaving(CAROL),
     Answered(CAROL, 0.1),
     Reserved(CAROL, 1, NOW + 6000, (address(CAROL),)),
     Reserved(CAROL, 2, NOW + 6000, (address(CAROL),)),
@@ -582,8 +673,9 @@ ALLOWED: dict[State | None, set[State | None]] = {
     None: {None, State.IDLE, State.RESERVING},
     State.IDLE: {State.IDLE, State.RESERVING, None},
     State.RESERVING: {State.RESERVING, State.HELD, State.IDLE, None},
-    State.HELD: {State.HELD, State.RENEWING, State.IDLE, State.RESERVING, None},
-    State.RENEWING: {State.RENEWING, State.HELD, State.IDLE, State.RESERVING, None},
+    State.HELD: {State.HELD, State.RENEWING, State.IDLE, State.RESERVING, State.LEAVING, None},
+    State.RENEWING: {State.RENEWING, State.HELD, State.IDLE, State.RESERVING, State.LEAVING, None},
+    State.LEAVING: {State.LEAVING, State.HELD, State.IDLE, None},
 }
 """Where one event may lead. From a slot straight to RESERVING: it had expired, and is asked for again."""
 

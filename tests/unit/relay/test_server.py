@@ -26,6 +26,7 @@ from wws.relay.server import (
     CircuitEnded,
     ConnectAsked,
     Declined,
+    Drained,
     End,
     Grant,
     LetGo,
@@ -351,6 +352,24 @@ def test_switching_off_ends_everything(bench: Bench) -> None:
     assert isinstance(bench.reserve(BOB), Grant)
 
 
+def test_while_it_drains_it_gives_no_slots_and_keeps_its_word(bench: Bench) -> None:
+    running = bench.open()
+    assert bench.say(Drained(True)) == []
+    for peer in (BOB, CAROL):  # a renewal, and somebody new
+        assert bench.reserve(peer) == Refuse(Status.RESERVATION_REFUSED, "draining")
+    assert bench.carry(running, 9) == []
+    assert isinstance(bench.connect(CAROL, BOB), OpenStop)
+    assert bench.machine.next_wakeup() == 600
+    assert bench.say(Drained(False)) == []
+    assert isinstance(bench.reserve(BOB), Grant)
+
+
+def test_a_relay_that_is_switched_on_again_does_not_drain_any_more(bench: Bench) -> None:
+    for event in (Drained(True), Switched(False), Switched(True)):
+        bench.say(event)
+    assert isinstance(bench.reserve(CAROL), Grant)
+
+
 def test_other_bounds_hold_from_now_on(bench: Bench) -> None:
     old = bench.open()
     bench.machine.reconfigure(
@@ -379,6 +398,7 @@ EXAMPLES: dict[type[Event], Event] = {
     CircuitEnded: CircuitEnded(1),
     PeerGone: PeerGone(BOB),
     Switched: Switched(False),
+    Drained: Drained(True),
     TimerFired: TimerFired(),
 }
 NEXT: dict[tuple[CircuitState | str, type[Event]], CircuitState | str] = {

@@ -2,7 +2,8 @@
 
     identified peers that relay ─► CandidateSeen ─► machine ─► Reserve ─► hop stream ─► Reserved …
     pongs ─► Answered                                 ├─► Probe ─► ping; ReservationsChanged ─► on_change
-    closed connections ─► CandidateLost               └─► SeekCandidates ─► dials to further entry points
+    those that relay no more ─► CandidateLeaving      └─► SeekCandidates ─► dials to further entry points
+    closed connections ─► CandidateLost
 
 Nothing that a relay says is believed before it was checked: the voucher has to be this relay's and ours, the
 addresses its own and of use in this mesh.
@@ -24,9 +25,10 @@ from wws.machine import Command, Event
 from wws.mesh.reach import reaches
 from wws.relay import messages
 from wws.relay.messages import HOP_PROTOCOL, MAX_MESSAGE, HopMessage, HopType, Status
-from wws.relay.selection import RelaySelection, SelectionConfig
+from wws.relay.selection import RelaySelection, SelectionConfig, State
 from wws.relay.selection_events import (
     Answered,
+    CandidateLeaving,
     CandidateLost,
     CandidateSeen,
     Failure,
@@ -96,7 +98,8 @@ class RelayClient:
         self.on_change: list[Callable[[], None]] = []
         """Called when `reservations` names other relays or addresses."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
-        """What came of requests: by `reserve` or `renew`, and `done` or the reason; and `relay`, `lost`."""
+        """What came of requests: by `reserve` or `renew`, and `done` or the reason; and `relay`, `lost`, or
+        `left` when it had said so before."""
         host.listeners.peer_identified.append(self._consider)
         host.listeners.connection_closed.append(self._connection_closed)
         host.listeners.pong.append(self._pong)
@@ -143,8 +146,12 @@ class RelayClient:
     def _consider(self, connection: Connection) -> None:
         if connection.is_limited or connection.identification is None:
             return
-        if not self._may_relay(connection):
+        if not self._is_ours(connection):
             self._lose(connection.peer_id)
+            return
+        if HOP_PROTOCOL not in (connection.identification.protocols or ()):
+            if self._machine.state_of(connection.peer_id) is not None:
+                self._feed(CandidateLeaving(connection.peer_id))
             return
         round_trip = connection.machine.round_trip
         peer = connection.peer_id
@@ -152,9 +159,10 @@ class RelayClient:
         if round_trip is None:
             connection.ping()
 
-    def _may_relay(self, connection: Connection) -> bool:
+    def _is_ours(self, connection: Connection) -> bool:
+        """Whether we would have this peer as our relay."""
         said = connection.identification
-        if said is None or HOP_PROTOCOL not in (said.protocols or ()):
+        if said is None:
             return False
         if self._network is None or said.network == self._network:
             return True
@@ -178,9 +186,9 @@ class RelayClient:
     def _feed(self, event: Event) -> None:
         if self._closed:
             return
-        for reservation in self._machine.reservations:
-            if (connection := self._host.connection_to(reservation.relay, direct=True)) is not None:
-                self._machine.heard(reservation.relay, connection.machine.heard_at)
+        for relay in self._machine.holders:
+            if (connection := self._host.connection_to(relay, direct=True)) is not None:
+                self._machine.heard(relay, connection.machine.heard_at)
         commands = self._machine.handle(event, self._host.clock.monotonic(), self._host.clock.unix())
         for command in commands:
             self._carry_out(command)
@@ -205,7 +213,9 @@ class RelayClient:
                 self._seek()
             case ReservationsChanged():
                 held = frozenset(reservation.relay for reservation in self.reservations)
-                self.outcomes["relay", "lost"] += len(self._held - held)
+                for relay in self._held - held:
+                    left = self._machine.state_of(relay) is State.LEAVING
+                    self.outcomes["relay", "left" if left else "lost"] += 1
                 self._held = held
                 for listener in self.on_change:
                     listener()

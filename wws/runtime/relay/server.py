@@ -45,6 +45,7 @@ from wws.relay.server import (
     CircuitEnded,
     ConnectAsked,
     Declined,
+    Drained,
     End,
     Grant,
     LetGo,
@@ -134,6 +135,10 @@ class RelayServer:
         return self._machine.is_on
 
     @property
+    def is_draining(self) -> bool:
+        return self._machine.is_draining
+
+    @property
     def reservations(self) -> int:
         """Slots held now."""
         return len(self._machine.reservations)
@@ -171,10 +176,37 @@ class RelayServer:
             return False
         if on:
             self._host.serve(HOP_PROTOCOL, self._serve)
+            self._host.handlers.tell(HOP_PROTOCOL, True)
         else:
             self._host.stop_serving(HOP_PROTOCOL)
         self._feed(Switched(on))
         return True
+
+    def drain(self, on: bool) -> bool:
+        """Give no slots and refresh none, as who is about to stop; or be a relay again. Whether this changed
+        what identify has to say: those who hold a slot here are to be told, and find another relay."""
+        if on == self._machine.is_draining or not self.is_on:
+            return False
+        self._host.handlers.tell(HOP_PROTOCOL, not on)
+        self._feed(Drained(on))
+        return True
+
+    def is_holder(self, connection: Connection) -> bool:
+        """Whether the peer holds a slot here."""
+        return connection.peer_id in self._machine.reservations
+
+    @property
+    def announced_by(self) -> int:
+        """Peers with a slot that still tell others to come this way, by what they said of themselves last."""
+        return sum(map(self._announces_us, self._machine.reservations))
+
+    def _announces_us(self, peer: PeerId) -> bool:
+        connection = self._host.connection_to(peer, direct=True)
+        said = None if connection is None else connection.identification
+        if said is None:
+            return False
+        addresses = said.record.addresses if said.record is not None else said.addresses or ()
+        return any(address.relay_id == self._host.identity.peer_id for address in addresses)
 
     def reconfigure(self, config: RelayServerConfig) -> None:
         """Let other limits hold from now on."""
