@@ -1,10 +1,10 @@
 """Who may reach a port that is not for everybody: a list of networks, none of which is half of the world.
 
 SSH of a bootstrap node is for its operators, `/metrics` for their monitoring. `0.0.0.0/0` there is nearly
-always a mistake made "only for now". It is refused, and so are the other ways to write it: `1.2.3.4/0`, a mask
-(`0.0.0.0/0.0.0.0`), two halves (`0.0.0.0/1` and `128.0.0.0/1`), IPv4 inside IPv6 (`::ffff:0:0/96`,
-`2002::/16`, `64:ff9b::/96`). The rule that catches them all: after neighbours have been joined, no network may
-be larger than what one organisation holds.
+always a mistake made "only for now". It is refused, and so are the other ways to write it: `1.2.3.4/0`, a
+mask (`0.0.0.0/0.0.0.0`), two halves (`0.0.0.0/1` and `128.0.0.0/1`), IPv4 inside IPv6 (`::ffff:0:0/96`,
+`2002::/16`, `64:ff9b::/96`). The rule that catches them all: after neighbours have been joined, no network
+may be larger than what one organisation holds.
 """
 
 import ipaddress
