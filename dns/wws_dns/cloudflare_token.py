@@ -1,0 +1,58 @@
+"""The API token for Cloudflare: from a file or the environment, checked for its form, shown nowhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from wws.errors import LocalError
+from wws.rpc.codes import Exit
+
+TOKEN_VARIABLE: Final = "CLOUDFLARE_API_TOKEN"  # noqa: S105 - the name of the variable, as the SDK has it
+HOW_TO_GET_ONE: Final = (
+    "Make one in the dashboard, My Profile, API Tokens, template 'Edit zone DNS', for this zone alone."
+)
+_TOKEN_FORM: Final = re.compile(r"[A-Za-z0-9_-]{20,256}\Z")
+_MAX_TOKEN_FILE: Final = 4_096
+
+
+class TokenMissing(LocalError):
+    """There is no API token to speak to Cloudflare with."""
+
+    code = "dns_token_missing"
+    exit_code = Exit.USAGE
+    hint = f"Put it into ${TOKEN_VARIABLE}, or into a file (mode 0600) and name that. {HOW_TO_GET_ONE}"
+
+
+class TokenMalformed(LocalError):
+    """What was given as API token cannot be one."""
+
+    code = "dns_token_malformed"
+    exit_code = Exit.USAGE
+    hint = f"It is one word of letters, digits, '-' and '_', without 'Bearer' and quotes. {HOW_TO_GET_ONE}"
+
+
+def read_token(environ: Mapping[str, str], path: Path | None = None) -> str:
+    """The API token: from the file at `path` when one is named, else from `CLOUDFLARE_API_TOKEN`.
+
+    Raises `TokenMissing`, `TokenMalformed`. The token stands in no message.
+    """
+    if path is None:
+        token = environ.get(TOKEN_VARIABLE, "").strip()
+        if not token:
+            raise TokenMissing(f"The variable {TOKEN_VARIABLE} is not set.")
+        where = f"${TOKEN_VARIABLE}"
+    else:
+        where = str(path)
+        try:
+            with path.open("rb") as file:
+                token = file.read(_MAX_TOKEN_FILE + 1).decode("ascii", "replace").strip()
+        except OSError as error:
+            raise TokenMissing(f"The token file {path} cannot be read: {error.strerror}.") from None
+        if not token:
+            raise TokenMissing(f"The token file {path} is empty.")
+    if not _TOKEN_FORM.match(token):
+        raise TokenMalformed(f"What stands in {where} is no API token.")
+    return token
