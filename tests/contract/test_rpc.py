@@ -37,6 +37,7 @@ METHOD_PARAMS = {
     "swarm.create_token": ["label?", "methods?", "rate?", "expires_in?"],
     "swarm.list_tokens": [],
     "swarm.revoke_token": ["id"],
+    "swarm.drain": ["on?"],
     "swarm.stop": ["release_name?"],
     "rpc.discover": [],
 }
@@ -83,6 +84,12 @@ MEMBERS: dict[type, set[str]] = {
     api.TokenCreated: {"token", "secret"},
     api.TokenRevoked: {"id", "revoked"},
     api.Equivocation: {"name", "swarm", "peer_id", "seq", "found_at"},
+    api.Draining: {"draining", "reservations", "announced_by", "circuits", "connections"},
+    api.RelayService: {
+        *("reservations", "announced_by", "circuits", "bytes_today", "bytes_per_day", "resets_in_s"),
+    },
+    api.WitnessService: {"entries", "provisional", "log_rows", "writable", "no_first_claims_until"},
+    api.SignedList: {"seq", "expires_at"},
     api.Ban: {"subject", "kind", "reason", "until"},
 }
 
@@ -139,6 +146,7 @@ def test_bounds() -> None:
 
 def test_what_the_socket_alone_opens() -> None:
     assert {name for name, policy in POLICIES.items() if policy.who == Role.SOCKET} == {
+        "swarm.drain",
         "swarm.stop",
         "swarm.create_token",
         "swarm.list_tokens",

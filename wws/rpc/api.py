@@ -4,7 +4,8 @@
 Each method takes parsed arguments, returns a frozen record, and raises a `WwsError` for what it
 reports on purpose. The JSON that callers see is the record, member by member (contract, section 6):
 a member added here is an addition to the contract, a member renamed breaks it. Records about names stand in
-`name_answers`, those about callers in `caller_answers`; all of them are offered here.
+`name_answers`, those about callers in `caller_answers`, those for operators in `operator_answers`; all of
+them are offered here.
 
 An error may carry `details`, a mapping of JSON values: they travel beside `code` and `hint` in the
 JSON-RPC error's `data`, so that a caller can name the holder of a taken name.
@@ -33,6 +34,10 @@ from wws.rpc.name_answers import NameState as NameState
 from wws.rpc.name_answers import NameTransferred as NameTransferred
 from wws.rpc.name_answers import NameTrusted as NameTrusted
 from wws.rpc.name_answers import Resolved as Resolved
+from wws.rpc.operator_answers import Draining as Draining
+from wws.rpc.operator_answers import RelayService as RelayService
+from wws.rpc.operator_answers import SignedList as SignedList
+from wws.rpc.operator_answers import WitnessService as WitnessService
 
 if TYPE_CHECKING:
     from wws.codec.canonical import JsonObject
@@ -99,20 +104,6 @@ class ExternalAddress:
     verdict: Reachability
     source: str
     """`interface`, `observed` (peers see us there), `mapped` (by the router) or `configured`."""
-
-
-@dataclass(frozen=True, slots=True)
-class RelayService:
-    """What this node does as a relay for others."""
-
-    reservations: int
-    circuits: int
-    bytes_today: int
-    """Bytes that went through it in the day that runs."""
-    bytes_per_day: int | None
-    """The budget; None: no bound."""
-    resets_in_s: float
-    """Until the next day begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +186,12 @@ class NodeStatus:
     """How the router opened our port: `pcp`, `nat-pmp`, `upnp`; or `none`, `not_offered`, `off`."""
     relay_service: RelayService | None = None
     """None on a node that is no relay."""
+    witness_service: WitnessService | None = None
+    """None on a node that is no witness."""
+    draining: bool = False
+    """Whether it gets ready to be stopped, and sends away those it relays for."""
+    signed_list: SignedList | None = None
+    """None before there was one, and in a network without publishers."""
     hole_punching: HolePunching | None = None
     """None when it is off."""
     addresses: tuple[str, ...] = ()
@@ -395,6 +392,13 @@ class NodeApi(Protocol):
     async def bans(self) -> Sequence[Ban]: ...
 
     async def unban(self, subject: str) -> Unbanned: ...
+
+    async def drain(self, on: bool) -> Draining:
+        """Sends those it relays for to other relays and takes no new ones, or relays again; answers at once.
+
+        Again while it does shows how far it has come. Raises `not_a_bootstrap_node`.
+        """
+        ...
 
     async def stop(self, release_name: bool) -> Stopping:
         """Gives the names up if asked, begins the shutdown, and returns before it is complete."""

@@ -90,7 +90,7 @@ _ROWS: Final[tuple[tuple[int, Exit, str], ...]] = (
             "name_taken name_contested contested not_allowed refused busy too_many_clients wrong_network "
             "key_exists identity_in_use network_exists network_key_pinned too_many_names node_running "
             "transfer_refused double_transfer tier_too_low work_too_weak too_many_agents too_many_tokens "
-            "peer_banned peer_denied name_denied pins_full"
+            "peer_banned peer_denied name_denied pins_full not_a_bootstrap_node"
         ),
     ),
     (

@@ -84,6 +84,11 @@ class SubjectParams:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainParams:
+    on: bool = field(default=True, metadata=flag("False: relay again as before"))
+
+
+@dataclass(frozen=True, slots=True)
 class StopParams:
     release_name: bool = field(default=False, metadata=flag("Give up this node's names first"))
 

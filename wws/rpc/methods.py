@@ -21,6 +21,7 @@ from wws.rpc.method_params import (
     AgentParams,
     ConnectParams,
     CreateTokenParams,
+    DrainParams,
     IdentityParams,
     NameParams,
     NoParams,
@@ -327,6 +328,15 @@ _TABLE: Final = (
         api.TokenRevoked,
         _revoke_token,
         policy=Policy(Role.SOCKET, audited=True, about="id"),
+    ),
+    _row(
+        "swarm.drain",
+        "Get a bootstrap node ready to be stopped: agents move to other relays. Until a restart.",
+        DrainParams,
+        api.Draining,
+        lambda serving, params: serving.node.drain(params.on),
+        policy=Policy(Role.SOCKET, audited=True, about="on"),
+        errors=("not_a_bootstrap_node",),
     ),
     _row(
         "swarm.stop",

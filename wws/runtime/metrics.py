@@ -51,6 +51,9 @@ class Metrics:
         self.relay_reservations = Gauge(
             "wws_relay_reservations", "Reservations that peers hold with this relay.", registry=registry
         )
+        self.draining = Gauge(
+            "wws_draining", "1 while the node gives no reservations and sends agents away.", registry=registry
+        )
         self.relay_circuits = Gauge("wws_relay_circuits", "Circuits through this relay.", registry=registry)
         self.dht_records = Gauge("wws_dht_records", "Records held.", registry=registry)
         self.dht_providers = Gauge("wws_dht_providers", "Provider entries held.", registry=registry)

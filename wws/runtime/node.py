@@ -163,6 +163,9 @@ class Node:
         self.witness = self._make_witness() if self.is_bootstrap and not network.is_ad_hoc else None
         """What we are for the names of others."""
         self.discovery = self._make_discovery(rng)
+        self.is_draining = False
+        self.on_draining: list[Callable[[bool], None]] = []
+        """Called when this node begins to drain, or stays after all."""
         self._is_new_here = False
         self._started_names = False
         self._told_witnesses = self.witness_sets()
@@ -214,6 +217,22 @@ class Node:
             self.witness.reconfigure(witness_config(config))
         self.refresh_addresses()
         self.discovery.retry()
+
+    def drain(self, on: bool) -> None:
+        """Get ready to be stopped without anybody noticing, or be as before. A restart ends it.
+
+        Those who are reached through us are told to find other relays, and new ones are sent there. What is
+        there goes on: circuits, connections, the DHT, the witness.
+        """
+        if on == self.is_draining:
+            return
+        self.is_draining = on
+        logger("node").info("draining" if on else "not draining")
+        relay = self.nat.relay_server
+        if relay is not None and relay.drain(on):
+            self.host.spawn(self.identify.push_all(relay.is_holder), "identify push")
+        for listener in self.on_draining:
+            listener(on)
 
     def refresh_addresses(self) -> None:
         """Find out what to announce now; whoever has to know is told of a change."""

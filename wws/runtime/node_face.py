@@ -36,6 +36,13 @@ class NotASubject(WwsError):
     hint = "`wws call swarm.bans` lists them."
 
 
+class NotABootstrapNode(WwsError):
+    """Only a bootstrap node serves others in a way that it could take back."""
+
+    code = "not_a_bootstrap_node"
+    hint = "An agent is just stopped: wws leave."
+
+
 class NodeFace(NamesFace):
     """Answers for one node. Implements `wws.rpc.api.NodeApi`."""
 
@@ -79,6 +86,9 @@ class NodeFace(NamesFace):
             ),
             port_mapping=self._port_mapping(),
             relay_service=self._relay_service(),
+            witness_service=self._witness_service(),
+            draining=node.is_draining,
+            signed_list=self._signed_list(),
             hole_punching=self._hole_punching(),
             addresses=tuple(map(str, node.addresses)),
             listen=tuple(map(str, node.host.listen_addresses)),
@@ -203,6 +213,20 @@ class NodeFace(NamesFace):
                 raise NotASubject(f"{subject[:80]!r} is neither a PeerId nor a prefix") from None
         return api.Unbanned(subject, self._node.host.gate.unban(banned))
 
+    async def drain(self, on: bool) -> api.Draining:
+        node = self._node
+        if not node.is_bootstrap:
+            raise NotABootstrapNode
+        node.drain(on)
+        relay = node.nat.relay_server
+        return api.Draining(
+            draining=node.is_draining,
+            reservations=0 if relay is None else relay.reservations,
+            announced_by=0 if relay is None else relay.announced_by,
+            circuits=0 if relay is None else relay.circuits,
+            connections=len(node.host.table),
+        )
+
     async def stop(self, release_name: bool) -> api.Stopping:
         released = await self._node.names.release_all(NAME_TIMEOUT) if release_name else ()
         self._stop()
@@ -291,11 +315,28 @@ class NodeFace(NamesFace):
             return None
         return api.RelayService(
             reservations=server.reservations,
+            announced_by=server.announced_by,
             circuits=server.circuits,
             bytes_today=server.bytes_today,
             bytes_per_day=server.budget or None,
             resets_in_s=server.seconds_to_reset,
         )
+
+    def _witness_service(self) -> api.WitnessService | None:
+        witness = self._node.witness
+        if witness is None:
+            return None
+        return api.WitnessService(
+            entries=witness.entries,
+            provisional=witness.provisional,
+            log_rows=witness.log_rows,
+            writable=witness.is_writable,
+            no_first_claims_until=witness.no_first_claims_until,
+        )
+
+    def _signed_list(self) -> api.SignedList | None:
+        bundle = self._node.discovery.machine.bundle(self._node.clock.unix())
+        return None if bundle is None else api.SignedList(bundle.seq, bundle.expires_at)
 
     def _hole_punching(self) -> api.HolePunching | None:
         puncher = self._node.nat.puncher

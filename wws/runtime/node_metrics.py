@@ -23,6 +23,7 @@ class NodeMetrics:
         follow(self.metrics.kept_bytes, lambda: node.host.memory.ledger.total)
         follow(self.metrics.kept_bytes_bound, lambda: node.host.memory.ledger.bound)
         follow(self.metrics.bans, lambda: node.host.gate.count)
+        follow(self.metrics.draining, lambda: node.is_draining)
         follow(self.metrics.dht_records, lambda: len(node.dht.machine.records))
         follow(self.metrics.dht_providers, lambda: len(node.dht.machine.providers))
         follow(self.metrics.dht_routing_peers, lambda: len(node.dht.machine.routing))

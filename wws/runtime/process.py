@@ -126,6 +126,7 @@ class Process:
             readiness.set("listening", True)
             # A bootstrap node is a way in by itself; an agent is ready once it has found one.
             readiness.set("joined", node.is_bootstrap)
+            node.on_draining.append(readiness.drain)
             node.discovery.on_joined.append(lambda: readiness.set("joined", True))
             loop.add_signal_handler(signal.SIGHUP, self._reload, node)
             self._tell(node, face, rpc)

@@ -42,9 +42,9 @@ class Readiness:
             raise KeyError(condition)
         self._holds[condition] = holds
 
-    def drain(self) -> None:
-        """From now on the node is not ready: it finishes what it has begun and ends."""
-        self._draining = True
+    def drain(self, on: bool = True) -> None:
+        """From now on the node is not ready: it finishes what it has begun and ends. Or it stays."""
+        self._draining = on
 
     @property
     def missing(self) -> list[str]:

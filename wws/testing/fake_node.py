@@ -65,6 +65,7 @@ class FakeNode:
         """Pings under way."""
         self.most_calls = 0
         """The most pings that were under way at a time."""
+        self.draining = False
         self._path = path
         self._name: str | None = None
         self.join = api.JoinProgress("joined", source="pinned")
@@ -101,6 +102,7 @@ class FakeNode:
             connections=api.ConnectionCounts(others, 0),
             names=names,
             swarm_size=api.SwarmSize(others + 1, others + 1, others + 1, "counted"),
+            draining=self.draining,
             uptime_s=1.5,
             identity_path=self._path,
         )
@@ -256,6 +258,10 @@ class FakeNode:
 
     async def unban(self, subject: str) -> api.Unbanned:
         return api.Unbanned(subject, self.banned.pop(subject, None) is not None)
+
+    async def drain(self, on: bool) -> api.Draining:
+        self.draining = on
+        return api.Draining(on, reservations=0, announced_by=0, circuits=0, connections=0)
 
     async def stop(self, release_name: bool) -> api.Stopping:
         released = [lease.name for lease in await self.names()] if release_name else []
