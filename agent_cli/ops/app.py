@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from agent_cli.options import Options
     from agent_cli.result import Result
 
-COMMANDS: Final[dict[str, tuple[str, ...]]] = {"witness": ("list", "log", "conflicts")}
-"""Each group of commands, and its commands."""
+COMMANDS: Final[dict[str, tuple[str, ...]]] = {
+    "probe": (),
+    "witness": ("list", "log", "conflicts"),
+}
+"""Each command, and the commands below it where it is a group."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

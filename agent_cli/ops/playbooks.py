@@ -44,7 +44,7 @@ LAST_LINES: Final = 20
 PATIENCE: Final = 20.0
 """Seconds that an interrupted playbook has to end by itself."""
 MAX_PRIVATE_PATH: Final = 48
-"""Longest path above the private folder: sockets of SSH lie in it, and their paths are bounded by the kernel."""
+"""Longest path above the private folder: sockets of SSH lie in it, whose paths the kernel bounds."""
 
 _SHORTEST: Final = "/tmp"  # noqa: S108 - mkdtemp makes a folder of ours alone in it
 _CALLBACK: Final = Path(__file__).parent / "ansible_callback"
