@@ -20,12 +20,22 @@ import ipaddress
 
 import pulumi
 import pulumi_hcloud as hcloud
+from typing_extensions import override
 
+from agent_cli.ops.inventory import DEFAULT_HOME, DEFAULT_HTTP, DEFAULT_NODE
 from wws_infra import allow_list
 from wws_infra.dynamic.ssh_host_key import SshHostKey
 from wws_infra.providers.hcloud.cloud_init import user_data
 from wws_infra.providers.hcloud.settings import SMALLEST, HcloudNode, HcloudSection
-from wws_infra.providers.interface import Opening, OptionsFor, ProvidedHost, Provider, Ssh
+from wws_infra.providers.interface import (
+    NodeRequest,
+    Opening,
+    OptionsFor,
+    ProvidedHost,
+    Provider,
+    RunningNode,
+    Ssh,
+)
 
 MACHINE = "wws-machine"
 """The label that says which of a node's servers this is. Another value is another server."""
@@ -40,11 +50,13 @@ class Hcloud(Provider[HcloudNode, HcloudSection]):
     section_type = HcloudSection
     _operators: list[pulumi.Input[str]] | None = None
 
+    @override
     def check(self) -> None:
         super().check()
         allow_list.parse(self.settings.ssh_allow, what="wws:ssh_allow")
         allow_list.parse(self.settings.metrics_allow, what="wws:metrics_allow", may_be_empty=True)
 
+    @override
     def host(self, node: HcloudNode, firewall: tuple[Opening, ...], opts: OptionsFor) -> ProvidedHost:
         section = self.settings.section
         protected = section.protected if node.protected is None else node.protected
@@ -92,6 +104,13 @@ class Hcloud(Provider[HcloudNode, HcloudSection]):
             ssh=Ssh(host_key=host_key.public_key),
             resources=(server,),
         )
+
+    @override
+    def node(self, request: NodeRequest, opts: OptionsFor) -> RunningNode:
+        if self.settings.section.configure:
+            return super().node(request, opts)
+        state = request.peer_id.apply(lambda peer_id: {"peer_id": peer_id})
+        return RunningNode("ssh", DEFAULT_HOME, DEFAULT_NODE, DEFAULT_HTTP, state, request.host.resources[0])
 
     def _name(self, node: HcloudNode) -> str:
         """Server names are host names, and unique within a project of Hetzner, where other stacks may be."""

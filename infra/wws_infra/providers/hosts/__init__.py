@@ -20,6 +20,7 @@ from typing import Annotated
 
 import pulumi
 from pydantic import AfterValidator, Field
+from typing_extensions import override
 
 from wws_infra import allow_list
 from wws_infra.providers.interface import Opening, OptionsFor, ProvidedHost, Provider, Ssh
@@ -64,6 +65,7 @@ class Hosts(Provider[HostsNode, HostsSection]):
     section_type = HostsSection
     has_regions = False
 
+    @override
     def check(self) -> None:
         super().check()
         allow_list.parse(self.settings.ssh_allow, what="wws:ssh_allow")
@@ -76,6 +78,7 @@ class Hosts(Provider[HostsNode, HostsSection]):
                     f"Two nodes have the same {what}: each needs a machine of its own (wws:nodes)."
                 )
 
+    @override
     def host(self, node: HostsNode, firewall: tuple[Opening, ...], opts: OptionsFor) -> ProvidedHost:
         self._warn_of_neighbours(node)
         return ProvidedHost(
