@@ -24,6 +24,7 @@ DEFAULT_TTL = 300
 """Seconds that resolvers may keep an answer while nothing changes."""
 CHANGE_TTL = 60
 """Seconds that they may keep it around a change of the set."""
+MAX_TTL = 86_400
 DEFAULT_LIFETIME_DAYS = 30
 MAX_LIFETIME_DAYS = 90
 MAX_NODES = 16
@@ -77,7 +78,7 @@ class Desired:
             )
         if len(self.nodes) > MAX_NODES:
             raise DesiredMalformed(f"{len(self.nodes)} nodes; a bundle has at most {MAX_NODES} entries.")
-        if not 1 <= self.ttl <= 86_400:
+        if not 1 <= self.ttl <= MAX_TTL:
             raise DesiredMalformed(f"A TTL of {self.ttl} s; it is from 1 to 86400, 300 is usual.")
         if not 1 <= self.lifetime_days <= MAX_LIFETIME_DAYS:
             raise DesiredMalformed(f"A lifetime of {self.lifetime_days} days; it is from 1 to 90.")

@@ -2,7 +2,7 @@
 
     {"schema": 1, "domain": "example.org", "publishers": [hex], "published": [
         {"bundle": "v=wws1;…", "at": unix,
-         "addresses": [["boot1.example.org", "192.0.2.1"]]}],
+         "addresses": [["boot1.example.org", "192.0.2.1"]], "ttl": 300}],
      "prepared_at": unix}
 
 `publishers` are the keys with which clients began. Nothing in it is secret: it may lie in version control,
@@ -32,13 +32,14 @@ from wws.errors import LocalError, ParseError
 from wws.rpc.codes import Exit
 from wws.runtime.machine_errors import reading_failed
 from wws.runtime.whole_files import make_folder, write_whole
+from wws_dns.desired import DEFAULT_TTL, MAX_TTL
 
 SCHEMA = 1
 """Number of the form that is written; one newer is read, unknown members ignored."""
 MAX_FILE = 4 * 1024 * 1024
 """Largest history that is read, in bytes."""
 MAX_PUBLISHED = 400
-"""Most publications that are kept: with a daily one, more than a year, and far more than any rule asks for."""
+"""Most publications that are kept: with a daily one, more than a year, more than any rule asks for."""
 MAX_ADDRESSES = 128
 """Most addresses of one publication."""
 
@@ -60,14 +61,16 @@ class Publication:
     """Unix time."""
     addresses: tuple[tuple[str, str], ...] = ()
     """Host and IP address of the A and AAAA records that were published with it."""
+    ttl: int = DEFAULT_TTL
+    """The time to live that was wanted for its records."""
 
     def to_json(self) -> JsonObject:
         pairs: list[JsonValue] = [[host, address] for host, address in self.addresses]
-        return {"bundle": self.bundle.text, "at": self.at, "addresses": pairs}
+        return {"bundle": self.bundle.text, "at": self.at, "addresses": pairs, "ttl": self.ttl}
 
 
 class History:
-    """The publications of one domain, in the order of their numbers; in memory, and in a file if it has one."""
+    """The publications of one domain, by their numbers; in memory, and in a file if it has one."""
 
     def __init__(
         self,
@@ -136,6 +139,10 @@ class History:
         if any(one.bundle.text == publication.bundle.text for one in self.published):
             return
         together = sorted((*self.published, publication), key=lambda one: (one.bundle.seq, one.at))
+        for forgotten in together[
+            :-MAX_PUBLISHED
+        ]:  # its clients are long past; its keys are where others began
+            self.publishers = forgotten.bundle.keys or self.publishers
         self.published = tuple(together[-MAX_PUBLISHED:])
 
     def copy(self) -> History:
@@ -236,7 +243,14 @@ def _publication(value: JsonValue) -> Publication:
         if host_kind(host) != "name" or host_kind(address) not in ("ip4", "ip6"):
             raise ParseError("an address of a publication is none")
         addresses.append((host, address))
-    return Publication(Bundle.parse(text), _time(value.get("at")), tuple(addresses))
+    return Publication(Bundle.parse(text), _time(value.get("at")), tuple(addresses), _ttl(value))
+
+
+def _ttl(value: JsonObject) -> int:
+    ttl = _time(value.get("ttl", DEFAULT_TTL))
+    if not 1 <= ttl <= MAX_TTL:
+        raise ParseError("a time to live is none")
+    return ttl
 
 
 def _text(value: JsonValue) -> str:
