@@ -1,1 +1,5 @@
 """`pulumi up` starts here."""
+
+from wws_infra.stack import deploy
+
+deploy()

@@ -192,9 +192,7 @@ class StackSettings(Section, Generic[N, P]):
         if len(set(names)) != len(names):
             raise ValueError("two nodes have one name")
         if self.publishers and self.publisher_key_file:
-            raise ValueError(
-                "publishers is for keys kept elsewhere; publisher_key_file needs none"
-            )
+            raise ValueError("publishers is for keys kept elsewhere; publisher_key_file needs none")
         if bool(self.publishers) != bool(self.signed):
             raise ValueError("publishers and signed go together: the list was signed elsewhere")
         return self

@@ -100,6 +100,8 @@ class NodeRequest:
     """The Ed25519 seed, base64. Secret."""
     network: pulumi.Output[str]
     """NET as the command line takes it: `<domain>#<publisher key>`."""
+    network_file: pulumi.Output[str]
+    """The signed `network.json`; empty where the stack has no key to sign it."""
     dns_servers: pulumi.Output[list[str]]
     witness_lost: pulumi.Output[bool]
     """This identity has made promises as a witness, on a disk that is no more (the machine was replaced)."""
@@ -127,6 +129,8 @@ class Provider(ABC, Generic[N, P]):
     section_type: ClassVar[type[Section]] = Section
     has_regions: ClassVar[bool] = True
     """Regions of the nodes must differ."""
+    machines_stay: ClassVar[bool] = False
+    """Machines are not ours to remove: a node that is removed is taken off its machine."""
     has_ssh: ClassVar[bool] = True
     """Hosts are configured over SSH: `ssh_allow` and `release` are needed."""
 
@@ -179,9 +183,9 @@ class Provider(ABC, Generic[N, P]):
     def node(self, request: NodeRequest, opts: OptionsFor) -> RunningNode:
         """Turn a host into a node: by the role `bootstrap_node`."""
         # Here and not above: the component needs what this module defines.
-        from wws_infra.components.configured_node import configured_node
+        from wws_infra.components.configured_node import ConfiguredNode
 
-        return configured_node(request, self.settings, opts)
+        return ConfiguredNode(request, self.settings, opts(), machines_stay=self.machines_stay).running
 
 
 OptionsFor = Callable[..., pulumi.ResourceOptions]

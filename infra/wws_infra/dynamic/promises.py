@@ -1,0 +1,46 @@
+"""Remembers whether a witness has lost its disk: the one thing about a host that must outlive the host.
+
+A witness that forgets its promises must make no first claims for a while. Whoever installs a new machine
+cannot see that there was an old one; this resource belongs to the identity, and can.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pulumi
+from typing_extensions import override
+
+from wws_infra.dynamic.crud import Crud, DynamicResource, text
+
+if TYPE_CHECKING:
+    from wws_infra.settings import Json
+
+
+class PromisesProvider(Crud):
+    """Once the identity has run on one machine, every other one begins without its promises."""
+
+    @override
+    def made(self, props: dict[str, Json]) -> tuple[str, dict[str, Json]]:
+        return text(props, "peer_id"), {"lost": False}
+
+    @override
+    def changed(self, id_: str, olds: dict[str, Json], news: dict[str, Json]) -> dict[str, Json]:
+        is_new = olds["peer_id"] != news["peer_id"]
+        return {"lost": not is_new}
+
+
+class Promises(DynamicResource, module="wws", name="Promises"):
+    """What is known about the promises of one identity."""
+
+    lost: pulumi.Output[bool]
+
+    def __init__(
+        self,
+        name: str,
+        peer_id: pulumi.Input[str],
+        machine: pulumi.Input[str],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        props = {"peer_id": peer_id, "machine": machine, "lost": None}
+        super().__init__(PromisesProvider(), name, props, opts)

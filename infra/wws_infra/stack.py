@@ -1,0 +1,178 @@
+"""The whole stack, read as a list: keys, hosts, nodes, what DNS says of them, and what people get to know."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from functools import partial
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
+
+from agent_cli.ops.inventory import Inventory
+from wws.errors import WwsError
+from wws_infra.components.bootstrap_host import BootstrapHost
+from wws_infra.components.bootstrap_identity import BootstrapIdentity
+from wws_infra.components.publisher import Publisher
+from wws_infra.dynamic.manifest import Manifest
+from wws_infra.providers import provider_for
+from wws_infra.providers.interface import NodeRequest, ProvidedHost, Provider, RunningNode, ZoneAccess
+from wws_infra.settings import Json, NodeSettings, Section, read_values
+
+
+def deploy() -> None:
+    """Name every resource of the stack. A configuration that is not right ends the run before the first."""
+    try:
+        provider = provider_for(read_values(configuration()))
+    except WwsError as error:
+        raise pulumi.RunError(f"[{error.code}] {error}\n{error.hint}") from None
+    Stack(provider).deploy()
+
+
+def configuration() -> dict[str, str]:
+    """The stack's whole configuration: what the engine gave to this process, or a test has set."""
+    return {**get_config_env(), **CONFIG.get()}
+
+
+@dataclass
+class _Member:
+    """One node on its way through the stack."""
+
+    settings: NodeSettings
+    identity: BootstrapIdentity
+    host: BootstrapHost
+    running: RunningNode | None = None
+
+    @property
+    def provided(self) -> ProvidedHost:
+        return self.host.provided
+
+    @property
+    def multiaddrs(self) -> pulumi.Output[list[str]]:
+        return pulumi.Output.all(self.provided.address, self.provided.port, self.identity.peer_id).apply(
+            lambda known: multiaddrs(str(known[0]), int(known[1]), str(known[2]))
+        )
+
+
+class Stack:
+    """Composes what a provider brings."""
+
+    def __init__(self, provider: Provider[NodeSettings, Section]) -> None:
+        self._provider = provider
+        self._settings = provider.settings
+
+    def deploy(self) -> None:
+        settings, provider = self._settings, self._provider
+        publisher = Publisher(settings)
+        zone = provider.zone(pulumi.ResourceOptions)
+        members = [
+            _Member(node, BootstrapIdentity(node.name), BootstrapHost(node, provider))
+            for node in settings.nodes
+        ]
+        network = publisher.public_keys.apply(lambda keys: f"{settings.domain}#{','.join(keys)}")
+        manifest = self._manifest(publisher, members)
+        for member in members:
+            member.running = self._node(member, network, manifest, zone)
+        self._export(members, network, manifest, zone)
+
+    def _manifest(self, publisher: Publisher, members: list[_Member]) -> Manifest:
+        peers = pulumi.Output.all(*(member.multiaddrs for member in members)).apply(
+            lambda lists: [address for addresses in lists for address in addresses]
+        )
+        inputs = {"domain": self._settings.domain, "publishers": publisher.public_keys, "peers": peers}
+        return Manifest("network", {**inputs, **publisher.signer}, pulumi.ResourceOptions(parent=publisher))
+
+    def _node(
+        self, member: _Member, network: pulumi.Output[str], manifest: Manifest, zone: ZoneAccess
+    ) -> RunningNode:
+        request = NodeRequest(
+            settings=member.settings,
+            host=member.provided,
+            peer_id=member.identity.peer_id,
+            seed=member.identity.seed,
+            network=network,
+            network_file=manifest.text,
+            dns_servers=zone.servers,
+            witness_lost=member.identity.witness_lost(member.provided.machine),
+        )
+        return self._provider.node(
+            request, partial(pulumi.ResourceOptions, depends_on=list(member.provided.resources))
+        )
+
+    def _export(
+        self, members: list[_Member], network: pulumi.Output[str], manifest: Manifest, zone: ZoneAccess
+    ) -> None:
+        settings = self._settings
+        pulumi.export("peer_ids", {member.settings.name: member.identity.peer_id for member in members})
+        pulumi.export("multiaddrs", {member.settings.name: member.multiaddrs for member in members})
+        pulumi.export("join_command", pulumi.Output.all(network, zone.servers).apply(join_command))
+        pulumi.export("network_json", manifest.text)
+        hosts = pulumi.Output.all(*(_host_entry(member) for member in members))
+        pulumi.export(
+            "inventory",
+            pulumi.Output.all(network, zone.servers, hosts).apply(
+                lambda known: inventory(
+                    settings.domain,
+                    str(known[0]),
+                    list(known[1]),
+                    list(known[2]),
+                    str(settings.ssh_key_file) if settings.ssh_key_file else None,
+                )
+            ),
+        )
+
+
+def multiaddrs(ip: str, port: int, peer_id: str) -> list[str]:
+    """How a node is dialled: over TCP and over QUIC."""
+    family = "ip6" if ":" in ip else "ip4"
+    return [
+        f"/{family}/{ip}/{transport}/p2p/{peer_id}" for transport in (f"tcp/{port}", f"udp/{port}/quic-v1")
+    ]
+
+
+def join_command(known: list[object]) -> str:
+    """What an agent types; with `--dns-server` where the system's resolver would not find the records."""
+    network, servers = known
+    words = ["wws", "join", "--network", str(network)]
+    for server in servers if isinstance(servers, list) else []:
+        words += ["--dns-server", str(server)]
+    return shlex.join(words)
+
+
+def inventory(
+    domain: str, network: str, servers: list[str], hosts: list[dict[str, Json]], ssh_key_file: str | None
+) -> dict[str, Json]:
+    """The inventory as `wws-ops` reads it: parsed once here, so that a stack never gives a bad one."""
+    members: dict[str, Json] = {
+        "schema": 1,
+        "domain": domain,
+        "network": network,
+        "dns_servers": [*servers],
+        "ssh_key_file": ssh_key_file,
+        "hosts": [*hosts],
+    }
+    parsed: dict[str, Json] = json.loads(Inventory.parse(json.dumps(members)).to_json())
+    return parsed
+
+
+def _host_entry(member: _Member) -> pulumi.Output[dict[str, pulumi.Input[object]]]:
+    host, running = member.provided, member.running
+    assert running is not None
+    ssh = host.ssh
+    return pulumi.Output.from_input(
+        {
+            "name": member.settings.name,
+            "address": host.address if ssh is None or ssh.address is None else ssh.address,
+            "peer_id": member.identity.peer_id,
+            "multiaddrs": member.multiaddrs,
+            "region": host.region,
+            "ssh_user": "root" if ssh is None else ssh.user,
+            "ssh_port": 22 if ssh is None else ssh.port,
+            "host_key": "" if ssh is None else ssh.host_key,
+            "managed_by": running.managed_by,
+            "home": running.home,
+            "node": running.node,
+            "http": running.http,
+        }
+    )
