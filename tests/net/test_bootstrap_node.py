@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -171,6 +172,27 @@ def test_the_service_manager_is_told(tmp_path: Path, start: Start):
         assert manager.recv(1000).startswith(b"READY=1\n")
         process.send_signal(signal.SIGTERM)
         assert manager.recv(1000) == b"STOPPING=1"
+        assert ended(process)[0] == 0
+
+
+def test_the_watchdog_is_fed_by_the_event_loop_and_a_reload_is_told(tmp_path: Path, start: Start):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        process = start(
+            *LOOPBACK, "--http", "", NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000"
+        )
+        assert manager.recv(1000).startswith(b"READY=1\n")
+        for _ in range(2):
+            assert re.fullmatch(
+                rb"WATCHDOG=1\nSTATUS=\w+, 0 connections, 0 reservations, 0 circuits", manager.recv(1000)
+            )
+        process.send_signal(signal.SIGHUP)
+        heard = [manager.recv(1000)]
+        while heard[-1] != b"READY=1":
+            heard.append(manager.recv(1000))
+        assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=[0-9]+", heard[-2])
+        process.send_signal(signal.SIGTERM)
         assert ended(process)[0] == 0
 
 

@@ -117,6 +117,7 @@ class Process:
             env=self._env,
             on_refused=lambda reason: node.host.count_refusal("rpc", reason),
         )
+        telling: asyncio.Task[None] | None = None
         try:
             await node.start()
             await rpc.start()
@@ -130,6 +131,9 @@ class Process:
             node.discovery.on_joined.append(lambda: readiness.set("joined", True))
             loop.add_signal_handler(signal.SIGHUP, self._reload, node)
             self._tell(node, face, rpc)
+            telling = asyncio.create_task(
+                systemd.keep_telling(self._env, os.getpid(), lambda: _status_line(node)), name="tell systemd"
+            )
             await self._stopping.wait()
             logger("node").info("stopping")
             systemd.notify(self._env, systemd.STOPPING)
@@ -140,6 +144,9 @@ class Process:
             await rpc.close()
             if self._http is not None:
                 await self._http.close()
+            if telling is not None:
+                telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)
 
     async def _start_http(
         self, node: Node, face: NodeFace, metrics: NodeMetrics, readiness: Readiness, shift: int
@@ -236,6 +243,13 @@ class Process:
 
     def _reload(self, node: Node) -> None:
         """SIGHUP: read network and limits again; a mistake in the file leaves everything as it is."""
+        systemd.notify(self._env, systemd.reloading(node.clock.monotonic()))
+        try:
+            self._take_over(node)
+        finally:
+            systemd.notify(self._env, systemd.READY)
+
+    def _take_over(self, node: Node) -> None:
         log = logger("node")
         try:
             fresh = prepare(self._options, self._env)
@@ -293,6 +307,16 @@ def _rpc_config(config: NodeConfig, env: Mapping[str, str]) -> RpcServerConfig:
         ),
         wire=WireConfig(max_line=limits.rpc_line, max_depth=limits.rpc_depth, max_batch=limits.rpc_batch),
     )
+
+
+def _status_line(node: Node) -> str:
+    """What `systemctl status` shows."""
+    parts = [node.discovery.view.state, f"{len(node.host.table)} connections"]
+    if (relay := node.nat.relay_server) is not None:
+        parts += [f"{relay.reservations} reservations", f"{relay.circuits} circuits"]
+    if node.is_draining:
+        parts.insert(0, "draining")
+    return ", ".join(parts)
 
 
 def _relay_service(service: RelayService | None) -> str | None:
