@@ -23,6 +23,7 @@ import os
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,25 +135,55 @@ def _status(options: argparse.Namespace) -> Answer:
     ready, paths = _running(options)
     resources = _resources(ready.pid)  # as who we are: it may take root
     status = _call(ready, paths, "swarm.get_status")
+    relay, witness = _part(status, "relay_service"), _part(status, "witness_service")
+    signed, counts = _part(status, "signed_list"), _part(status, "connections")
     data: dict[str, object] = {
         "node": status["node"],
         "peer_id": status["peer_id"],
+        "did": status["did"],
         "version": status["version"],
-        "pid": ready.pid,
-        "http": ready.http,
-        "uptime_s": status["uptime_s"],
-        "status": status["status"],
         "network": status["network"],
-        "connections": status["peers"],
-        **resources,
+        "status": status["status"],
+        "draining": status["draining"],
+        "uptime_s": status["uptime_s"],
+        "addresses": status["addresses"],
+        "connections": sum(count for count in counts.values() if isinstance(count, int)),
+        "reservations": relay.get("reservations"),
+        "announced_by": relay.get("announced_by"),
+        "circuits": relay.get("circuits"),
+        "bytes_today": relay.get("bytes_today"),
+        "bundle_seq": signed.get("seq"),
+        "bundle_expires_at": signed.get("expires_at"),
+        "witness_entries": witness.get("entries"),
+        "witness_log_rows": witness.get("log_rows"),
+        "witness_writable": witness.get("writable"),
+        "swarm_size": _part(status, "swarm_size").get("estimate"),
+        "bans": status["bans"],
+        "pid": ready.pid,
+        "rss_bytes": resources.memory,
+        "open_files": resources.open_files,
+        "http": ready.http,
+        "warnings": _part(status, "join").get("warnings", []),
     }
-    return Answer(data, tuple(f"{key:<14}{value}" for key, value in data.items()))
+    return Answer(data, tuple(f"{name:<18}{_shown(value)}" for name, value in data.items()))
 
 
 def _drain(options: argparse.Namespace) -> Answer:
     ready, paths = _running(options)
-    answer = _call(ready, paths, "swarm.drain", {"on": not options.undo})
-    return Answer(answer, (json.dumps(answer),))
+    answer = dict(_call(ready, paths, "swarm.drain", {"on": not options.undo}))
+    if options.undo:
+        return Answer(answer, ("It relays again.",))
+    deadline = time.monotonic() + options.wait
+    while answer["announced_by"] and time.monotonic() < deadline:
+        time.sleep(WAIT_STEP)
+        status = _call(ready, paths, "swarm.get_status")
+        relay = _part(status, "relay_service")
+        answer |= {name: relay.get(name, 0) for name in ("reservations", "announced_by", "circuits")}
+    if not answer["announced_by"]:
+        said = f"It drains: nobody tells others to come this way. {answer['circuits']} circuits run on."
+    else:
+        said = f"It drains: {answer['announced_by']} of {answer['reservations']} agents have not moved yet."
+    return Answer(answer, (said,))
 
 
 def _reload(options: argparse.Namespace) -> Answer:
@@ -259,7 +290,27 @@ def _as_owner_of(path: Path) -> Iterator[None]:
         os.seteuid(0)
 
 
-def _resources(pid: int) -> dict[str, object]:
+def _part(status: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """An object within the status; nothing when the node is no such thing."""
+    part = status.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, list):
+        return " ".join(item["message"] if isinstance(item, dict) else str(item) for item in value) or "–"
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resources:
+    memory: int | None
+    open_files: int | None
+
+
+def _resources(pid: int) -> _Resources:
     """Memory and open files of a process, as the kernel tells; `None` where it does not."""
     memory: int | None = None
     files: int | None = None
@@ -268,7 +319,7 @@ def _resources(pid: int) -> dict[str, object]:
         memory = pages * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError):
         files = len(os.listdir(f"/proc/{pid}/fd"))
-    return {"rss_bytes": memory, "open_files": files}
+    return _Resources(memory, files)
 
 
 def _fail(error: WwsError, schema: str, *, as_json: bool) -> None:
