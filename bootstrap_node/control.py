@@ -35,7 +35,8 @@ from wws.client import NodeNotRunning, call_once
 from wws.errors import LocalError, WwsError
 from wws.rpc.codes import Exit, exit_code
 from wws.runtime.homes import Home, NodePaths, Ready, choose_home
-from wws.runtime.machine_errors import CannotRead, writing_failed
+from wws.runtime.machine_errors import writing_failed
+from wws.runtime.witness.reading import open_for_reading, witness_of
 
 SERVICE_HOME: Final = "/var/lib/wws"
 """The home of a node that systemd runs, taken when it is there and none was named."""
@@ -144,7 +145,7 @@ def _status(options: argparse.Namespace) -> Answer:
         "version": status["version"],
         "network": status["network"],
         "status": status["status"],
-        "draining": status["draining"],
+        "draining": status.get("draining", False),
         "uptime_s": status["uptime_s"],
         "addresses": status["addresses"],
         "connections": sum(count for count in counts.values() if isinstance(count, int)),
@@ -207,37 +208,34 @@ def _health(options: argparse.Namespace) -> Answer:
 
 def _witness_copy(options: argparse.Namespace) -> Answer:
     source, target = _paths(options).witness, Path(options.file)
-    if not source.is_file():
-        raise CannotRead(f"There is no book of a witness at {source}.")
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         unfinished.unlink(missing_ok=True)
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        _copy(source, unfinished)
-        digest = _sha256(unfinished)
-        size = unfinished.stat().st_size
+        owner = _copy(source, unfinished)
+        digest, size = _sha256(unfinished), unfinished.stat().st_size
         os.replace(unfinished, target)
-    except sqlite3.Error as error:
-        raise CannotRead(f"Cannot copy {source}: {error}.") from error
     except OSError as error:
         raise writing_failed(target, error) from error
     finally:
-        unfinished.unlink(missing_ok=True)
-    data = {"file": str(target), "bytes": size, "sha256": digest}
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+    data = {"file": str(target), "witness": owner, "bytes": size, "sha256": digest}
     return Answer(data, (f"{target}: {size} bytes, SHA-256 {digest}",))
 
 
 # Inside
 
 
-def _copy(source: Path, target: Path) -> None:
-    """What the last finished transaction has left, as one file that needs no other beside it."""
-    with (
-        contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as reading,
-        contextlib.closing(sqlite3.connect(target)) as writing,
-    ):
+def _copy(source: Path, target: Path) -> str | None:
+    """What the last finished transaction has left, as one file that needs no other beside it; whose it is.
+
+    Raises `CannotRead`, also when there is no room for the copy.
+    """
+    with open_for_reading(source) as reading, contextlib.closing(sqlite3.connect(target)) as writing:
         reading.backup(writing, pages=COPY_PAGES)
         writing.execute("PRAGMA journal_mode = DELETE")
+        return witness_of(writing)
 
 
 def _sha256(path: Path) -> str:
