@@ -9,14 +9,21 @@ the folder given; leaving the block ends them.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import secrets
 import socket
 import subprocess
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
+
+import dns.query
+import dns.rdatatype
+import dns.tsigkeyring
 
 from tests.prerequisites import find_tool
 
@@ -97,13 +104,76 @@ def zone_text(origin: str, records: Mapping[str, Mapping[str, Sequence[str]]]) -
     return "\n".join(lines) + "\n"
 
 
-class Knot(_Daemon):
-    """Serves one zone, unsigned; `replace` changes it."""
+@dataclass(frozen=True)
+class Tsig:
+    """A key that may update TXT, A and AAAA records in the zone, and transfer it."""
 
-    def __init__(self, folder: Path, zone: str, records: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    name: str = "deploy"
+    secret: str = field(default_factory=lambda: base64.b64encode(secrets.token_bytes(32)).decode())
+    names: tuple[str, ...] = ()
+    """The names whose records it may update, relative to the zone; all by default."""
+
+    @property
+    def line(self) -> str:
+        """As `keymgr -t` prints it and `dig -y` takes it."""
+        return f"hmac-sha256:{self.name}:{self.secret}"
+
+    def configuration(self) -> str:
+        """The sections of knot.conf that let the key in."""
+        owners = ""
+        if self.names:
+            owners = (
+                "    update-owner: name\n    update-owner-match: sub-or-equal\n"
+                f"    update-owner-name: [ {', '.join(self.names)} ]\n"
+            )
+        return (
+            f"key:\n  - id: {self.name}\n    algorithm: hmac-sha256\n    secret: {self.secret}\n"
+            f"acl:\n  - id: updating\n    key: {self.name}\n    action: update\n"
+            f"    update-type: [ TXT, A, AAAA ]\n{owners}"
+            f"  - id: transferring\n    key: {self.name}\n    action: transfer\n"
+        )
+
+
+class Knot(_Daemon):
+    """Serves one zone, unsigned; with a `tsig` key it takes updates and gives the zone away (AXFR)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        zone: str,
+        records: Mapping[str, Mapping[str, Sequence[str]]] = MappingProxyType({}),
+        *,
+        tsig: Tsig | None = None,
+    ) -> None:
         super().__init__(folder)
         self.zone = zone
+        self.tsig = tsig
         self._records = records
+
+    def control(self, *command: str) -> str:
+        """Run `knotc`: `zone-freeze`, `zone-thaw`, `zone-begin`, …"""
+        done = subprocess.run(
+            [find_tool("knotc") or "knotc", "-s", str(self.folder / "run" / "knot.sock"), *command],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        return done.stdout
+
+    def transfer(self) -> dict[tuple[str, str], list[str]]:
+        """The whole zone by AXFR, with the key: (name, type) to values, TXT joined."""
+        keyring = dns.tsigkeyring.from_text({self.tsig.name: self.tsig.secret}) if self.tsig else None
+        found: dict[tuple[str, str], list[str]] = {}
+        for message in dns.query.xfr(
+            "127.0.0.1", self.zone, port=self.port, keyring=keyring, relativize=False, lifetime=20
+        ):
+            for rrset in message.answer:
+                at = (rrset.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(rrset.rdtype))
+                for rdata in rrset:
+                    joined = b"".join(getattr(rdata, "strings", ())).decode()
+                    found.setdefault(at, []).append(joined if at[1] == "TXT" else rdata.to_text())
+        return found
 
     def __enter__(self) -> Knot:
         for name in ("run", "db"):
@@ -124,12 +194,19 @@ class Knot(_Daemon):
                 log:
                   - target: stdout
                     any: info
+                """
+            )
+            + (self.tsig.configuration() if self.tsig else "")
+            + textwrap.dedent(
+                f"""\
                 zone:
                   - domain: {self.zone}
                     file: {self.folder}/zone
                     zonefile-sync: -1
+                    journal-content: changes
                 """
             )
+            + ("    acl: [ updating, transferring ]\n" if self.tsig else "")
         )
         self._run(find_tool("knotd") or "knotd", "-c", str(configuration))
         return self

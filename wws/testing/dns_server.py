@@ -42,6 +42,8 @@ Zone: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
 """Name → record type → values; TXT values are plain text of any length."""
 
 TTL = 60
+TTL_KIND = "TTL"
+"""What stands in a zone beside the record types of a name: how long they may be kept, where not `TTL`."""
 MAX_TCP_CLIENTS = 64
 MAX_TCP_QUERIES = 32
 """Most queries on one TCP connection."""
@@ -214,7 +216,7 @@ class DnsServer:
                     response.set_rcode(dns.rcode.NXDOMAIN)
                 return
             if kinds.get(kind):
-                self._add(response, owner, kind, kinds[kind])
+                self._add(response, owner, kind, kinds[kind], int(kinds.get(TTL_KIND, [str(TTL)])[0]))
                 return
             if not kinds.get("CNAME"):
                 return
@@ -222,12 +224,17 @@ class DnsServer:
             owner = dns.name.from_text(kinds["CNAME"][0])
 
     def _add(
-        self, response: dns.message.Message, name: dns.name.Name, kind: str, values: Sequence[str]
+        self,
+        response: dns.message.Message,
+        name: dns.name.Name,
+        kind: str,
+        values: Sequence[str],
+        ttl: int = TTL,
     ) -> None:
         rdtype = dns.rdatatype.from_text(kind)
         rrset = response.find_rrset(response.answer, name, dns.rdataclass.IN, rdtype, create=True)
         for value in values:
-            rrset.add(_rdata(rdtype, value), ttl=TTL)
+            rrset.add(_rdata(rdtype, value), ttl=ttl)
 
     def _received(self, wire: bytes, sender: tuple[str, int]) -> None:
         answer, delay = self.answer(wire, "udp")

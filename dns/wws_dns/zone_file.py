@@ -1,0 +1,149 @@
+"""The zone of the small DNS server of `wws demo` and the stack `local`: a JSON file, read again on SIGHUP.
+
+    {"_dnsaddr.demo.test": {"TXT": ["dnsaddr=…"], "TTL": ["300"]}, …}
+
+One writer at a time (a lock beside the file), written whole, and then the server is told. `TTL` holds for all
+records of a name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from wws.runtime.machine_errors import MachineError
+from wws.runtime.whole_files import write_whole
+from wws_dns.provider import Changes, Conflict, Record, RecordSet, Unavailable, ZoneLocked
+
+MAX_FILE = 4 * 1024 * 1024
+"""Largest zone file that is read."""
+DEFAULT_TTL = 60
+"""What the server says where the file says nothing."""
+
+Zone: TypeAlias = dict[str, dict[str, list[str]]]
+
+
+class ZoneFileProvider:
+    """A zone in a file."""
+
+    def __init__(self, zone: str, file: Path, *, pid_file: Path | None = None) -> None:
+        self.zone = zone.lower().removesuffix(".")
+        self.name = f"zone file {file}"
+        self._file = file
+        self._pid_file = pid_file
+
+    def fetch(self, wanted: Collection[RecordSet]) -> tuple[Record, ...]:
+        """All records of the wanted sets, sorted. Raises `ProviderError`."""
+        return _records(self._read(), wanted)
+
+    def apply(self, changes: Changes) -> None:
+        """Write the file anew and tell the server. Raises `Conflict`, `ZoneLocked`, `Unavailable`."""
+        if changes.is_empty:
+            return
+        with self._locked():
+            zone = self._read()
+            found = _records(zone, changes.touched)
+            if not changes.expects(found):
+                raise Conflict(f"{self._file} is not as it was when the change was planned.")
+            after = changes.after(found)
+            for name, kind in changes.touched:
+                values = [record for record in after if record.set == (name, kind)]
+                kinds = zone.setdefault(name, {})
+                kinds.pop(kind, None)
+                if values:
+                    kinds[kind] = [record.value for record in values]
+                    kinds["TTL"] = [str(values[0].ttl)]
+                if not kinds.keys() - {"TTL"}:
+                    del zone[name]
+            try:
+                write_whole(self._file, json.dumps(zone, indent=1).encode(errors="surrogateescape"))
+            except MachineError as error:
+                raise Unavailable(str(error), hint=error.hint) from error
+        self._tell()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            lock = os.open(
+                self._file.with_name(f".{self._file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise Unavailable(f"Cannot write beside {self._file}: {error.strerror}.") from error
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ZoneLocked(f"Another process is changing {self._file}.") from None
+            yield
+        finally:
+            os.close(lock)
+
+    def _read(self) -> Zone:
+        try:
+            with self._file.open("rb") as file:
+                data = file.read(MAX_FILE + 1)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise Unavailable(f"Cannot read {self._file}: {error.strerror}.") from error
+        return parse_zone(data)
+
+    def _tell(self) -> None:
+        """Let the server read its zone again; one that does not run will read it when it starts."""
+        if self._pid_file is None:
+            return
+        try:
+            pid = int(self._pid_file.read_text())
+            if pid <= 1:
+                raise ValueError
+            os.kill(pid, signal.SIGHUP)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"The DNS server of {self._pid_file} cannot be told: {error}.") from error
+
+
+class ZoneFileMalformed(Unavailable):
+    """The zone file is not of the form it must have."""
+
+    code = "zone_file_malformed"
+    hint = "Restore it, or move it away: what is published then makes it anew."
+
+
+def parse_zone(data: bytes) -> Zone:
+    """A zone from the bytes of its file. Raises `ZoneFileMalformed`."""
+    if len(data) > MAX_FILE:
+        raise ZoneFileMalformed(f"The zone file is larger than {MAX_FILE} bytes.")
+    try:
+        value: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ZoneFileMalformed(f"The zone file is no JSON: {error}.") from None
+    zone: Zone = {}
+    if not isinstance(value, dict):
+        raise ZoneFileMalformed("The zone file is no JSON object.")
+    for name, kinds in value.items():
+        if not isinstance(kinds, dict):
+            raise ZoneFileMalformed(f"What stands at {name[:80]!r} in the zone file is no object.")
+        for kind, values in kinds.items():
+            if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
+                raise ZoneFileMalformed(
+                    f"{kind[:20]!r} of {name[:80]!r} in the zone file is no list of texts."
+                )
+            zone.setdefault(name.lower().removesuffix("."), {})[kind.upper()] = values
+    return zone
+
+
+def _records(zone: Zone, wanted: Collection[RecordSet]) -> tuple[Record, ...]:
+    found: list[Record] = []
+    for name, kind in wanted:
+        kinds = zone.get(name, {})
+        said = kinds.get("TTL", [""])
+        ttl = int(said[0]) if said and said[0].isdecimal() and len(said[0]) < 10 else DEFAULT_TTL
+        found += [Record(name, kind, value, ttl) for value in kinds.get(kind, ())]
+    return tuple(sorted(found))
