@@ -1,8 +1,8 @@
 """A cloud in a file, with Hetzner's rules as far as a stack can break them.
 
-Engine, SDK and resource protocol are the real ones in these tests, the provider and the account are not: what is
-here is what Hetzner's documentation and its provider's issues say about names, quotas, protection, and addresses
-that are in use. What is not written here is accepted.
+Engine, SDK and resource protocol are the real ones in these tests, the provider and the account are not: what
+is here is what Hetzner's documentation and its provider's issues say about names, quotas, protection, and
+addresses that are in use. What is not written here is accepted.
 
     cloud = Cloud(path)
     with cloud as account:
@@ -44,7 +44,9 @@ SOLD = {"cx23": EU, "cx33": EU, "cpx11": US, "cpx21": US, "cpx12": ASIA, "cpx22"
 """Server types, and where they are sold."""
 IMAGES = ("debian-12", "debian-13", "ubuntu-24.04")
 LONGEST_USER_DATA = 32 * 1024
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z"
+)
 _LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?\Z")
 
 
@@ -101,7 +103,9 @@ class Cloud:
         self._account = Account(things=things, **state)
         return self._account
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         text = json.dumps(asdict(self._account), indent=1)
         self._file.seek(0)
         self._file.truncate()
@@ -142,7 +146,9 @@ def delete(account: Account, id_: str) -> None:
         raise Refused("protected", f"deletion of {name} is protected")
     if thing.kind == ADDRESS and _server_with(account, int(id_)) is not None:
         raise Refused("must_be_unassigned", f"{name} is still assigned to a server")
-    if thing.kind == FIREWALL and any(int(id_) in server.props["firewallIds"] for server in account.of(SERVER).values()):
+    if thing.kind == FIREWALL and any(
+        int(id_) in server.props["firewallIds"] for server in account.of(SERVER).values()
+    ):
         raise Refused("resource_in_use", f"{name} is still applied to a server")
     del account.things[id_]
     account.calls.append(["delete", thing.kind, name])
@@ -220,7 +226,9 @@ def _server_with(account: Account, number: int) -> str | None:
 
 
 def _check_rule(rule: Props) -> None:
-    if rule["protocol"] in ("tcp", "udp") and not re.fullmatch(r"any|\d{1,5}(-\d{1,5})?", str(rule.get("port", ""))):
+    if rule["protocol"] in ("tcp", "udp") and not re.fullmatch(
+        r"any|\d{1,5}(-\d{1,5})?", str(rule.get("port", ""))
+    ):
         raise Refused("invalid_input", f"a rule for {rule['protocol']} needs a port")
     for source in rule.get("sourceIps", []):
         try:
@@ -230,7 +238,7 @@ def _check_rule(rule: Props) -> None:
 
 
 def _computed(account: Account, kind: str, given: Props, id_: int) -> Props:
-    """What the cloud decides. Addresses follow from the id, in a network of their own each, as regions have."""
+    """What the cloud decides. Addresses follow from the id, each in a network of its own."""
     if kind == ADDRESS:
         if given["type"] == "ipv4":
             return {"ipAddress": f"198.18.{id_ % 256}.{10 + id_ % 200}", "ipNetwork": ""}

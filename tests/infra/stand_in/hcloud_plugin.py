@@ -1,9 +1,11 @@
 """Speaks Pulumi's provider protocol for `pulumi_hcloud`, over the cloud in a file (`$WWS_TEST_CLOUD`).
 
-Started by the engine as `pulumi-resource-hcloud`: prints its port and ends when the engine does. It behaves as the
-bridged provider does where that shows: unknown properties are refused, a diff names each property and whether it
-means another thing, and what was made halfway is reported with its id.
+Started by the engine as `pulumi-resource-hcloud`: prints its port and ends when the engine does. It behaves as
+the bridged provider does where that shows: unknown properties are refused, a diff names each property and
+whether it means another thing, and what was made halfway is reported with its id.
 """
+
+# ruff: noqa: N802 -- the protocol names the methods
 
 from __future__ import annotations
 
@@ -129,7 +131,9 @@ class Plugin(provider_pb2_grpc.ResourceProviderServicer):
             return provider_pb2.ReadResponse(id="")
         names = _plain(request.inputs) or KNOWN[thing.kind]
         inputs = {name: thing.props[name] for name in names if name in thing.props}
-        return provider_pb2.ReadResponse(id=request.id, properties=_struct(thing.props), inputs=_struct(inputs))
+        return provider_pb2.ReadResponse(
+            id=request.id, properties=_struct(thing.props), inputs=_struct(inputs)
+        )
 
     def Update(self, request: Any, context: Any) -> Any:
         props = _plain(request.news)

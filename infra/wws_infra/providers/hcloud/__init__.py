@@ -11,7 +11,8 @@ made afterwards would leave a gap. Deleting a server leaves its addresses to the
 keys of operators) changes nothing on one that runs: each such change would cost all disks at once, with the
 promises of all witnesses.
 
-**Protection** is lifted in a run of its own (`protected: false`) before a server is replaced or destroyed.
+**Protection** is lifted in a run of its own before a server is replaced (`protected: false` on the node: its
+server alone) or all is destroyed (in the section).
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ class Hcloud(Provider[HcloudNode, HcloudSection]):
     def host(self, node: HcloudNode, firewall: tuple[Opening, ...], opts: OptionsFor) -> ProvidedHost:
         section = self.settings.section
         protected = section.protected if node.protected is None else node.protected
-        host_key = SshHostKey(node.name, opts=opts(protect=protected))
-        ipv4 = self._address(node, "ipv4", protected, opts)
-        ipv6 = self._address(node, "ipv6", protected, opts) if section.ipv6 else None
+        host_key = SshHostKey(node.name, opts=opts(protect=section.protected))
+        ipv4 = self._address(node, "ipv4", opts)
+        ipv6 = self._address(node, "ipv6", opts) if section.ipv6 else None
         rules = self._firewall(node, firewall, opts)
         keys: pulumi.Output[list[str]] = pulumi.Output.all(host_key.private_key, host_key.public_key)
         told: pulumi.Output[str] = pulumi.Output.secret(keys.apply(lambda pair: user_data(*pair)))
@@ -122,7 +123,9 @@ class Hcloud(Provider[HcloudNode, HcloudSection]):
             labels["wws-domain"] = self.settings.domain
         return labels if node is None else labels | {"wws-node": node.name}
 
-    def _address(self, node: HcloudNode, family: str, protected: bool, opts: OptionsFor) -> hcloud.PrimaryIp:
+    def _address(self, node: HcloudNode, family: str, opts: OptionsFor) -> hcloud.PrimaryIp:
+        """An address of its own, which no change of a server lets go of."""
+        protected = self.settings.section.protected
         return hcloud.PrimaryIp(
             f"{node.name}-{family}",
             name=f"{self._name(node)}-{family}",

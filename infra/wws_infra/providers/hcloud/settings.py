@@ -45,7 +45,7 @@ class HcloudNode(NodeSettings):
     machine: int = Field(default=1, ge=1)
     """Add one, and the node gets a new server: same identity, address and host key, an empty disk."""
     protected: bool | None = None
-    """Another one than the section says."""
+    """Another than the section says, for the server alone: its addresses and host key stay as they are."""
 
 
 class HcloudSection(Section):

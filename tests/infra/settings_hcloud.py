@@ -1,0 +1,24 @@
+"""Settings of a stack at Hetzner, as the documentation has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ALICE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPKSUryXV0GrA4BrvFNyrCgzi1vnnOGEcPiXOpiiL3h"
+
+
+def settings_hcloud(**changed: Any) -> dict[str, Any]:
+    """Three nodes in three parts of the world; `changed` takes the place of what is here."""
+    return {
+        "provider": "hcloud",
+        "domain": "example.org",
+        "nodes": [
+            {"name": "boot1", "region": "ash"},
+            {"name": "boot2", "region": "nbg1"},
+            {"name": "boot3", "region": "sin"},
+        ],
+        "ssh_allow": ["203.0.113.7/32", "2001:db8:7::/64"],
+        "metrics_allow": ["198.51.100.0/28"],
+        "release": {"version": "1.0.0", "archive": "wws-1.0.0-linux-x86_64.tar.gz", "sha256": "0" * 64},
+        "hcloud": {"operator_keys": [f"{ALICE} alice@example.org"]},
+    } | changed
