@@ -90,7 +90,7 @@ class NewNames:
         """What `to_json` gave. Entries that are none are left out."""
         for entry in value if isinstance(value, list) else []:
             match entry:
-                case [str(name), str(swarm), int(at)] if not isinstance(at, bool) and at >= 0:
+                case [str(name), str(swarm), int(at), *_] if not isinstance(at, bool) and at >= 0:
                     self._counted[name, swarm] = at
                 case _:
                     continue

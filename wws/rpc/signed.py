@@ -278,7 +278,7 @@ class SignedRequests:
         """What `to_json` gave before the restart."""
         for entry in value if isinstance(value, list) else []:
             match entry:
-                case [str(agent_id), int(timestamp)] if _AGENT_ID.fullmatch(agent_id):
+                case [str(agent_id), int(timestamp), *_] if _AGENT_ID.fullmatch(agent_id):
                     self._floors[agent_id] = self._latest[agent_id] = self._promised[agent_id] = timestamp
                 case _:
                     continue

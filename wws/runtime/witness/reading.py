@@ -14,7 +14,7 @@ from pathlib import Path
 from wws.errors import ParseError
 from wws.runtime.machine_errors import CannotRead
 from wws.runtime.state_files import StateTooNew
-from wws.runtime.witness.rows import APPLICATION_ID, SCHEMA
+from wws.runtime.witness.rows import APPLICATION_ID, NEWEST
 
 
 @contextmanager
@@ -36,8 +36,8 @@ def open_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
             (application,) = database.execute("PRAGMA application_id").fetchone()
             if application != APPLICATION_ID:
                 raise CannotRead(f"{path} is not the file of a witness.")
-            if schema > SCHEMA:
-                raise StateTooNew(f"{path} has schema {schema}; this version reads up to {SCHEMA}.")
+            if schema > NEWEST:
+                raise StateTooNew(f"{path} has schema {schema}; this version reads up to {NEWEST}.")
             yield database
         finally:
             database.close()

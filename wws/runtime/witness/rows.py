@@ -17,6 +17,9 @@ from wws.names.witness.entry import Counted, Entry
 from wws.names.witness.log import LogEntry
 
 SCHEMA: Final = 1
+NEWEST: Final = SCHEMA + 1
+"""The newest file that is read, and written: one version newer may have further tables, and columns that need
+no value of ours (contract section 3). So every column is named wherever a row goes in or out."""
 APPLICATION_ID: Final = 0x57575357
 """Tells the file from others of SQLite: "WWSW"."""
 PAGE = 4096
@@ -124,7 +127,9 @@ def write_changes(database: sqlite3.Connection, changes: Changes) -> None:
             database.execute("DELETE FROM entries WHERE swarm = ? AND name = ?", change.key)
             continue
         database.execute(
-            "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO entries (swarm, name, owner, registered_at, first_seen, expires_at,"
+            " provisional, chain, is_chain_whole, given_up, held_since, prefix)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 entry.swarm, entry.name, str(entry.owner), entry.registered_at, entry.first_seen,
                 entry.expires_at, entry.provisional, json.dumps(entry.chain), entry.is_chain_whole,
@@ -138,6 +143,6 @@ def write_changes(database: sqlite3.Connection, changes: Changes) -> None:
         )
     for counted in changes.counted:
         database.execute(
-            "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO counted (owner, swarm, name, prefix, at) VALUES (?, ?, ?, ?, ?)",
             (str(counted.owner), *counted.key, counted.prefix, counted.at),
         )

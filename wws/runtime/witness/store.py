@@ -41,8 +41,8 @@ from wws.runtime.state_files import StateTooNew
 from wws.runtime.whole_files import make_folder
 from wws.runtime.witness.rows import (
     APPLICATION_ID,
+    NEWEST,
     PAGE,
-    SCHEMA,
     TABLES,
     count_log,
     read_counted,
@@ -196,10 +196,10 @@ class WitnessStore:
         (application,) = database.execute("PRAGMA application_id").fetchone()
         if application not in (0, APPLICATION_ID):
             raise sqlite3.DatabaseError("it is not the file of a witness")
-        if schema > SCHEMA:
+        if schema > NEWEST:
             self._close()
             raise StateTooNew(
-                f"{self.path} has schema {schema}; this version reads up to {SCHEMA}.",
+                f"{self.path} has schema {schema}; this version reads up to {NEWEST}.",
                 hint="Use the newer version that wrote it, or move the file away.",
             )
         database.execute("PRAGMA journal_mode = WAL")
@@ -273,7 +273,7 @@ class WitnessStore:
         return None if row is None else str(row[0])
 
     def _set_meta(self, database: sqlite3.Connection, key: str, value: str) -> None:
-        database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        database.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
     def _close(self) -> None:
         if self._database is not None:
