@@ -1,6 +1,6 @@
 """Speaks Pulumi's provider protocol for `pulumi_hcloud`, over the cloud in a file (`$WWS_TEST_CLOUD`).
 
-Started by the engine as `pulumi-resource-hcloud`: prints its port and ends when the engine does. It behaves as
+Started by the engine as `pulumi-resource-hcloud`: prints its port, ends when the engine does. It behaves as
 the bridged provider does where that shows: unknown properties are refused, a diff names each property and
 whether it means another thing, and what was made halfway is reported with its id.
 """

@@ -64,6 +64,7 @@ class Hosts(Provider[HostsNode, HostsSection]):
     node_type = HostsNode
     section_type = HostsSection
     has_regions = False
+    machines_stay = True
 
     @override
     def check(self) -> None:

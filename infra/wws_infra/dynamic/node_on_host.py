@@ -1,0 +1,88 @@
+"""A node on a host, asked and stopped over SSH: by the key that is known, or not at all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from agent_cli.ops.inventory import DEFAULT_HOME, HostEntry
+from agent_cli.remote import HostUnreachable, LoginRefused, RemoteConfig, RemoteError, connected
+
+CONTROL: Final = "/opt/wws/current/bin/wws-control"
+UNIT: Final = "wws-bootstrap.service"
+SEAL: Final = "/etc/wws/sealed"
+"""While this file is there, the unit does not start: the node lives elsewhere now."""
+ASKING: Final = RemoteConfig(connect_timeout=5.0, command_timeout=30.0)
+BETWEEN_TRIES: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a node is. `problem` says in words why it is not running, and is empty when it is."""
+
+    peer_id: str = ""
+    version: str = ""
+    problem: str = ""
+
+    @property
+    def state(self) -> dict[str, str]:
+        return {
+            name: value
+            for name, value in (
+                ("peer_id", self.peer_id),
+                ("version", self.version),
+                ("problem", self.problem),
+            )
+            if value
+        }
+
+
+def look(host: HostEntry, key_file: str | None) -> Found:
+    """How the node on this host is. Nothing is changed, and nothing is raised for a host that is away."""
+    try:
+        with connected(host, key_file=key_file, config=ASKING) as remote:
+            asked = remote.run([CONTROL, "--home", DEFAULT_HOME, "--json", "status"], as_root=True)
+    except RemoteError as error:
+        return Found(problem=str(error))
+    try:
+        answer = json.loads(asked.output)
+    except ValueError:
+        return Found(problem=f"no node answers (exit code {asked.exit_code})")
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, Mapping) or not answer.get("ok"):
+        return Found(problem="the node does not run")
+    return Found(str(data.get("peer_id", "")), str(data.get("version", "")))
+
+
+def wait_for(host: HostEntry, key_file: str | None, patience: float) -> None:
+    """Wait until the host lets us in: a new server boots, and gets the operators' keys meanwhile.
+
+    Raises `HostKeyWrong` at once: somebody else answers. `HostUnreachable` or `LoginRefused` after `patience`
+    seconds.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with connected(host, key_file=key_file, config=ASKING):
+                return
+        except (HostUnreachable, LoginRefused):
+            if time.monotonic() >= end:
+                raise
+            time.sleep(BETWEEN_TRIES)
+
+
+def retire(host: HostEntry, key_file: str | None) -> str:
+    """Stop the node on a host that is replaced, for good: two nodes with one key would make two promises.
+
+    What could not be done, in words; empty when all is well. A machine that is gone cannot be told.
+    """
+    stop = f"systemctl disable --now {UNIT}; mkdir -p /etc/wws && touch {SEAL}"
+    try:
+        with connected(host, key_file=key_file, config=ASKING) as remote:
+            done = remote.run(["sh", "-c", stop], as_root=True)
+    except RemoteError as error:
+        return str(error)
+    return "" if done.exit_code == 0 else f"{host.name}: {done.errors.strip()[-200:]}"
