@@ -14,11 +14,16 @@ from agent_cli.ops.inventory import Inventory
 from wws.errors import WwsError
 from wws_infra.components.bootstrap_host import BootstrapHost
 from wws_infra.components.bootstrap_identity import BootstrapIdentity
+from wws_infra.components.discovery_records import DiscoveryRecords, DiscoveryRecordsArgs
 from wws_infra.components.publisher import Publisher
+from wws_infra.components.zone import Zone, ZoneArgs
 from wws_infra.dynamic.manifest import Manifest
 from wws_infra.providers import provider_for
 from wws_infra.providers.interface import NodeRequest, ProvidedHost, Provider, RunningNode, ZoneAccess
 from wws_infra.settings import Json, NodeSettings, Section, read_values
+
+MAX_SIGNED = 16 * 1024
+"""Largest file with a signed list, in bytes."""
 
 
 def deploy() -> None:
@@ -74,6 +79,8 @@ class Stack:
         manifest = self._manifest(publisher, members)
         for member in members:
             member.running = self._node(member, network, manifest, zone)
+        if zone.provider != "none":
+            self._publish(publisher, members, zone)
         self._export(members, network, manifest, zone)
 
     def _manifest(self, publisher: Publisher, members: list[_Member]) -> Manifest:
@@ -98,6 +105,48 @@ class Stack:
         )
         return self._provider.node(
             request, partial(pulumi.ResourceOptions, depends_on=list(member.provided.resources))
+        )
+
+    def _publish(self, publisher: Publisher, members: list[_Member], zone: ZoneAccess) -> None:
+        settings = self._settings
+        hosts = {
+            member.settings.name: (member.provided.address, *member.provided.addresses) for member in members
+        }
+        names = Zone(ZoneArgs(settings.domain, zone, settings.ttl, hosts))
+        running = [member.running for member in members if member.running is not None]
+        records = DiscoveryRecords(
+            DiscoveryRecordsArgs(
+                settings.domain,
+                [self._entry(member) for member in members],
+                zone,
+                publisher.public_keys,
+                publisher.signer,
+                settings.ttl,
+                settings.lifetime_days,
+                self._signed_elsewhere(),
+                settings.force_unsafe,
+                [node.home for node in running if node.managed_by == "local"],
+            ),
+            [*(node.resource for node in running), *names.records],
+        )
+        pulumi.export("bundle_seq", records.seq)
+        pulumi.export("bundle_expires_at", records.expires_at)
+
+    def _signed_elsewhere(self) -> str:
+        path = self._settings.signed
+        if path is None:
+            return ""
+        try:
+            with path.open("rb") as file:
+                return file.read(MAX_SIGNED).decode("ascii", "replace").strip()
+        except OSError as error:
+            raise pulumi.RunError(f"wws:signed: {path} cannot be read: {error.strerror}") from None
+
+    def _entry(self, member: _Member) -> pulumi.Output[str]:
+        named = f"{member.settings.name}.{self._settings.domain}" if self._settings.entries_by_name else ""
+        host = member.provided
+        return pulumi.Output.all(member.identity.peer_id, host.address, host.port).apply(
+            lambda known: entry(str(known[0]), named or str(known[1]), int(known[2]))
         )
 
     def _export(
@@ -129,6 +178,11 @@ def multiaddrs(ip: str, port: int, peer_id: str) -> list[str]:
     return [
         f"/{family}/{ip}/{transport}/p2p/{peer_id}" for transport in (f"tcp/{port}", f"udp/{port}/quic-v1")
     ]
+
+
+def entry(peer_id: str, host: str, port: int) -> str:
+    """A node as it stands in the signed list."""
+    return f"{peer_id}@[{host}]:{port}" if ":" in host else f"{peer_id}@{host}:{port}"
 
 
 def join_command(known: list[object]) -> str:

@@ -6,7 +6,8 @@ cannot see that there was an old one; this resource belongs to the identity, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, cast
 
 import pulumi
 from typing_extensions import override
@@ -39,8 +40,12 @@ class Promises(DynamicResource, module="wws", name="Promises"):
         self,
         name: str,
         peer_id: pulumi.Input[str],
-        machine: pulumi.Input[str],
+        machine: pulumi.Output[str],
         opts: pulumi.ResourceOptions,
     ) -> None:
-        props = {"peer_id": peer_id, "machine": machine, "lost": None}
-        super().__init__(PromisesProvider(), name, props, opts)
+        # It knows the machine and does not depend on it: a machine that goes must not take this with it.
+        future = cast("Awaitable[str]", machine.future(with_unknowns=True))
+        alone = pulumi.Output[str](set(), future, machine.is_known())
+        props = {"peer_id": peer_id, "machine": alone, "lost": None}
+        keep = pulumi.ResourceOptions(protect=True)
+        super().__init__(PromisesProvider(), name, props, pulumi.ResourceOptions.merge(opts, keep))

@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from wws.runtime.whole_files import make_folder, write_whole
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text
+from wws_infra.dynamic.processes import Running, start
 from wws_infra.providers.local.address import free_port
 from wws_infra.providers.local.host import remove_empty
-from wws_infra.providers.local.processes import Running, start
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json

@@ -15,7 +15,7 @@ from typing_extensions import override
 from wws.errors import LocalError
 from wws.runtime.whole_files import make_folder, write_whole
 from wws_infra.dynamic.crud import Crud, DynamicResource, text
-from wws_infra.providers.local.processes import stop_node
+from wws_infra.dynamic.processes import stop_node
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json

@@ -17,7 +17,7 @@ from wws.identity.keys import Identity
 from wws.runtime.homes import Home
 from wws.runtime.whole_files import make_folder, write_whole
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text, texts
-from wws_infra.providers.local.processes import NODE, Running, start, stop_node
+from wws_infra.dynamic.processes import NODE, Running, start, stop_node
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json
