@@ -133,10 +133,10 @@ def _bundle(
     desired, before = wish.desired, seen.before
     if not desired.nodes:
         return None, f"Nothing is to be published for {desired.domain} any more."
-    if not keys:
+    if not keys and wish.signed is not None:
         raise NotAPublisher(
-            f"No publisher key of {desired.domain} is known here.",
-            hint="Give one (--key FILE), or list the public keys in records.toml: publishers = […]",
+            f"No publisher key of {desired.domain} is known here, so whose signature it is cannot be told.",
+            hint="List the public keys in records.toml: publishers = […]",
         )
     carried = keys if must_carry_keys(seen.clients, keys) else None
     why = _why(desired, keys, carried, seen, config if wish.renew_within is None else wish.renew_within)

@@ -116,7 +116,7 @@ class Rfc2136Provider:
         except ProviderError:
             return
         raise ZoneLocked(
-            f"{self.name} answers queries for {self.zone}, but not the update: somebody has a transaction open.",
+            f"{self.name} answers queries for {self.zone}, but not the update: a transaction is open there.",
             hint="Let them finish. The update may be made then by itself; plan again to see.",
         )
 
@@ -192,7 +192,7 @@ class Rfc2136Provider:
                 return ZoneLocked(
                     f"{said}, and to any other: the zone is frozen, or the TSIG key {self._key_name} may "
                     "update nothing there.",
-                    hint="Thaw it (knotc zone-thaw, rndc thaw) when whoever froze it is done; or grant the key.",
+                    hint="Thaw it (knotc zone-thaw, rndc thaw) when it is free again; or grant the key.",
                 )
             return Refused(
                 f"{said}: the TSIG key {self._key_name} may not do that.",
