@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from agent_cli.result import Result
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
+    "status": (),
+    "logs": (),
+    "drain": (),
+    "exec": (),
     "probe": (),
     "witness": ("list", "log", "conflicts"),
 }
@@ -39,8 +43,10 @@ def run(arguments: list[str]) -> int:
     from agent_cli.options import Options
     from agent_cli.report import guarded
 
-    options = Options(json="--json" in arguments, arguments=["wws-ops", *arguments])
-    return guarded(lambda: _invoke(arguments, options), schema=schema_of(arguments), options=options)
+    # Behind `--` stands the command of somebody else.
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    options = Options(json="--json" in ours, arguments=["wws-ops", *arguments])
+    return guarded(lambda: _invoke(arguments, options), schema=schema_of(ours), options=options)
 
 
 def schema_of(arguments: Sequence[str]) -> str:

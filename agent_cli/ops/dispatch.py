@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from agent_cli.ops import probe, witness
+from agent_cli.ops import drain, execute, logs, probe, status, witness
 from agent_cli.options import Options
 from agent_cli.registration import group, make_app
 from agent_cli.result import Result, WrongUsage
@@ -19,8 +19,8 @@ def invoke(arguments: list[str], options: Options) -> Result:
     """Run the command and give back its result. Raises `WrongUsage` and what the command raises."""
     root = make_app(add_completion=True)
     group(root, wws_ops, examples=("wws-ops status --stack prod", "wws-ops witness log alice --json"))
-    probe.register(root)
-    witness.register(root)
+    for module in (status, logs, drain, execute, probe, witness):
+        module.register(root)
     try:
         returned = get_command(root)(
             args=arguments or ["--help"], prog_name="wws-ops", standalone_mode=False, obj=options

@@ -107,7 +107,7 @@ class PlaybookMissing(LocalError):
 
 
 class NotByPlaybook(LocalError):
-    """A node that is a process of this machine is not looked after by playbooks."""
+    """A node that is a process of this machine is not looked after by SSH and playbooks."""
 
     code = "host_is_local"
     exit_code = Exit.USAGE
