@@ -60,6 +60,8 @@ class Wish:
     prepares: bool = False
     renew_within: int | None = None
     """Instead of the usual margin before `exp`."""
+    leave: frozenset[Record] = frozenset()
+    """Records of others in record sets that are partly ours."""
 
 
 def make_plan(wish: Wish, seen: Seen, config: PlanningConfig) -> Plan:
@@ -88,7 +90,7 @@ def make_plan(wish: Wish, seen: Seen, config: PlanningConfig) -> Plan:
     wanted: tuple[Record, ...] = ()
     if bundle is not None:
         wanted = records(desired, bundle.text if bundle.signatures else bundle.body, ttl)
-    changes = difference(seen.found, wanted)
+    changes = difference(seen.found, wanted, wish.leave)
     if changes_now:
         warnings += _waiting(changes, ttl)
     return Plan(
@@ -109,10 +111,12 @@ def make_plan(wish: Wish, seen: Seen, config: PlanningConfig) -> Plan:
     )
 
 
-def difference(found: Sequence[Record], wanted: Sequence[Record]) -> Changes:
-    """What makes `wanted` of `found`, and what of `found` it rests on."""
+def difference(
+    found: Sequence[Record], wanted: Sequence[Record], leave: frozenset[Record] = frozenset()
+) -> Changes:
+    """What makes `wanted` of `found`, with `leave` left alone; and what of `found` it rests on."""
     add = tuple(sorted(set(wanted) - set(found)))
-    remove = tuple(sorted(set(found) - set(wanted)))
+    remove = tuple(sorted(set(found) - set(wanted) - leave))
     touched = {record.set for record in (*add, *remove)}
     return Changes(add, remove, tuple(sorted(record for record in found if record.set in touched)))
 

@@ -177,12 +177,12 @@ class Publisher:
         signers = [PublisherKey(signer.public_key) for signer in wish.signers]
         seen = self._look(desired.domain, managed | {host for host, _ in left}, desired.keys or signers)
         # At a host that is wanted no more only what we wrote is ours: its name may have got another use.
-        ours = tuple(
+        leave = frozenset(
             record
             for record in seen.found
-            if record.kind == "TXT" or record.name in managed or (record.name, record.value) in left
+            if record.kind != "TXT" and record.name not in managed and (record.name, record.value) not in left
         )
-        return make_plan(wish, replace(seen, found=ours), self._config.planning)
+        return make_plan(replace(wish, leave=leave), seen, self._config.planning)
 
     def _look(self, domain: str, hosts: Collection[str], presumed: Sequence[PublisherKey]) -> Seen:
         found = self.provider.fetch([*txt_sets(domain), *address_sets(hosts)])

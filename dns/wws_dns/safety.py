@@ -63,7 +63,7 @@ def judge_set(
     """
     old = before.peers
     earlier = change.before.in_force(unix_now)
-    if peers in (old, earlier):
+    if peers == old or (peers and peers == earlier):
         return []
     found: list[Unsafe] = []
     removed, newcomers = old - peers, peers - old - earlier
