@@ -6,6 +6,8 @@
     lifetime_days = 30                   # optional
     key_files = ["publisher.key"]        # optional: instead of --key; relative to this file
     history = "records.history.json"     # optional: what was published; relative to this file
+    resolvers = ["192.0.2.53"]           # optional: whom verify asks, three and more, IP[:PORT]
+    authorities = ["192.0.2.1"]          # optional: the name servers, for a zone that nobody delegates
 
     [[node]]
     peer_id = "12D3KooW…"
@@ -50,7 +52,10 @@ from wws_dns.desired import (
 MAX_FILE: Final = 256 * 1024
 """Largest file that is read, in bytes."""
 
-_TOP: Final = ("domain", "publishers", "ttl", "lifetime_days", "key_files", "history", "node", "provider")
+_TOP: Final = (
+    "domain", "publishers", "ttl", "lifetime_days", "key_files", "history", "resolvers", "authorities",
+    "node", "provider",
+)  # fmt: skip
 _NODE: Final = ("peer_id", "host", "port", "transport", "addresses")
 _MARKS: Final[dict[str, TransportMark]] = {"both": "", "tcp": "/t", "quic": "/q"}
 PROVIDER_KEYS: Final[dict[str, tuple[str, ...]]] = {
@@ -78,6 +83,8 @@ class RecordsFile:
     provider: ProviderSettings | None = None
     key_files: tuple[str, ...] = ()
     history: str | None = None
+    resolvers: tuple[str, ...] = ()
+    authorities: tuple[str, ...] = ()
 
 
 def parse_records(data: bytes | str) -> RecordsFile:
@@ -107,7 +114,14 @@ def parse_records(data: bytes | str) -> RecordsFile:
     history = value.get("history")
     if history is not None and not isinstance(history, str):
         raise DesiredMalformed("history is the path of a file.")
-    return RecordsFile(desired, _provider(value.get("provider"), domain), _texts(value, "key_files"), history)
+    return RecordsFile(
+        desired,
+        _provider(value.get("provider"), domain),
+        _texts(value, "key_files"),
+        history,
+        _texts(value, "resolvers"),
+        _texts(value, "authorities"),
+    )
 
 
 def parse_keys(texts: Iterable[str]) -> tuple[PublisherKey, ...]:

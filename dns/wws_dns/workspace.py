@@ -102,8 +102,9 @@ def open_workspace(
     keys: Sequence[str] | None = None,
     history: str | None = None,
     environ: Mapping[str, str] | None = None,
+    with_keys: bool = True,
 ) -> Workspace:
-    """Read what the command line names.
+    """Read what the command line names; without `with_keys` no key file, for they may lie elsewhere.
 
     Raises `RecordsMissing`, `DesiredMalformed`, `HistoryMalformed`, `NoIdentity`, `KeyFileRefused` and
     `MachineError`.
@@ -124,13 +125,12 @@ def open_workspace(
         file = replace(file, desired=replace(wanted, keys=file.desired.keys or wanted.keys))
     folder = path.parent
     named = Path(history) if history else folder / (file.history or f"{path.stem}.history.json")
+    key_files = [Path(key) for key in keys] if keys else [folder / key for key in file.key_files]
     return Workspace(
         file,
         folder,
         load_history(named, file.desired.domain),
-        load_signers(
-            [Path(key) for key in keys] if keys else [folder / key for key in file.key_files], environ
-        ),
+        load_signers(key_files if with_keys else [], environ),
         environ,
     )
 
