@@ -214,8 +214,8 @@ def _resolvers(named: Sequence[Sequence[str]], least: int) -> tuple[tuple[str, i
     if len(resolvers) < least:
         raise WrongUsage(
             f"{len(resolvers)} resolvers are named, and it takes {least} to see who of them is wrong.",
-            hint="Name those that your users have: --resolver IP[:PORT], again and again, or "
-            resolvers = […] in the records file. Public ones are 1.1.1.1, 8.8.8.8 and 9.9.9.9. Where there are "
-            "none, as in the stack local: --least-resolvers 0",
+            hint="Name those that your users have: --resolver IP[:PORT], again and again, or resolvers = […] "
+            "in the records file. Public ones are 1.1.1.1, 8.8.8.8 and 9.9.9.9. Where there are none, as in "
+            "the stack local: --least-resolvers 0",
         )
     return resolvers
