@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -13,10 +14,12 @@ from tests.net.mesh_node import node
 from tests.net.relaying import reserve
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
+from wws.mesh import identify
 from wws.relay.messages import HOP_PROTOCOL, Status
 from wws.relay.selection import SelectionConfig, State
 from wws.runtime.connection import Connection
 from wws.runtime.relay.client import RelayClientConfig
+from wws.runtime.streams import Stream
 
 pytestmark = [pytest.mark.net, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -119,6 +122,26 @@ async def test_a_relay_that_drains_gives_no_slots_and_says_that_it_is_none() -> 
         assert carol.mesh.host.refusals[HOP_PROTOCOL, "draining"] == 2
         assert carol.server.reservations == 1
         assert not carol.server.drain(True)
+
+
+async def test_who_is_just_being_identified_is_told_as_well() -> None:
+    """Bob has been told of carol before the change, and she does not know yet what he understands."""
+    async with RelayNode.run("carol") as carol, node("bob") as bob:
+        hold = asyncio.Event()
+
+        async def answer_later(stream: Stream) -> None:
+            await hold.wait()
+            await bob.identify._answer(stream)
+
+        bob.host.serve(identify.PROTOCOL, answer_later)
+        connection = await bob.dial(carol.address)
+        said = await connection.wait_identified()
+        assert said is not None
+        assert HOP_PROTOCOL in (said.protocols or ())
+        await drain(carol)
+        hold.set()
+        await until(lambda: HOP_PROTOCOL not in (connection.identification.protocols or ()))  # type: ignore[union-attr]
+        assert not carol.mesh.identify._owed
 
 
 async def test_a_relay_that_stays_after_all_is_a_relay_again() -> None:

@@ -27,14 +27,14 @@ give a slot back; it lapses by itself, or with the connection.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.identity.peer_id import PeerId
 from wws.machine import Command, Event
 from wws.relay.candidate import Candidate, Lease
 from wws.relay.candidate import State as State
-from wws.relay.reputation import DISTRUSTED, Reputation, ReputationConfig
+from wws.relay.reputation import DISTRUSTED, Reputation
+from wws.relay.selection_config import SelectionConfig as SelectionConfig
 from wws.relay.selection_events import (
     Answered,
     CandidateLeaving,
@@ -53,42 +53,6 @@ from wws.relay.selection_events import (
     SetWanted,
     Suspect,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SelectionConfig:
-    reservations: int = 2
-    """Relays that are to hold a slot for us at once."""
-    max_attempts: int = 4
-    """Relays that are asked for a slot at once."""
-    hedge_after: float = 1.0
-    """Seconds after which the next candidate is asked beside one that has not answered yet."""
-    probe_interval: float = 1.5
-    """Seconds of silence of a relay that holds a slot, after which it is probed."""
-    probe_timeout: float = 2.0
-    """Seconds that it has to answer; more for one that is far away, up to twice as many."""
-    stall: float = 0.5
-    """Seconds by which a timer may be late; if it is later, we were away and not the relay: it is probed
-    again."""
-    renew_between: tuple[float, float] = (0.5, 0.66)
-    """The part of a lease after which it is renewed, drawn evenly."""
-    renew_retry: float = 30.0
-    """Seconds to the next try when a renewal has failed, as long as the lease lasts."""
-    max_lease: float = 3600.0
-    """Seconds of a lease that we believe in, whatever the relay says."""
-    min_lease: float = 10.0
-    """Seconds below which a lease is none: the clocks differ, or the relay jokes."""
-    release_grace: float = 30.0
-    """Seconds for which reservations are kept when they are not wanted any more: verdicts waver."""
-    seek_interval: tuple[float, float] = (5.0, 60.0)
-    """Seconds between two requests for more candidates: the first, and the most after doubling."""
-    worthwhile: float = 0.05
-    """Seconds of round trip that another relay must gain us before we change to it when a lease is due."""
-    replace_within: float = 5.0
-    """Seconds for which a relay that is about to stop is announced while there is nobody for its place."""
-    max_candidates: int = 64
-    """Candidates known at once; further ones are left out, unless they are entry points."""
-    reputation: ReputationConfig = field(default_factory=ReputationConfig)
 
 
 _ASKED = frozenset({State.RESERVING, State.RENEWING})
@@ -163,6 +127,7 @@ class RelaySelection:
             case CandidateLost(relay=relay):
                 if (lost := self._relays.pop(relay, None)) is not None and lost.state is not State.IDLE:
                     self._reputation.disappointed(relay)
+                    self._seek_soon(now)
                     commands.append(LetGo(relay))
             case CandidateLeaving(relay=relay):
                 commands += self._leaving(relay, now)
@@ -226,7 +191,13 @@ class RelaySelection:
             return self._release(known)
         known.state, known.leave_by = State.LEAVING, now + self._config.replace_within
         known.lease.is_sound = False
+        self._seek_soon(now)
         return []
+
+    def _seek_soon(self, now: float) -> None:
+        """We need one more than a moment ago, and who was away then may be back."""
+        self._seek_wait = self._config.seek_interval[0]
+        self._seek_at = min(self._seek_at, now + self._seek_wait)
 
     def _stays(self, relay: Candidate) -> None:
         """It relays on. If its place is taken by now, it goes as any that is not needed."""

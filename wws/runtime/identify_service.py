@@ -62,6 +62,9 @@ class IdentifyService:
         """What is the same on every connection, encoded."""
         self._seq = 0
         self._moving: set[int] = set()
+        self._owed: set[int] = set()
+        """Connections whose peer has not said yet whether it speaks push, and was told of us what has changed
+        since."""
         host.serve(identify.PROTOCOL, self._answer)
         host.serve(identify.PUSH_PROTOCOL, self._receive_push)
         host.listeners.connection_established.append(self._ask_soon)
@@ -115,6 +118,7 @@ class IdentifyService:
             async with room:
                 await self._push(connection)
 
+        self._owed |= {one.connection_id for one in self._host.connections() if not one.identify_done}
         told = sorted(filter(_speaks_push, self._host.connections()), key=lambda one: not first(one))
         await asyncio.gather(*map(push, told))
 
@@ -177,6 +181,10 @@ class IdentifyService:
                 connection.set_identified(said)
         if said is not None:
             self._learn(connection, said)
+        if connection.connection_id in self._owed:
+            self._owed.discard(connection.connection_id)
+            if _speaks_push(connection):
+                await self._push(connection)
 
     async def _answer(self, stream: Stream) -> None:
         async with asyncio.timeout(self._config.timeout):

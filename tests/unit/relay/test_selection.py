@@ -432,6 +432,22 @@ def test_without_another_relay_the_leaving_one_is_passed_over_in_time() -> None:
     assert machine.holds_reservation_at(CAROL)
 
 
+@pytest.mark.parametrize("event", [CandidateLeaving(CAROL), CandidateLost(CAROL)])
+def test_others_are_sought_soon_although_there_were_none_for_long(event: Event) -> None:
+    machine = selection()
+    machine.handle(seen(CAROL), 0, NOW)
+    machine.handle(grant(CAROL, asked(machine.handle(SetWanted(True), 0, NOW))[CAROL]), 0, NOW)
+    now, soughts = 0.0, 1
+    while soughts < 6:
+        now = machine.next_wakeup() or 0.0
+        machine.heard(CAROL, now)
+        soughts += SeekCandidates() in machine.handle(TimerFired(), now, NOW)
+    machine.heard(CAROL, now + 1)
+    machine.handle(event, now + 1, NOW)
+    machine.heard(CAROL, now + 6)
+    assert SeekCandidates() in machine.handle(TimerFired(), now + 6, NOW)
+
+
 def test_the_last_relay_is_kept_although_it_leaves() -> None:
     machine = selection()
     machine.handle(seen(CAROL), 0, NOW)
