@@ -54,7 +54,6 @@ from wws.relay.selection_events import (
     Suspect,
 )
 
-
 _ASKED = frozenset({State.RESERVING, State.RENEWING})
 
 
