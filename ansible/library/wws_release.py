@@ -49,7 +49,7 @@ options:
   ready_within: {type: float, default: 20, description: Seconds for the node to be ready.}
   pid: {type: int, description: The process to watch; else the one that runs.}
   hold_for: {type: float, default: 20, description: Seconds to watch.}
-  rss_max: {type: int, default: 800, description: Most MiB of memory.}
+  rss_max: {type: int, default: 700, description: Most MiB of memory.}
   rss_growth: {type: int, default: 256, description: Most MiB that it may grow by meanwhile.}
   keep: {type: int, default: 3, description: Releases that stay.}
 author: [the WWS maintainers]
@@ -195,7 +195,7 @@ class Unit:
 
     def last_words(self) -> str:
         done = subprocess.run(
-            ["journalctl", "--unit", self.name, "--lines", "5", "--output", "cat", "--no-pager"],
+            ["journalctl", f"_SYSTEMD_UNIT={self.name}", "--lines", "5", "--output", "cat", "--no-pager"],
             capture_output=True,
             text=True,
             check=False,
@@ -470,7 +470,7 @@ def main() -> None:
             "ready_within": {"type": "float", "default": 20},
             "pid": {"type": "int"},
             "hold_for": {"type": "float", "default": 20},
-            "rss_max": {"type": "int", "default": 800},
+            "rss_max": {"type": "int", "default": 700},
             "rss_growth": {"type": "int", "default": 256},
             "keep": {"type": "int", "default": 3},
         },
