@@ -10,13 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wws.config.kinds import parse_host_port
 from wws.errors import LocalError
-from wws_dns.cloudflare import CloudflareProvider
-from wws_dns.cloudflare_token import read_token
 from wws_dns.provider import Provider
-from wws_dns.rfc2136 import Rfc2136Provider
-from wws_dns.tsig import read_tsig
 from wws_dns.zone_file import ZoneFileProvider
 
 if TYPE_CHECKING:
@@ -37,6 +32,7 @@ def open_zone(props: Mapping[str, Json]) -> Provider:
 
     Raises `DnsSettingsRefused`, and what reading credentials raises.
     """
+    # Imported where they are needed: each brings a library that takes longer to load than the whole stack.
     name, given = props["dns"], props["options"]
     options = {key: str(value) for key, value in given.items()} if isinstance(given, dict) else {}
     zone = options.get("zone", "")
@@ -47,12 +43,19 @@ def open_zone(props: Mapping[str, Json]) -> Provider:
                 zone, Path(options["path"]), pid_file=Path(pid_file) if pid_file else None
             )
         case "rfc2136":
+            from wws.config.kinds import parse_host_port
+            from wws_dns.rfc2136 import Rfc2136Provider
+            from wws_dns.tsig import read_tsig
+
             try:
                 host, port = parse_host_port(options["server"], DNS_PORT)
             except ValueError as error:
                 raise DnsSettingsRefused(f"wws:dns.server: {error}.") from None
             return Rfc2136Provider(zone, host, port, key=read_tsig(os.environ, Path(options["tsig_file"])))
         case "cloudflare":
+            from wws_dns.cloudflare import CloudflareProvider
+            from wws_dns.cloudflare_token import read_token
+
             file = options.get("token_file")
             return CloudflareProvider(zone, token=read_token(os.environ, Path(file) if file else None))
         case _:

@@ -16,7 +16,7 @@ from wws_infra.dynamic.crud import Crud, DynamicResource, number
 if TYPE_CHECKING:
     from wws_infra.settings import Json
 
-PORTS = range(20_000, 32_000)
+PORTS = range(10_000, 32_000)
 """Below what the system gives to connections: a port that is kept must be free again after a restart."""
 ATTEMPTS = 200
 
