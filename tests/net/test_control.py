@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,14 +11,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bootstrap_node import control
+from wws.rpc import api
 from wws.rpc.codes import Exit
 from wws.runtime.homes import Home, Ready
+from wws.runtime.rpc_server import RpcServer, RpcServerConfig
 from wws.runtime.witness.rows import TABLES
+from wws.testing.fake_node import FakeNode
 
 REPOSITORY = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, "dict[str, object]", str]]
@@ -45,6 +50,7 @@ def node(tmp_path: Path) -> Iterator[Ready]:
     """A bootstrap node of a network that nobody else is in."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
     env |= {"PYTHONPATH": str(REPOSITORY), "XDG_RUNTIME_DIR": str(tmp_path)}
+    env |= {"WWS_NETWORK_ENABLE_MDNS": "false"}  # else other tests' nodes are found
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "bootstrap_node", "--home", str(tmp_path), "--rpc", ""),
@@ -108,6 +114,47 @@ def test_a_whole_visit(tmp_path: Path, node: Ready, run: Run, capsys: pytest.Cap
         assert copied["bytes"] == copy.stat().st_size
     assert copy.stat().st_mode & 0o777 == 0o600
     assert [one.name for one in copy.parent.iterdir()] == ["witness.sqlite"]
+
+
+class Emptying(FakeNode):
+    """A relay of which one agent moves away each time somebody looks, down to `staying`."""
+
+    staying = 0
+
+    async def status(self) -> api.NodeStatus:
+        assert self.relay is not None
+        self.relay = replace(self.relay, announced_by=max(self.staying, self.relay.announced_by - 1))
+        return await super().status()
+
+
+@pytest.mark.parametrize(
+    "staying, wait, left, said",
+    [
+        (0, "30", 0, "nobody tells others to come this way. 2 circuits run on."),
+        (1, "0.5", 1, "1 of 4 agents have not moved yet."),
+        (3, "0", 3, "3 of 4 agents have not moved yet."),
+    ],
+)
+async def test_it_waits_until_the_agents_have_moved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], staying: int, wait: str, left: int, said: str
+) -> None:
+    node, paths = Emptying("carol"), Home(tmp_path).node("carol")
+    node.staying = staying
+    node.relay = api.RelayService(4, 4, 2, bytes_today=0, bytes_per_day=None, resets_in_s=1.0)
+    server = RpcServer(node, paths, RpcServerConfig(port=None), env={"XDG_RUNTIME_DIR": str(tmp_path)})
+    await server.start()  # looks once
+    socket, cookie = str(server.socket_path), str(server.cookie_path)
+    paths.write_ready(Ready("carol", os.getpid(), node.peer_id, node.did, (), None, None, socket, cookie))
+    try:
+        arguments = ["--home", str(tmp_path), "drain", "--wait", wait]
+        assert await asyncio.to_thread(control.main, arguments) == 0
+        assert said in capsys.readouterr().out
+        assert node.relay.announced_by == left
+        assert node.draining
+        assert await asyncio.to_thread(control.main, [*arguments[:3], "--undo", "--json"]) == 0
+        assert not node.draining
+    finally:
+        await server.close()
 
 
 def test_a_copy_has_what_the_log_of_the_file_has(tmp_path: Path, run: Run) -> None:

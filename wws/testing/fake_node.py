@@ -66,6 +66,7 @@ class FakeNode:
         self.most_calls = 0
         """The most pings that were under way at a time."""
         self.draining = False
+        self.relay: api.RelayService | None = None
         self._path = path
         self._name: str | None = None
         self.join = api.JoinProgress("joined", source="pinned")
@@ -103,6 +104,7 @@ class FakeNode:
             names=names,
             swarm_size=api.SwarmSize(others + 1, others + 1, others + 1, "counted"),
             draining=self.draining,
+            relay_service=self.relay,
             uptime_s=1.5,
             identity_path=self._path,
         )
@@ -261,7 +263,14 @@ class FakeNode:
 
     async def drain(self, on: bool) -> api.Draining:
         self.draining = on
-        return api.Draining(on, reservations=0, announced_by=0, circuits=0, connections=0)
+        relay = self.relay
+        return api.Draining(
+            draining=on,
+            reservations=0 if relay is None else relay.reservations,
+            announced_by=0 if relay is None else relay.announced_by,
+            circuits=0 if relay is None else relay.circuits,
+            connections=len(self.swarm.nodes) - 1,
+        )
 
     async def stop(self, release_name: bool) -> api.Stopping:
         released = [lease.name for lease in await self.names()] if release_name else []
