@@ -20,6 +20,12 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "logs": (),
     "drain": (),
     "exec": (),
+    "deny": ("add", "remove", "list"),
+    "upgrade": (),
+    "rollback": (),
+    "backup": (),
+    "restore": (),
+    "destroy": (),
     "probe": (),
     "witness": ("list", "log", "conflicts"),
 }

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from agent_cli.ops import drain, execute, logs, probe, status, witness
+from agent_cli.ops import deny, destroy, drain, execute, logs, probe, rollout, status, witness
 from agent_cli.options import Options
 from agent_cli.registration import group, make_app
 from agent_cli.result import Result, WrongUsage
@@ -19,7 +19,7 @@ def invoke(arguments: list[str], options: Options) -> Result:
     """Run the command and give back its result. Raises `WrongUsage` and what the command raises."""
     root = make_app(add_completion=True)
     group(root, wws_ops, examples=("wws-ops status --stack prod", "wws-ops witness log alice --json"))
-    for module in (status, logs, drain, execute, probe, witness):
+    for module in (status, logs, drain, execute, deny, rollout, destroy, probe, witness):
         module.register(root)
     try:
         returned = get_command(root)(
@@ -43,7 +43,10 @@ def wws_ops(
 ) -> Result | None:
     """Look after the bootstrap nodes of a network.
 
-    Exit codes as those of wws: 0 done, 2 wrong usage, 8 integrity, 10 this machine.
+    Which nodes: --stack NAME (the outputs of a stack), --inventory FILE, or $WWS_INVENTORY.
+
+    Exit codes as those of wws: 0 done, 2 wrong usage, 3 not running, 4 not found, 5 unreachable, 7 refused,
+    8 integrity, 10 this machine.
     """
     if version:
         return Result({"version": __version__}, f"wws-ops {__version__}")

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def drain(
     options: Options,
-    host: Annotated[list[str], typer.Argument(metavar="HOST...", help="These hosts.")],
+    host: Annotated[list[str], typer.Argument(metavar="HOST", help="These hosts.")],
     undo: Annotated[bool, typer.Option("--undo", help="Relay again as before.")] = False,
     wait: Annotated[
         float, typer.Option("--wait", min=0, max=3600, metavar="S", help="Seconds for agents to have moved.")

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def execute(
     options: Options,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[HOST]... -- COMMAND", help="Hosts, and what to run there.")
+        list[str] | None, typer.Argument(metavar="HOST... -- COMMAND", help="Hosts, and what to run there.")
     ] = None,
     root: Annotated[bool, typer.Option("--root", help="Run it as root, through sudo.")] = False,
     timeout: Annotated[

@@ -28,7 +28,7 @@ Stack = Annotated[
 Infra = Annotated[
     str | None, typer.Option("--infra", metavar="DIR", help="Where the stack's program is (infra/).")
 ]
-Hosts = Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="These hosts only.")]
+Hosts = Annotated[list[str] | None, typer.Argument(metavar="HOST", help="These hosts only.")]
 
 
 class StackFailed(LocalError):
