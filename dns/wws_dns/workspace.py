@@ -78,6 +78,10 @@ class Workspace:
     def desired(self) -> Desired:
         return self.records.desired
 
+    def believe_publishers(self) -> None:
+        """Where the history knows no keys, because it was lost, take those of the records file for known."""
+        self.history.publishers = self.history.publishers or self.desired.keys or ()
+
     def provider(self) -> Provider:
         """Through whom is published. Raises `DesiredMalformed` where none is named, or as opening does."""
         if self.records.provider is None:

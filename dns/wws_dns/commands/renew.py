@@ -76,6 +76,7 @@ def renew(
         raise WrongUsage("--request asks for a signature elsewhere, --signed and --key bring one: give one.")
     offline = request is not None or signed is not None
     work = open_workspace(records, keys=key, history=history, with_keys=not offline)
+    work.believe_publishers()
     publisher = work.publisher()
     before = work.history.last
     served: Bundle | None = None if before is None else before.bundle

@@ -82,6 +82,7 @@ def rotate(
     unix_now = int(time.time())
     if wanted == "show" or which is None:
         return _told(work.history, unix_now)
+    work.believe_publishers()
     publisher = work.publisher()
     current = publisher.current(work.signers)
     past = _past(publisher, current, work)
@@ -101,7 +102,7 @@ def rotate(
         result,
         data={**result.data, "keys": [state.to_json() for state in states]},
         text=f"{result.text}\n\n{_table(states)}",
-        notes=(*result.notes, *_advice(work.history, states)),
+        notes=(*result.notes, *_advice(work.history, states), *_listing(work, keys)),
     )
 
 
@@ -142,6 +143,14 @@ def _meant(which: str, history: History) -> PublisherKey:
         )
     (signer,) = load_signers([Path(which)], {})
     return PublisherKey(signer.public_key)
+
+
+def _listing(work: Workspace, keys: tuple[PublisherKey, ...]) -> tuple[str, ...]:
+    """What has to be changed in the records file, lest the next publish takes the keys back."""
+    if work.desired.keys is None or set(work.desired.keys) == set(keys):
+        return ()
+    listed = ", ".join(f'"{key.hex()}"' for key in keys)
+    return (f"Write into the records file, before the next publish: publishers = [{listed}]",)
 
 
 def _told(history: History, unix_now: int) -> Result:
