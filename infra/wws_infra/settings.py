@@ -281,5 +281,6 @@ def _fields_at(place: list[str], node_type: type[NodeSettings], section_type: ty
 def _meant(word: str, valid: list[str]) -> str:
     """`; did you mean …?`, also for those who write ttlSeconds or ssh-allow."""
     plain = re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", word).lower().replace("-", "_")
-    close = difflib.get_close_matches(plain, valid, n=1, cutoff=0.6)
+    longer = [name for name in valid if plain.startswith(f"{name}_") or name.startswith(f"{plain}_")]
+    close = longer[:1] or difflib.get_close_matches(plain, valid, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else f". Valid here: {', '.join(sorted(valid))}"
