@@ -311,9 +311,9 @@ def _rpc_config(config: NodeConfig, env: Mapping[str, str]) -> RpcServerConfig:
 
 def _status_line(node: Node) -> str:
     """What `systemctl status` shows."""
-    parts = [node.discovery.view.state, f"{len(node.host.table)} connections"]
+    parts = [node.discovery.view.state, f"connections {len(node.host.table)}"]
     if (relay := node.nat.relay_server) is not None:
-        parts += [f"{relay.reservations} reservations", f"{relay.circuits} circuits"]
+        parts += [f"reservations {relay.reservations}", f"circuits {relay.circuits}"]
     if node.is_draining:
         parts.insert(0, "draining")
     return ", ".join(parts)
