@@ -11,6 +11,8 @@ from wws.errors import LocalError
 from wws.rpc.codes import Exit
 
 TOKEN_VARIABLE: Final = "CLOUDFLARE_API_TOKEN"  # noqa: S105 - the name of the variable, as the SDK has it
+FILE_VARIABLE: Final = "CLOUDFLARE_API_TOKEN_FILE"
+"""Names the file instead: for services, whose environment others can read."""
 HOW_TO_GET_ONE: Final = (
     "Make one in the dashboard, My Profile, API Tokens, template 'Edit zone DNS', for this zone alone."
 )
@@ -35,10 +37,13 @@ class TokenMalformed(LocalError):
 
 
 def read_token(environ: Mapping[str, str], path: Path | None = None) -> str:
-    """The API token: from the file at `path` when one is named, else from `CLOUDFLARE_API_TOKEN`.
+    """The API token: from the file at `path` or the one that `CLOUDFLARE_API_TOKEN_FILE` names, else it is
+    what `CLOUDFLARE_API_TOKEN` says.
 
     Raises `TokenMissing`, `TokenMalformed`. The token stands in no message.
     """
+    if path is None and environ.get(FILE_VARIABLE):
+        path = Path(environ[FILE_VARIABLE])
     if path is None:
         token = environ.get(TOKEN_VARIABLE, "").strip()
         if not token:

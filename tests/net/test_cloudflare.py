@@ -330,6 +330,7 @@ def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     file.write_text(f"{token}\n")
     assert read_token({}, file) == token
     assert read_token({"CLOUDFLARE_API_TOKEN": "x" * 40}, file) == token  # what is named, counts
+    assert read_token({"CLOUDFLARE_API_TOKEN": "x" * 40, "CLOUDFLARE_API_TOKEN_FILE": str(file)}) == token
     with pytest.raises(TokenMissing, match="CLOUDFLARE_API_TOKEN"):
         read_token({})
     with pytest.raises(TokenMissing, match="cannot be read"):
