@@ -4,9 +4,8 @@ Engine, SDK and resource protocol are the real ones in these tests, the provider
 is here is what Hetzner's documentation and its provider's issues say about names, quotas, protection, and
 addresses that are in use. What is not written here is accepted.
 
-    cloud = Cloud(path)
-    with cloud as account:
-        account.refuse["boot3.example.org"] = "resource_unavailable"
+    with opened(path) as account:
+        account.refuse["Server boot3.example.org"] = "resource_unavailable"
 
 Everything is one JSON file under a lock, so a test can read and break the account while an engine runs.
 """
@@ -14,14 +13,15 @@ Everything is one JSON file under a lock, so a test can read and break the accou
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import ipaddress
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias
 
 Props: TypeAlias = dict[str, Any]
@@ -74,13 +74,13 @@ class Account:
     """What changed something: verb, kind, name."""
     most_servers: int = 10
     refuse: dict[str, str] = field(default_factory=dict)
-    """Names that cannot be made, and the API's code for it."""
+    """What cannot be made (`Server boot1.example.org`), and the API's code for it."""
     half: list[str] = field(default_factory=list)
-    """Names that are made, and then their first action fails."""
+    """What is made, and then its first action fails."""
     stall: list[str] = field(default_factory=list)
-    """Names that are made, and then the answer never comes."""
+    """What is made, and then the answer never comes."""
     stalled: list[str] = field(default_factory=list)
-    """Those for which it did not."""
+    """That for which it did not."""
 
     def of(self, kind: str) -> dict[str, Thing]:
         return {id_: thing for id_, thing in self.things.items() if thing.kind == kind}
@@ -89,35 +89,33 @@ class Account:
         return next(item for item in self.of(kind).items() if item[1].props["name"] == name)
 
 
-class Cloud:
-    """The file. `with cloud as account:` reads it under a lock and writes it back."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Account:
-        self._file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        state = json.loads(self._file.read() or "{}")
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Account]:
+    """The account in this file, under a lock; written back when the block ends, also by a refusal."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        state = json.loads(file.read() or "{}")
         things = {id_: Thing(**thing) for id_, thing in state.pop("things", {}).items()}
-        self._account = Account(things=things, **state)
-        return self._account
+        account = Account(things=things, **state)
+        try:
+            yield account
+        finally:
+            text = json.dumps(asdict(account), indent=1)
+            file.seek(0)
+            file.truncate()
+            file.write(text)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        text = json.dumps(asdict(self._account), indent=1)
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(text)
-        self._file.close()
+
+def label(kind: str, name: str) -> str:
+    """How a test names a thing: `Server boot1.example.org`."""
+    return f"{kind.rpartition(':')[2]} {name}"
 
 
 def create(account: Account, kind: str, given: Props) -> tuple[str, Props]:
     """Make a thing; its id and all its properties. Raises Refused."""
     name = given["name"]
     _check(account, kind, given, None)
-    if code := account.refuse.get(name):
+    if code := account.refuse.get(label(kind, name)):
         raise Refused(code, f"{name} cannot be made at this time")
     id_ = str(account.next_id)
     account.next_id += 1

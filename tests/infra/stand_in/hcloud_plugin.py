@@ -26,9 +26,9 @@ from google.rpc import status_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from tests.infra.stand_in import cloud as api
-from tests.infra.stand_in.cloud import ADDRESS, FIREWALL, FORCE_NEW, SERVER, SSH_KEY, Cloud, Props, Refused
+from tests.infra.stand_in.cloud import ADDRESS, FIREWALL, FORCE_NEW, SERVER, SSH_KEY, Props, Refused
 
-CLOUD = Cloud(Path(os.environ["WWS_TEST_CLOUD"]))
+CLOUD = Path(os.environ["WWS_TEST_CLOUD"])
 ARGS = {
     SERVER: pulumi_hcloud.ServerArgs,
     ADDRESS: pulumi_hcloud.PrimaryIpArgs,
@@ -111,13 +111,15 @@ class Plugin(provider_pb2_grpc.ResourceProviderServicer):
         props, kind = _plain(request.properties), _kind(request.urn)
         if request.preview:
             return provider_pb2.CreateResponse(id="", properties=request.properties)
-        name = props["name"]
-        with _told(context), CLOUD as account:
+        label = api.label(kind, props["name"])
+        with _told(context), api.opened(CLOUD) as account:
             id_, props = api.create(account, kind, props)
-            half = name in account.half and account.half.remove(name) is None
-            stalls = name in account.stall and account.stall.remove(name) is None
+            half, stalls = label in account.half, label in account.stall
+            if half:
+                account.half.remove(label)
             if stalls:
-                account.stalled.append(name)
+                account.stall.remove(label)
+                account.stalled.append(label)
         while stalls:
             time.sleep(1)
         if half:
@@ -125,25 +127,27 @@ class Plugin(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CreateResponse(id=id_, properties=_struct(props))
 
     def Read(self, request: Any, context: Any) -> Any:
-        with CLOUD as account:
+        with api.opened(CLOUD) as account:
             thing = account.things.get(request.id)
         if thing is None:
             return provider_pb2.ReadResponse(id="")
-        names = _plain(request.inputs) or KNOWN[thing.kind]
-        inputs = {name: thing.props[name] for name in names if name in thing.props}
-        return provider_pb2.ReadResponse(
-            id=request.id, properties=_struct(thing.props), inputs=_struct(inputs)
-        )
+        props = dict(thing.props)
+        known = _plain(request.inputs)
+        if not known:  # an import: what a server was told at its birth cannot be read back
+            props = {name: value for name, value in props.items() if name not in ("userData", "sshKeys")}
+            known = dict.fromkeys(KNOWN[thing.kind])
+        inputs = {name: props[name] for name in known if name in props}
+        return provider_pb2.ReadResponse(id=request.id, properties=_struct(props), inputs=_struct(inputs))
 
     def Update(self, request: Any, context: Any) -> Any:
         props = _plain(request.news)
         if not request.preview:
-            with _told(context), CLOUD as account:
+            with _told(context), api.opened(CLOUD) as account:
                 props = api.update(account, _kind(request.urn), request.id, props)
         return provider_pb2.UpdateResponse(properties=_struct(_plain(request.olds) | props))
 
     def Delete(self, request: Any, context: Any) -> Any:
-        with _told(context), CLOUD as account:
+        with _told(context), api.opened(CLOUD) as account:
             api.delete(account, request.id)
         return empty_pb2.Empty()
 
