@@ -25,8 +25,8 @@ from agent_cli.text import printable
 from wws.errors import LocalError
 from wws.rpc.codes import Exit
 
-IDENTITY_TYPE: Final = ":Seed"
-"""End of the type of a key's resource."""
+IDENTITY_TYPES: Final = (":Seed", ":Promises")
+"""Ends of the types of keys, and of what is remembered of their promises as witnesses."""
 DNS_TYPES: Final = (":Discovery", ":Addresses")
 """Ends of the types of resources that are records in DNS."""
 MAX_STATE: Final = 64 * 1024 * 1024
@@ -72,7 +72,7 @@ class Resource:
 
     @property
     def is_identity(self) -> bool:
-        return self.kind.endswith(IDENTITY_TYPE)
+        return self.kind.endswith(IDENTITY_TYPES)
 
     @property
     def is_dns(self) -> bool:

@@ -152,10 +152,13 @@ def _target(
     try:
         parsed = [Multiaddr.parse(one) for one in addresses]
         named = {one.peer_id for one in parsed if one.peer_id is not None}
+    except ParseError as error:
+        raise WrongUsage(f"--address: {error}.") from None
+    try:
         if peer_id is not None:
             named.add(PeerId.parse(peer_id))
     except ParseError as error:
-        raise WrongUsage(f"{error}.") from None
+        raise WrongUsage(f"--peer-id {peer_id!r:.80}: {error}.") from None
     if len(named) != 1:
         what = "The addresses name several peers." if named else "Which peer must answer is not said."
         raise WrongUsage(what, hint="Say it once: --peer-id PEERID")

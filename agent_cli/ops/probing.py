@@ -179,6 +179,7 @@ class _Side:
 
     host: Host
     connection: Connection
+    address: Multiaddr
 
 
 @dataclass(slots=True)
@@ -276,7 +277,7 @@ class _Attempt:
                 raise CheckFailed(wrong.message, code=WRONG_PEER) from None
             code = error.attempts[-1].code if error.attempts else error.code
             raise CheckFailed("; ".join(one.message for one in error.attempts), code=code) from None
-        sides.append(_Side(host, connection))
+        sides.append(_Side(host, connection, address))
         return str(connection.remote_address.without_peer())
 
     async def _identify(self, side: _Side) -> str:
@@ -346,7 +347,7 @@ class _Attempt:
     async def _get(self, stack: AsyncExitStack, sides: list[_Side], record: PeerRecord) -> str:
         """By somebody else than who has put it, so that it comes from what the node keeps."""
         if len(sides) < 2:
-            await self._dial(stack, sides, self.target.addresses[0])
+            await self._dial(stack, sides, sides[0].address)
         key = record.key.encode()
         answer = await self._ask(sides[-1], KadMessage(MessageType.GET_VALUE, key), "does not give a record")
         if answer.record is None:
