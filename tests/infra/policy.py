@@ -122,6 +122,11 @@ def _keeps(secret: str) -> Rule:
     return rule
 
 
+def _protected(resource: Seen) -> Iterator[str]:
+    if not resource.protect:
+        yield "can be deleted"
+
+
 def _anything(resource: Seen) -> Iterator[str]:
     yield from ()
 
@@ -134,10 +139,11 @@ RULES: dict[str, Rule] = {
     f"{DYNAMIC}Seed": _keeps("seed"),
     f"{DYNAMIC}SshHostKey": _keeps("private_key"),
     # These hold nothing of their own; what they are given is looked at for secrets, as everywhere.
-    f"{DYNAMIC}Promises": _anything,
+    f"{DYNAMIC}Promises": _protected,
     f"{DYNAMIC}Manifest": _anything,
     f"{DYNAMIC}Playbook": _anything,
-    f"{DYNAMIC}Records": _anything,
+    f"{DYNAMIC}Addresses": _anything,
+    f"{DYNAMIC}Discovery": _anything,
     "pulumi:pulumi:Stack": _anything,
     "wws:infra:BootstrapHost": _anything,
     "wws:infra:BootstrapIdentity": _anything,

@@ -19,6 +19,7 @@ def settings_hcloud(**changed: Any) -> dict[str, Any]:
         ],
         "ssh_allow": ["203.0.113.7/32", "2001:db8:7::/64"],
         "metrics_allow": ["198.51.100.0/28"],
+        "dns": {"provider": "cloudflare", "zone": "example.org"},
         "release": {"version": "1.0.0", "archive": "wws-1.0.0-linux-x86_64.tar.gz", "sha256": "0" * 64},
         "hcloud": {"operator_keys": [f"{ALICE} alice@example.org"]},
     } | changed

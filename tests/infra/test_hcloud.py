@@ -30,6 +30,7 @@ class Hetzner:
         self._cloud = folder / "cloud.json"
         self.settings = settings_hcloud()
         self.settings["hcloud"] |= {"configure": False}
+        del self.settings["dns"]
         environment = {"WWS_TEST_CLOUD": str(self._cloud), "HCLOUD_TOKEN": "of a test"}
         self.engine = Engine(
             folder, self._config(), stack="test", path=[install(folder / "plugins")], environment=environment

@@ -28,8 +28,18 @@ from wws_infra.providers import provider_for
 from wws_infra.stack import Stack
 
 OURS = "pulumi-python:dynamic/wws:"
-ACTING = {f"{OURS}Playbook", f"{OURS}Records"}
-"""Dynamic resources that would act on hosts or DNS."""
+ACTING: dict[str, dict[str, Any]] = {
+    f"{OURS}Playbook": {"state": {}, "running": True},
+    f"{OURS}Discovery": {
+        "seq": 1,
+        "expires_at": 2_000_000_000,
+        "bundle": "v=1",
+        "records": [],
+        "history": "{}",
+    },
+    f"{OURS}Addresses": {"served": True},
+}
+"""Dynamic resources that would act on hosts or DNS, and what they would give back."""
 
 
 class Recorder(MockMonitor):
@@ -83,7 +93,7 @@ class Answers(Mocks):
             made = dill.loads(base64.b64decode(inputs.pop("__provider"))).create(inputs)
             self.secrets += [made.outs[name] for name in ("seed", "private_key") if name in made.outs]
             return made.id, inputs | made.outs
-        return f"{args.name}-id", inputs | {"state": {}, "running": True}
+        return f"{args.name}-id", inputs | ACTING.get(args.typ, {})
 
 
 def _unwrapped(value: Any) -> Any:
@@ -115,11 +125,16 @@ def registered(**settings: Any) -> Registered:
 
     exports: dict[str, Any] = {}
 
+    async def look_at_exports() -> None:
+        for name, value in pulumi.runtime.get_root_resource().outputs.items():
+            output = pulumi.Output.from_input(value)
+            known = await output.future()
+            exports[name] = Secret(known) if await output.is_secret() else known
+
     @pulumi.runtime.test
-    def run() -> pulumi.Output[None]:
+    def run() -> Any:
         Stack(provider_for(settings_hcloud(**settings))).deploy()
-        root = pulumi.runtime.get_root_resource()
-        return pulumi.Output.all(**root.outputs).apply(exports.update)
+        return look_at_exports()
 
     run()
     return Registered(recorder.seen, answers.secrets, exports)
@@ -142,15 +157,19 @@ def test_the_policy_has_seen_everything(stack: Registered) -> None:
         FIREWALL: 3,
         SSH_KEY: 1,
     }
-    assert kinds.count(f"{OURS}Playbook") == 3
+    assert {name: kinds.count(f"{OURS}{name}") for name in ("Playbook", "Addresses", "Discovery")} == {
+        "Playbook": 3,
+        "Addresses": 3,
+        "Discovery": 1,
+    }
     assert len(stack.secrets) == 3 + 3 + 1, "three nodes, three host keys, one publisher"
 
 
-def test_no_secret_is_given_out(stack: Registered) -> None:
-    shown = json.dumps(stack.exports, default=str)
-    assert "inventory" in stack.exports
-    assert not [secret for secret in stack.secrets if secret in shown]
-    assert "PRIVATE KEY" not in shown
+def test_no_secret_is_given_out_in_plain(stack: Registered) -> None:
+    shown = {name: value for name, value in stack.exports.items() if not isinstance(value, Secret)}
+    assert {"inventory", "join_command", "multiaddrs", "network_json", "peer_ids"} <= set(shown)
+    assert not [secret for secret in stack.secrets if secret in json.dumps(shown)]
+    assert "PRIVATE KEY" not in json.dumps(shown)
 
 
 Change = Callable[[Seen], Seen | None]
