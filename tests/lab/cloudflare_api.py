@@ -68,7 +68,7 @@ class CloudflareApi:
         self.records: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
         """Method and path of every request, in their order."""
-        self._faults: deque[tuple[str, Fault]] = deque()
+        self._faults: deque[tuple[str, Fault | None]] = deque()
         self._made = 0
         self._lock = threading.Lock()
         self._left = threading.Event()
@@ -80,9 +80,14 @@ class CloudflareApi:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}{_ROOT}"
 
-    def fail(self, *faults: Fault, method: str = "") -> None:
-        """Let the next requests (of this method) go wrong, one by one."""
+    def fail(self, *faults: Fault, method: str = "", passing: int = 0) -> None:
+        """Let the next requests (of this method) go wrong, one by one, after so many that pass."""
+        self._faults.extend((method, None) for _ in range(passing))
         self._faults.extend((method, fault) for fault in faults)
+
+    def heal(self) -> None:
+        """Let nothing go wrong any more."""
+        self._faults.clear()
 
     def put(self, name: str, kind: str, content: str, ttl: int = 300, **members: Any) -> str:
         """Have a record, as its content stands in the service's store; the record's id is returned."""

@@ -1,17 +1,26 @@
 """Publishing at Cloudflare, through its SDK, against a stand-in for its API."""
 
 import contextlib
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.lab.cloudflare_api import CloudflareApi, Fault
+from wws.discovery.bundle import Bundle
+from wws.discovery.bundle_state import BundleState
+from wws.discovery.publishers import PublisherKey
+from wws.identity.keys import Identity
 from wws_dns.character_strings import content_of, text_of
 from wws_dns.cloudflare import CloudflareConfig, CloudflareProvider
 from wws_dns.cloudflare_token import TokenMalformed, TokenMissing, read_token
+from wws_dns.desired import Desired, Node
+from wws_dns.history import History
 from wws_dns.provider import (
     AuthFailed,
     Changes,
@@ -24,6 +33,7 @@ from wws_dns.provider import (
     Unavailable,
     ZoneLocked,
 )
+from wws_dns.publishing import Publisher
 
 pytestmark = pytest.mark.net
 
@@ -33,6 +43,7 @@ OLD = Record(BUNDLE, "TXT", "v=wws1;seq=1;" + "a" * 400, 300)
 NEW = Record(BUNDLE, "TXT", "v=wws1;seq=2;" + "b" * 400, 60)
 HOST = Record(f"eu.{ZONE}", "A", "192.0.2.1", 300)
 NO_ANSWER = Fault(0)
+PUBLISHER = Identity.from_label("publisher1")
 
 
 @pytest.fixture
@@ -353,3 +364,86 @@ def test_every_text_comes_back_from_its_strings(text: str) -> None:
 @given(st.text(max_size=200) | st.from_regex(r'(\\\\|\\"|"|[0-9a \\])*', fullmatch=True))
 def test_any_content_is_some_text(content: str) -> None:
     assert isinstance(text_of(content), str)
+
+
+# Whole publications, by the one writer of records
+
+
+def desired(*hosts: str, addresses: bool = False) -> Desired:
+    nodes = tuple(
+        Node(
+            Identity.from_label(name).peer_id,
+            f"{host}.{ZONE}",
+            addresses=(f"192.0.2.{number}",) if addresses else (),
+        )
+        for number, (name, host) in enumerate(zip(("alice", "bob", "carol"), hosts, strict=False), 1)
+    )
+    return Desired(ZONE, nodes)
+
+
+def served(api: CloudflareApi) -> Bundle:
+    (content,) = api.contents(BUNDLE)
+    return Bundle.parse(text_of(content))
+
+
+def test_a_network_is_published_and_nothing_else_is_touched(api: CloudflareApi) -> None:
+    api.put(ZONE, "TXT", "v=spf1 -all")
+    api.put(f"www.{ZONE}", "A", "192.0.2.80", 1, proxied=True)
+    before = dict(api.records)
+    with opened(api) as provider:
+        publisher = Publisher(provider, History(ZONE), pause=lambda _: None)
+        first = publisher.publish(publisher.plan(desired("eu", "us", "ap", addresses=True), [PUBLISHER]))
+        assert served(api).text == first.text
+        assert api.contents(f"us.{ZONE}", "A") == ["192.0.2.2"]
+        again = publisher.plan(desired("eu", "us", "ap", addresses=True), [PUBLISHER])
+        assert again.is_empty
+        publisher.publish(publisher.renew([PUBLISHER], only_if_within_days=90))
+        assert served(api).seq > (first.seq or 0)
+        publisher.retire(ZONE)
+    assert api.records == before
+
+
+FAILURES = {
+    "cut": NO_ANSWER,
+    "429": Fault(429, 971, "Please wait", {"retry-after": "300"}),
+    "503": Fault(503, 10_002, "Service unavailable"),
+    "403": Fault(403, 10_000, "Authentication error"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("batch", [1, 100])
+def test_publishing_again_mends_what_was_half_done(
+    api: CloudflareApi, failure: str, when: Literal["before", "after"], batch: int
+) -> None:
+    """Whichever request fails, and whether or not it took effect: clients get in, and a rerun mends it."""
+    wanted = desired("eu", "us", "ap2", addresses=True)
+    with opened(api, batch=batch) as provider:
+        publisher = Publisher(provider, History(ZONE), pause=lambda _: None)
+        publisher.publish(publisher.plan(desired("eu", "us", "ap"), [PUBLISHER]))
+        failed = 0
+        while not (plan := publisher.plan(wanted, [PUBLISHER])).is_empty:
+            if failed < 3:  # each time a request later
+                api.fail(replace(FAILURES[failure], when=when), method="POST", passing=failed)
+            try:
+                publisher.publish(plan, force_unsafe=True)
+            except ProviderError:
+                failed += 1
+            api.heal()
+            client = BundleState(ZONE, [PublisherKey(PUBLISHER.public_key)])
+            client.choose([text_of(content) for content in api.contents(BUNDLE)], int(time.time()))
+        assert failed
+        assert served(api).entries == wanted.entries
+
+
+def test_two_operators_at_once(api: CloudflareApi) -> None:
+    """Both have planned from the same zone; the second to publish is refused, and changes nothing."""
+    with opened(api) as one, opened(api) as other:
+        alice, bob = (Publisher(provider, History(ZONE), pause=lambda _: None) for provider in (one, other))
+        first = alice.plan(desired("eu", "us", "ap"), [PUBLISHER])
+        second = bob.plan(desired("eu", "us"), [PUBLISHER])
+        alice.publish(first)
+        with pytest.raises(Conflict):
+            bob.publish(second)
+        assert served(api).entries == desired("eu", "us", "ap").entries

@@ -1,12 +1,15 @@
 """Looking at what the world is served: a real name server, real resolvers, and some that lie."""
 
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.lab.knot import Knot
 from tests.lab.unbound import Unbound
@@ -16,9 +19,11 @@ from wws.discovery.publishers import PublisherKey
 from wws.discovery.txt import bundle_name, dnsaddr_name, seed_name
 from wws.identity.keys import Identity
 from wws.testing.dns_server import DnsServer, Fault
-from wws_dns.asking import AskingConfig
+from wws_dns.asking import WAYS, Answer, AskingConfig, Failure, Question
 from wws_dns.authority import AuthorityConfig, find_authority
 from wws_dns.findings import Report, Server, VerifyConfig
+from wws_dns.findings_report import result_of
+from wws_dns.judging import Judge
 from wws_dns.verify import verify
 
 pytestmark = pytest.mark.net
@@ -286,3 +291,55 @@ async def test_one_way_is_shut(knot: Knot) -> None:
         report = await verify(DOMAIN, KEYS, [authority(knot), resolver], NOW, CONFIG)
     assert codes(report) == set()
     assert report.servers[1].cut == {"udp", "edns"}
+
+
+TEXTS = st.sampled_from(
+    [GOOD.text, bundle(NOW - 9).text, bundle(NOW, signer=MALLORY).text, GOOD.text[:90], "v=wws1;", "", "v=1"]
+)
+QUESTIONS = [
+    Question(server, name, kind, way)
+    for server in (("192.0.2.1", 53), ("192.0.2.2", 53), ("192.0.2.3", 53))
+    for name, kind in (
+        (bundle_name(DOMAIN), "TXT"),
+        (seed_name(DOMAIN), "TXT"),
+        (dnsaddr_name(DOMAIN), "TXT"),
+        (f"eu.{DOMAIN}", "A"),
+        (f"eu.{DOMAIN}", "AAAA"),
+    )
+    for way in WAYS
+]
+FAILURES: list[Failure] = ["nxdomain", "no_answer", "servfail", "refused", "timeout", "network", "malformed"]
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> dict[Question, Answer]:
+    """What three servers may say: anything, and not the same over one way as over another."""
+    said: dict[Question, Answer] = {}
+    for question in draw(st.lists(st.sampled_from(QUESTIONS), unique=True, max_size=len(QUESTIONS))):
+        if draw(st.booleans()):
+            said[question] = Answer(question, failure=draw(st.sampled_from(FAILURES)))
+        else:
+            values = tuple(sorted(draw(st.lists(TEXTS, max_size=3))))
+            ttl, size, cut = draw(st.integers(0, 9_000)), draw(st.integers(0, 9_000)), draw(st.booleans())
+            said[question] = Answer(question, values, ttl, size, cut, draw(st.booleans()))
+    return said
+
+
+@given(answers())
+def test_whatever_servers_say_is_judged(said: dict[Question, Answer]) -> None:
+    servers = [
+        Server(("192.0.2.1", 53), "authority"),
+        Server(("192.0.2.2", 53), "authority"),
+        Server(("192.0.2.3", 53), "resolver"),
+    ]
+    judge = Judge(DOMAIN, KEYS, NOW, CONFIG)
+    judge.add_answers(said)
+    judge.find_reference(servers[:2])
+    report = judge.report(servers)
+    assert len(report.servers) == 3
+    result = result_of(report, (), NOW, strict=False)
+    assert bool(result.errors) == (result.exit_code != 0)
+    json.dumps(dict(result.data))
+    good = {text for answer in said.values() for text in answer.values if answer.is_answered}
+    if report.bundle is not None:  # it is one that a name server has, and never one that was made up
+        assert report.bundle.text in good
