@@ -71,6 +71,7 @@ def config_problem(text: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.toml")
         path.write_text(text, "utf-8")
+        Path(folder, "deny.txt").touch()  # the role makes one beside the settings
         try:
             load_config({}, {}, file=path, file_required=True)
         except WwsError as error:

@@ -6,7 +6,7 @@ disk ever holds the plain text but in the places it came from. Its first member 
 
     manifest.json     {"schema": 1, "id", "host", "peer_id", "version", "made_at", "final", "book", "files": [
                        {"path", "size", "sha256"}]}
-    etc/…             identity.key, config.toml, network.json
+    etc/…             identity.key, config.toml, network.json, deny.txt
     home/…            networks/*, state/<node>/relay.json, state/<node>/peers.json, state/<node>/witness.sqlite
 
 A node's book of promises is only ever put back from a *final* backup: one whose node was stopped for it, has
@@ -70,7 +70,7 @@ SCHEMA = 1
 MAX_FILE = 16 * 1024 * 1024
 """Largest file besides the book, in bytes."""
 MAX_BOOK = 2 * 1024 * 1024 * 1024
-SMALL = ("config.toml", "network.json")
+SMALL = ("config.toml", "network.json", "deny.txt")
 LOST = b"lost"
 
 
