@@ -3,7 +3,7 @@
     {"schema": 1, "domain": "example.org", "publishers": [hex], "published": [
         {"bundle": "v=wws1;…", "at": unix,
          "addresses": [["boot1.example.org", "192.0.2.1"]], "ttl": 300}],
-     "prepared_at": unix}
+     "prepared_at": unix, "whole": true}
 
 `publishers` are the keys with which clients began. Nothing in it is secret: it may lie in version control,
 or in the state of the stack. Lost, it is found again as far as DNS itself knows, which is the last bundle.
@@ -79,6 +79,7 @@ class History:
         publishers: Sequence[PublisherKey] = (),
         published: Sequence[Publication] = (),
         prepared_at: int = 0,
+        is_whole: bool = True,
         path: Path | None = None,
     ) -> None:
         self.domain = domain
@@ -87,6 +88,8 @@ class History:
         self.published: tuple[Publication, ...] = tuple(sorted(published, key=lambda one: one.bundle.seq))
         self.prepared_at = prepared_at
         """Unix time at which times to live were lowered for a change to come, or 0."""
+        self.is_whole = is_whole
+        """Whether it knows all keys that clients may still go by. Taken up from DNS it may not."""
         self.path = path
 
     @property
@@ -98,14 +101,19 @@ class History:
         """The publication with this number."""
         return next((one for one in self.published if one.bundle.seq == seq), None)
 
-    def add(self, publication: Publication, *, publishers: Sequence[PublisherKey] = ()) -> None:
+    def add(
+        self, publication: Publication, *, publishers: Sequence[PublisherKey] = (), is_whole: bool = True
+    ) -> None:
         """Remember a publication, in the file too. Twice is once. Raises `MachineError`.
 
-        What another process has written there in the meantime is kept.
+        `publishers` and `is_whole` tell of the beginning, and count where that is not known yet; a history
+        that was not whole becomes so once its operator has vouched for it. What another process has written
+        into the file in the meantime is kept.
         """
         with self._merged():
             if not self.publishers:
-                self.publishers = tuple(publishers)
+                self.publishers, self.is_whole = tuple(publishers), is_whole
+            self.is_whole = self.is_whole or is_whole
             self._insert(publication)
 
     def prepare(self, unix_now: int) -> None:
@@ -126,7 +134,8 @@ class History:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             other = load_history(self.path, self.domain)
-            self.publishers = other.publishers or self.publishers
+            if other.publishers:
+                self.publishers, self.is_whole = other.publishers, other.is_whole
             self.prepared_at = max(self.prepared_at, other.prepared_at)
             for publication in other.published:
                 self._insert(publication)
@@ -152,6 +161,7 @@ class History:
             publishers=self.publishers,
             published=self.published,
             prepared_at=self.prepared_at,
+            is_whole=self.is_whole,
         )
 
     def to_json(self) -> JsonObject:
@@ -163,6 +173,7 @@ class History:
             "domain": self.domain,
             "publishers": publishers,
             "prepared_at": self.prepared_at,
+            "whole": self.is_whole,
             "published": published,
         }
 
@@ -217,6 +228,7 @@ def parse_history(data: bytes | str) -> History:
             publishers=_keys(value.get("publishers", [])),
             published=[_publication(one) for one in published],
             prepared_at=_time(value.get("prepared_at", 0)),
+            is_whole=value.get("whole", True) is not False,
         )
     except ParseError as error:
         raise HistoryMalformed(f"The history of {domain}: {error}.") from None

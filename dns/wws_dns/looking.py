@@ -42,17 +42,33 @@ class Seen:
     warnings: tuple[str, ...]
 
     @property
+    def beginning(self) -> Bundle | None:
+        """The first bundle known of a history that is not whole: clients may know keys that we do not."""
+        return (
+            None if self.history.is_whole or not self.history.published else self.history.published[0].bundle
+        )
+
+    @property
     def before(self) -> Bundle | None:
         """The bundle that was published last."""
         last = self.history.last
         return None if last is None else last.bundle
 
 
-def look(history: History, found: Sequence[Record], presumed: Iterable[PublisherKey], unix_now: int) -> Seen:
+def look(
+    history: History,
+    found: Sequence[Record],
+    unix_now: int,
+    *,
+    declared: Iterable[PublisherKey] | None,
+    signers: Iterable[PublisherKey],
+) -> Seen:
     """Put together what the authority serves and what the history knows.
 
-    `presumed` are the publisher keys where the history knows none: those wanted, or those that would sign.
+    Where the history knows no publisher keys, those `declared` count, else those of `signers`; and a bundle
+    in DNS that one of either has signed is ours.
     """
+    declared, signers = tuple(declared or ()), tuple(signers)
     latest = unix_now + SEQ_AHEAD
     taken = history.copy()
     unsafe: list[Unsafe] = []
@@ -65,33 +81,58 @@ def look(history: History, found: Sequence[Record], presumed: Iterable[Publisher
             "one was ahead, and no client has taken that bundle, and then this is safe."
         )
         unsafe.append(Unsafe("clock_ahead", message))
-    if not taken.publishers:
-        taken.publishers = tuple(dict.fromkeys(presumed))
-    adopted, stale, warnings = _take_up(taken, found, unix_now)
-    for publication in adopted:
-        taken.add(publication)
+    is_unknown = not taken.publishers
+    if is_unknown:
+        taken.publishers = tuple(dict.fromkeys((*declared, *signers)))
+    ours, warnings = _take_up(taken, found, unix_now)
+    if is_unknown and ours.adopted:
+        # Who signed that bundle is known for sure; what else its readers know is not.
+        first = ours.adopted[0].bundle
+        taken.publishers, taken.is_whole = first.keys or ours.signers, False
+    elif is_unknown:
+        taken.publishers = declared or tuple(dict.fromkeys(signers))
+    if is_unknown and ours.foreign:
+        message = (
+            f"DNS serves a bundle of {history.domain} that none of these keys has signed, and there is no "
+            "history: whoever reads it would not follow. Give its key, too, or its history."
+        )
+        unsafe.append(Unsafe("drops_needed_key", message))
+    for publication in ours.adopted:
+        taken.add(publication, is_whole=taken.is_whole)
     return Seen(
         unix_now,
         tuple(sorted(found)),
         taken,
-        adopted,
+        ours.adopted,
         keys_now(taken),
         old_clients(taken, unix_now),
-        max([stale, *(one.bundle.seq for one in taken.published)]),
+        max([ours.stale, *(one.bundle.seq for one in taken.published)]),
         tuple(unsafe),
         warnings,
     )
 
 
-def _take_up(
-    history: History, found: Iterable[Record], unix_now: int
-) -> tuple[tuple[Publication, ...], int, tuple[str, ...]]:
-    """The bundles in DNS that ours must have signed, the highest number an older key signed, and warnings."""
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    """What of the bundles in DNS is ours."""
+
+    adopted: tuple[Publication, ...]
+    """Signed by keys that hold, and not in the history."""
+    signers: tuple[PublisherKey, ...]
+    """The keys that signed the first of these."""
+    stale: int
+    """The highest number that a key signed which holds no more, or 0."""
+    foreign: int
+    """How many well-formed ones nobody has signed who is known here."""
+
+
+def _take_up(history: History, found: Iterable[Record], unix_now: int) -> tuple[_Ours, tuple[str, ...]]:
+    """The bundles in DNS that ours must have signed, and warnings about all others."""
     known = {one.bundle.text for one in history.published}
     holding = set(keys_now(history))
     ever = {*history.publishers, *(key for one in history.published for key in one.bundle.keys or ())}
-    adopted: list[Publication] = []
-    stale, foreign = 0, 0
+    adopted: list[tuple[Publication, frozenset[PublisherKey]]] = []
+    stale, foreign, odd = 0, 0, 0
     for record in found:
         text = record.value
         if record.set != (bundle_name(history.domain), "TXT") or text in known:
@@ -99,23 +140,28 @@ def _take_up(
         try:
             bundle = Bundle.parse(text)
         except BundleError:
-            foreign += 1
+            odd += 1
             continue
         signers, bad = valid_signers(bundle.signatures, ever, bundle.signed_bytes(history.domain))
-        if bad is not None or not signers or bundle.seq > unix_now + SEQ_AHEAD:
-            foreign += 1
-        elif signers & holding:
-            adopted.append(Publication(bundle, min(bundle.seq, unix_now), ttl=record.ttl))
-        else:
+        if bad is None and signers & holding and bundle.seq <= unix_now + SEQ_AHEAD:
+            adopted.append((Publication(bundle, min(bundle.seq, unix_now), ttl=record.ttl), signers))
+            continue
+        odd += 1
+        if bundle.seq > unix_now + SEQ_AHEAD:
+            continue
+        if bad is None and signers:
             stale = max(stale, bundle.seq)
+        else:
             foreign += 1
+    adopted.sort(key=lambda one: one[0].bundle.seq)
     warnings = []
-    if foreign:
+    if odd:
         warnings.append(
-            f"{foreign} of the records at {bundle_name(history.domain)} are no bundle that the publisher "
-            "keys known here have signed. They are removed; find out who wrote them."
+            f"{odd} of the records at {bundle_name(history.domain)} are no bundle that the publisher keys "
+            "known here have signed. They are removed; find out who wrote them."
         )
     if adopted:
-        numbers = ", ".join(str(one.bundle.seq) for one in adopted)
+        numbers = ", ".join(str(one.bundle.seq) for one, _ in adopted)
         warnings.append(f"DNS serves bundle {numbers}, which the history did not know; it is taken up.")
-    return tuple(adopted), stale, tuple(warnings)
+    signed_first = tuple(sorted(adopted[0][1])) if adopted else ()
+    return _Ours(tuple(one for one, _ in adopted), signed_first, stale, foreign), tuple(warnings)

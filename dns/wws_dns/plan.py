@@ -89,6 +89,8 @@ class Plan:
     unsafe: tuple[Unsafe, ...] = ()
     publishers: tuple[PublisherKey, ...] = ()
     """The keys with which clients of this domain began."""
+    is_whole: bool = True
+    """Whether, once this is published, all keys are known that clients may go by."""
     adopted: tuple[Publication, ...] = ()
     """Bundles of ours that DNS serves and our history does not know."""
     addresses: tuple[tuple[str, str], ...] = ()

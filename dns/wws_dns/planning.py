@@ -15,8 +15,9 @@ from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.rpc.codes import Exit
 from wws_dns.desired import CHANGE_TTL, Desired, DesiredMalformed, records
+from wws_dns.forgotten import judge_forgotten, lost_change
 from wws_dns.looking import SEQ_AHEAD, Seen
-from wws_dns.old_clients import fewest_signers, judge, must_carry_keys
+from wws_dns.old_clients import OldClient, fewest_signers, judge, must_carry_keys
 from wws_dns.plan import Plan, Unsafe, day
 from wws_dns.provider import Changes, Record
 from wws_dns.safety import judge_set, judge_size, last_change
@@ -103,6 +104,9 @@ def make_plan(wish: Wish, seen: Seen, config: PlanningConfig) -> Plan:
         warnings=tuple(warnings),
         unsafe=tuple({one.code: one for one in unsafe}.values()),
         publishers=seen.history.publishers,
+        # Whoever changes the keys in spite of the warning vouches that nobody else is out there.
+        is_whole=seen.history.is_whole
+        or (bundle is not None and set(bundle.keys or seen.known) != set(seen.known)),
         adopted=seen.adopted,
         addresses=tuple((node.host, address) for node in desired.nodes for address in node.addresses),
         usual_ttl=desired.ttl,
@@ -142,10 +146,10 @@ def _bundle(
             f"No publisher key of {desired.domain} is known here, so whose signature it is cannot be told.",
             hint="List the public keys in records.toml: publishers = […]",
         )
-    carried = keys if must_carry_keys(seen.clients, keys) else None
+    carried = keys if must_carry_keys(seen.clients, keys) or lost_change(seen) is not None else None
     why = _why(desired, keys, carried, seen, config if wish.renew_within is None else wish.renew_within)
     if wish.prepares:
-        if why or before is None:
+        if before is None or set(before.entries) != set(desired.entries) or set(keys) != set(seen.known):
             raise DesiredMalformed(
                 "Times to live are shortened before a change is wanted, not together with it.",
                 hint="Prepare while the list is as published; change it when the old time has passed.",
@@ -191,15 +195,17 @@ def _sign(bundle: Bundle, wish: Wish, seen: Seen, keys: Sequence[PublisherKey]) 
     """Signed by all that are publishers; by as few as suffice where the answer grew too large."""
     domain = wish.desired.domain
     useful = {*keys, *(key for client in seen.clients for key in client.keys)}
-    distinct = {signer.public_key: signer for signer in wish.signers}
-    signers = [signer for key, signer in distinct.items() if PublisherKey(key) in useful]
+    forgotten = lost_change(seen)
+    named = set() if forgotten is None else {name for name, _ in forgotten.signatures}
+    distinct = {PublisherKey(signer.public_key): signer for signer in wish.signers}
+    signers = [signer for key, signer in distinct.items() if key in useful or key_id(key) in named]
     if not signers:
         given = ", ".join(map(key_id, distinct))
         raise NotAPublisher(
             f"Key {given} is no publisher of {domain}; known are {', '.join(map(key_id, useful))}."
         )
     signed = bundle.sign(domain, signers)
-    if answer_size(domain, [signed.text]) > MAX_ANSWER:
+    if answer_size(domain, [signed.text]) > MAX_ANSWER and forgotten is None:
         fewest = fewest_signers(signers, seen.clients, keys)
         signed = bundle.sign(domain, fewest or signers)
     return signed
@@ -218,7 +224,10 @@ def _checked(signed: Bundle, desired: Desired) -> Bundle:
 
 def _judge_bundle(bundle: Bundle, domain: str, seen: Seen, keys: Sequence[PublisherKey]) -> list[Unsafe]:
     if bundle.signatures:
-        return judge(bundle, domain, seen.clients, keys, seen.unix_now)
+        newcomer = OldClient(tuple(keys), None)  # who takes the network file of tomorrow
+        found = judge(bundle, domain, [*seen.clients, newcomer], keys, seen.unix_now)
+        found += judge_forgotten(bundle, domain, seen, keys)
+        return found
     if bundle.seq > seen.unix_now + SEQ_AHEAD:
         return [Unsafe("clock_ahead", f"Number {bundle.seq} is more than a day ahead of the clock.")]
     return []

@@ -88,9 +88,12 @@ class Publisher:
         """
         return self._plan(Wish(desired, tuple(signers), signed))
 
-    def prepare(self, desired: Desired) -> Plan:
-        """The plan that only shortens times to live, ahead of a change: publish it, wait for the old time."""
-        return self._plan(Wish(desired, prepares=True))
+    def prepare(self, desired: Desired, signers: Sequence[Identity] = ()) -> Plan:
+        """The plan that only shortens times to live, ahead of a change: publish it, wait for the old time.
+
+        Nothing is signed; `signers` only tell whose bundle is ours where the history does not.
+        """
+        return self._plan(Wish(desired, tuple(signers), prepares=True))
 
     def renew(self, signers: Sequence[Identity] = (), *, only_if_within_days: int = 14) -> Plan:
         """The plan that signs anew what is published; empty while that holds for longer than these days.
@@ -128,7 +131,7 @@ class Publisher:
         Where the history knows no publisher keys, those of `signers` are believed.
         """
         domain = self.history.domain
-        last = self._look(domain, (), [PublisherKey(signer.public_key) for signer in signers]).history.last
+        last = self._look(domain, (), None, signers).history.last
         if last is None:
             raise NothingPublished(f"Nothing of ours is published for {domain}.")
         return self._as_desired(last)
@@ -174,8 +177,8 @@ class Publisher:
         managed = {node.host for node in desired.nodes if node.addresses}
         self._check_zone(desired.domain, managed)
         left = {(host, ip) for host, ip in (() if last is None else last.addresses) if host not in named}
-        signers = [PublisherKey(signer.public_key) for signer in wish.signers]
-        seen = self._look(desired.domain, managed | {host for host, _ in left}, desired.keys or signers)
+        hosts = managed | {host for host, _ in left}
+        seen = self._look(desired.domain, hosts, desired.keys, wish.signers)
         # At a host that is wanted no more only what we wrote is ours: its name may have got another use.
         leave = frozenset(
             record
@@ -184,9 +187,16 @@ class Publisher:
         )
         return make_plan(replace(wish, leave=leave), seen, self._config.planning)
 
-    def _look(self, domain: str, hosts: Collection[str], presumed: Sequence[PublisherKey]) -> Seen:
+    def _look(
+        self,
+        domain: str,
+        hosts: Collection[str],
+        declared: Sequence[PublisherKey] | None,
+        signers: Sequence[Identity],
+    ) -> Seen:
         found = self.provider.fetch([*txt_sets(domain), *address_sets(hosts)])
-        return look(self.history, found, presumed, int(self._clock()))
+        keys = [PublisherKey(signer.public_key) for signer in signers]
+        return look(self.history, found, int(self._clock()), declared=declared, signers=keys)
 
     def _check_zone(self, domain: str, hosts: Collection[str]) -> None:
         zone = self.provider.zone
@@ -212,10 +222,10 @@ class Publisher:
     def _remember(self, plan: Plan) -> None:
         unix_now = int(self._clock())
         for publication in plan.adopted:
-            self.history.add(publication, publishers=plan.publishers)
+            self.history.add(publication, publishers=plan.publishers, is_whole=plan.is_whole)
         if plan.bundle is not None:
             publication = Publication(plan.bundle, unix_now, plan.addresses, plan.usual_ttl)
-            self.history.add(publication, publishers=plan.publishers)
+            self.history.add(publication, publishers=plan.publishers, is_whole=plan.is_whole)
         if plan.prepares:
             self.history.prepare(unix_now)
 

@@ -63,7 +63,7 @@ def publish(
     work = open_workspace(records, inventory=inventory, keys=key, history=history)
     publisher = work.publisher()
     if prepare:
-        made = publisher.prepare(work.desired)
+        made = publisher.prepare(work.desired, work.signers)
     else:
         made = publisher.plan(work.desired, work.signers, signed=read_signed(signed, work.desired.domain))
     return carry_out(publisher, made, force_unsafe=force_unsafe)

@@ -68,8 +68,9 @@ def sign(
         seen = look(
             work.history,
             (),
-            work.desired.keys or [PublisherKey(signer.public_key) for signer in signers],
             unix_now,
+            declared=work.desired.keys,
+            signers=[PublisherKey(signer.public_key) for signer in signers],
         )
         keys = work.desired.keys or seen.known
         bundle = new_bundle(
