@@ -31,12 +31,14 @@ def unknown_variables(names: Iterable[str], folder: str) -> list[str]:
     `folder` is that of the playbooks, with the roles' `argument_specs.yml` in it.
     """
     specifications = Path(folder).glob("roles/*/meta/argument_specs.yml")
-    known = sorted({option for path in specifications for option in _options(path.read_text("utf-8"))})
+    options = {option for path in specifications for option in _options(path.read_text("utf-8"))}
+    known = sorted(option.removeprefix(PREFIX) for option in options)  # the prefix makes all alike
     problems = []
     for name in sorted(set(names)):
-        if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            problems.append(f"there is no variable {name}" + (f"; did you mean {near[0]}?" if near else ""))
+        if name.startswith(PREFIX) and name not in options:
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), known, 1)
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+            problems.append(f"there is no variable {name}{hint}")
     return problems
 
 
