@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.hosts.nodes import nodes
 from tests.lab.shared_hosts import hosts
 
-__all__ = ["hosts"]
+__all__ = ["hosts", "nodes"]
 
 Tell = Callable[[str, str], None]
 
