@@ -20,7 +20,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from agent_cli.ops.inventory import HostEntry, Inventory
 from agent_cli.remote import CommandTimedOut, Ran, RemoteError, connected
 from wws.errors import WwsError
-from wws.rpc.codes import Exit, exit_code
+from wws.rpc.codes import WORDS, Exit, exit_code
 from wws.runtime.homes import Home, NodePaths
 
 CONTROL: Final = "/opt/wws/current/bin/wws-control"
@@ -28,6 +28,8 @@ SERVICE: Final = "wws-bootstrap.service"
 AT_ONCE: Final = 8
 """Hosts that are worked with at a time."""
 CONTROL_TIMEOUT: Final = 30.0
+
+_EXITS: Final = {"not_installed": Exit.NO_NODE}
 
 T = TypeVar("T")
 
@@ -38,7 +40,7 @@ class ControlFailed(RemoteError):
     def __init__(self, host: HostEntry, code: str, message: str, hint: str = "") -> None:
         super().__init__(host, message, hint=hint)
         self.code = code  # type: ignore[misc]  # its own word
-        self.exit_code = exit_code(code)  # type: ignore[misc]
+        self.exit_code = _EXITS.get(code) or (exit_code(code) if code in WORDS else Exit.REFUSED)  # type: ignore[misc]
 
 
 class Machine(Protocol):

@@ -20,7 +20,7 @@ class Bootstrap:
     def __init__(self, folder: Path, config: str = "") -> None:
         self.folder = folder
         self.home = folder / "h"
-        self.home.mkdir(mode=0o700)
+        self.home.mkdir(mode=0o700, exist_ok=True)
         (self.home / "config.toml").write_text(config)
 
     def __enter__(self) -> Self:
