@@ -98,10 +98,10 @@ def run_pulumi(arguments: list[str], infra: str | None, *, timeout: float = PULU
 
 def pulumi_command(arguments: list[str], infra: str | None) -> list[str]:
     """The command line that asks nobody. Raises `PulumiMissing`, `WrongUsage`."""
-    program = shutil.which("pulumi")
+    folder, program = infra_folder(infra), shutil.which("pulumi")
     if program is None:
         raise PulumiMissing("There is no program `pulumi` on the PATH.")
-    return [program, *arguments, "--cwd", str(infra_folder(infra)), "--non-interactive"]
+    return [program, *arguments, "--cwd", str(folder), "--non-interactive"]
 
 
 def infra_folder(given: str | None) -> Path:
