@@ -71,7 +71,7 @@ async def dial_all(
             try:
                 targets = await resolver.expand(address)
             except DnsError as error:
-                return [Dialled(peer_id, address, None, error.code, str(error))]
+                return [Dialled(peer_id, address.without_peer(), None, error.code, str(error))]
             return [await _dial(peer_id, target, bounds) for target in targets]
 
     wanted = dict.fromkeys(
@@ -89,10 +89,10 @@ async def _dial(peer_id: PeerId, address: Multiaddr, config: DiallingConfig) -> 
     start = time.monotonic()
     try:
         await dialer.connect_at(peer_id, address.with_peer(peer_id), config.timeout)
-        return Dialled(peer_id, address, time.monotonic() - start)
+        return Dialled(peer_id, address.without_peer(), time.monotonic() - start)
     except DialFailed as failure:
         attempt = next(iter(failure.attempts), Attempt(address, failure.code, str(failure)))
-        return Dialled(peer_id, address, None, attempt.code, attempt.message)
+        return Dialled(peer_id, address.without_peer(), None, attempt.code, attempt.message)
     finally:
         await dialer.close()
         await host.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from wws.discovery.bundle import (
     MAX_ANSWER,
@@ -33,6 +34,7 @@ class Judge:
         unix_now: int,
         config: VerifyConfig,
         former: Collection[str] = (),
+        published_at: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         self.domain = domain
         self.reference: Bundle | None = None
@@ -41,6 +43,7 @@ class Judge:
         self._now = unix_now
         self._config = config
         self._former = frozenset(former)
+        self._published_at = published_at
         self._answers: dict[tuple[tuple[str, int], str, str], list[Answer]] = {}
         self._findings: list[Finding] = []
         self._truth: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -248,7 +251,8 @@ class Judge:
         """Whether it has an older good bundle; then it is said, by how long it may still have it."""
         if bundle is None or self.reference is None or bundle.seq >= self.reference.seq:
             return False
-        published_for = self._now - self.reference.seq  # the number is the time of signing, or a little more
+        # Where nobody knows when it was published: the number is the time of signing, or a little more.
+        published_for = self._now - self._published_at.get(self.reference.seq, self.reference.seq)
         may_keep = self._ttl + self._config.grace
         what = f"{server} still has bundle {bundle.seq}, and {self.reference.seq} is published"
         left = max((answer.ttl for answer in self._of(server, bundle_name(self.domain))), default=0)

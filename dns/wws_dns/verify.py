@@ -11,7 +11,8 @@ whether somebody lies or something is broken. Signatures protect clients from li
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from wws.discovery.publishers import PublisherKey
 from wws.discovery.txt import bundle_name, dnsaddr_name, seed_name
@@ -28,10 +29,12 @@ async def verify(
     config: VerifyConfig | None = None,
     *,
     former: Collection[str] = (),
+    published_at: Mapping[int, int] = MappingProxyType({}),
 ) -> Report:
     """Ask all of `servers` everything, and judge what they say. Raises nothing for what they do.
 
-    `former` are the texts of bundles that were published earlier, signed with whatever keys held then.
+    `former` are the texts of bundles that were published earlier, signed with whatever keys held then;
+    `published_at` gives bundle numbers the Unix time at which they were published, where it is known.
     """
     bounds = config or VerifyConfig()
     names = (bundle_name(domain), seed_name(domain), dnsaddr_name(domain))
@@ -39,7 +42,7 @@ async def verify(
         (Question(server.address, name, "TXT", way) for server in servers for name in names for way in WAYS),
         bounds.asking,
     )
-    judge = Judge(domain, keys, unix_now, bounds, former)
+    judge = Judge(domain, keys, unix_now, bounds, former, published_at)
     judge.add_answers(answers)
     judge.find_reference(server for server in servers if server.role == "authority")
     located = await ask_all(

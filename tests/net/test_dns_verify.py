@@ -285,6 +285,19 @@ async def test_what_was_published_with_other_keys_is_old_and_no_lie(knot: Knot) 
     assert codes(report) == {"still_cached"}
 
 
+async def test_what_was_signed_long_before_it_was_published_is_not_stale() -> None:
+    signed_early, before = bundle(NOW - 5_000, begun=NOW - 5_000), bundle(NOW - 9_000, begun=NOW - 9_000)
+    async with (
+        serving(zone(signed_early.text), "authority") as (_, server),
+        serving(zone(before.text)) as (_, resolver),
+    ):
+        report = await verify(DOMAIN, KEYS, [server, resolver], NOW, CONFIG)
+        assert codes(report) == {"resolver_stale"}
+        known = {signed_early.seq: NOW - 30}
+        report = await verify(DOMAIN, KEYS, [server, resolver], NOW, CONFIG, published_at=known)
+        assert codes(report) == {"still_cached"}
+
+
 async def test_one_way_is_shut(knot: Knot) -> None:
     async with serving(zone(GOOD.text)) as (server, resolver):
         server.fail(Fault.TRUNCATED, bundle_name(DOMAIN))

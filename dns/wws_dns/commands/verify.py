@@ -19,12 +19,13 @@ from wws.discovery.network import MAX_FILE, Network, NetworkFile, parse_net_argu
 from wws.discovery.publishers import PublisherKey
 from wws.errors import LocalError, ParseError
 from wws.rpc.codes import Exit
-from wws.runtime.dns_exchange import parse_server, server_text, system_servers
+from wws.runtime.dns_exchange import parse_server, server_text
 from wws_dns.asking import AskingConfig
 from wws_dns.authority import find_authority
 from wws_dns.dialling import Dialled, dial_all
 from wws_dns.findings import Report, Server, VerifyConfig
 from wws_dns.findings_report import result_of
+from wws_dns.history import Publication
 from wws_dns.old_clients import keys_now
 from wws_dns.textfile import Metrics, TextfileOption, write_textfile
 from wws_dns.verify import verify as verify_records
@@ -34,9 +35,8 @@ RESOLVERS_VARIABLE: Final = "WWS_DNS_RESOLVERS"
 """Where the environment names resolvers: IP[:PORT], separated by commas."""
 LEAST_RESOLVERS: Final = 3
 MAX_SERVERS: Final = 32
-MAX_FORMER: Final = 64
-"""Most earlier bundles that are known as such when a resolver still has one."""
-_RESOLV_CONF: Final = Path("/etc/resolv.conf")
+MAX_PUBLISHED: Final = 64
+"""Most bundles that are known as our own when a resolver still has one."""
 
 
 class NoNetworkFile(LocalError):
@@ -52,8 +52,8 @@ class Subject:
 
     domain: str
     keys: tuple[PublisherKey, ...]
-    former: tuple[str, ...] = ()
-    """The bundles that were published before the last one."""
+    published: tuple[Publication, ...] = ()
+    """What was published from here lately, the last one last."""
     resolvers: tuple[str, ...] = ()
     """Those that the records file names."""
     authorities: tuple[str, ...] = ()
@@ -163,11 +163,10 @@ def _subject(net: str | None, records: str | None, history: str | None) -> Subje
             f"No publisher key of {work.desired.domain} is known here: nothing was published from here yet.",
             hint=f"Name it: wws-dns verify '{work.desired.domain}#<key>'",
         )
-    former = work.history.published[:-1][-MAX_FORMER:]
     return Subject(
         work.desired.domain,
         keys,
-        tuple(one.bundle.text for one in former),
+        work.history.published[-MAX_PUBLISHED:],
         work.records.resolvers,
         work.records.authorities,
     )
@@ -181,13 +180,19 @@ def look(asked: Asked) -> tuple[Report, tuple[Dialled, ...]]:
 async def _look(asked: Asked) -> tuple[Report, tuple[Dialled, ...]]:
     names: dict[tuple[str, int], str] = dict.fromkeys(asked.authorities, "")
     if not names:
-        through = asked.resolvers or tuple(system_servers(_RESOLV_CONF))
-        names = dict((await find_authority(asked.subject.domain, through, asked.config.asking)).servers)
+        found = await find_authority(asked.subject.domain, asked.resolvers, asked.config.asking)
+        names = dict(found.servers)
     servers = [Server(address, "authority", name) for address, name in names.items()]
     servers += [Server(address, "resolver") for address in asked.resolvers]
     subject = asked.subject
     report = await verify_records(
-        subject.domain, subject.keys, servers, int(time.time()), asked.config, former=subject.former
+        subject.domain,
+        subject.keys,
+        servers,
+        int(time.time()),
+        asked.config,
+        former=[one.bundle.text for one in subject.published[:-1]],
+        published_at={one.bundle.seq: one.at for one in subject.published},
     )
     dialled: tuple[Dialled, ...] = ()
     if asked.dials and report.bundle is not None:
