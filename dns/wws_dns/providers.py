@@ -44,13 +44,13 @@ def _server(text: str) -> tuple[str, int]:
     """Host and port of `HOST`, `HOST:PORT`, `[IPv6]:PORT` or a bare IPv6 address."""
     if not text:
         raise DesiredMalformed('[provider] of kind rfc2136 lacks its server: server = "192.0.2.53"')
-    host, port = text, ""
+    host, port = text, "53"
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") if bracket else "?"
+        port = "53" if bracket and not rest else rest.removeprefix(":") if rest.startswith(":") else ""
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
-    number = int(port) if port.isdecimal() and port.isascii() and len(port) <= 5 else 0 if port else 53
+    number = int(port) if port.isdecimal() and port.isascii() and len(port) <= 5 else 0
     if not host or not 1 <= number <= 65_535:
         raise DesiredMalformed(f"[provider]: server is HOST or HOST:PORT, not {text[:80]!r}.")
     return host, number
