@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from agent_cli.ops.inventory import DEFAULT_HOME, HostEntry
+from agent_cli.ops.inventory import HostEntry
 from agent_cli.remote import HostUnreachable, LoginRefused, RemoteConfig, RemoteError, connected
 
 CONTROL: Final = "/opt/wws/current/bin/wws-control"
@@ -40,11 +40,12 @@ class Found:
         }
 
 
-def look(host: HostEntry, key_file: str | None) -> Found:
+def look(host: HostEntry, key_file: str | None, *, control: str = CONTROL) -> Found:
     """How the node on this host is. Nothing is changed, and nothing is raised for a host that is away."""
+    question = [control, "--home", host.home, "--node", host.node, "--json", "status"]
     try:
         with connected(host, key_file=key_file, config=ASKING) as remote:
-            asked = remote.run([CONTROL, "--home", DEFAULT_HOME, "--json", "status"], as_root=True)
+            asked = remote.run(question, as_root=True)
     except RemoteError as error:
         return Found(problem=str(error))
     try:

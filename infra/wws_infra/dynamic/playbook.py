@@ -64,7 +64,7 @@ class PlaybookProvider(Crud):
 
     @override
     def changed(self, id_: str, olds: dict[str, Json], news: dict[str, Json]) -> dict[str, Json]:
-        with _one_at_a_time(text(news, "name")):
+        with one_at_a_time(text(news, "name")):
             is_new = olds["machine"] != news["machine"]
             if is_new and olds["address"] != news["address"]:
                 _retire(olds)
@@ -153,7 +153,7 @@ _failed: list[str] = []
 
 
 @contextmanager
-def _one_at_a_time(name: str) -> Iterator[None]:
+def one_at_a_time(name: str) -> Iterator[None]:
     """Changes of nodes wait for each other, and all end with the first that fails."""
     with _changing:
         if _failed:
