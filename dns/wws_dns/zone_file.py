@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+from wws.runtime.homes import process_start
 from wws.runtime.machine_errors import MachineError
 from wws.runtime.whole_files import write_whole
 from wws_dns.provider import Changes, Conflict, Record, RecordSet, Unavailable, ZoneLocked
 
-MAX_FILE = 4 * 1024 * 1024
+MAX_FILE = 256 * 1024
 """Largest zone file that is read."""
 DEFAULT_TTL = 60
 """What the server says where the file says nothing."""
@@ -80,7 +81,11 @@ class ZoneFileProvider:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ZoneLocked(f"Another process is changing {self._file}.") from None
-            yield
+            try:
+                yield
+            finally:
+                # Closing is not enough: a program that another thread starts has this open until it runs.
+                fcntl.flock(lock, fcntl.LOCK_UN)
         finally:
             os.close(lock)
 
@@ -95,14 +100,18 @@ class ZoneFileProvider:
         return parse_zone(data)
 
     def _tell(self) -> None:
-        """Let the server read its zone again; one that does not run will read it when it starts."""
+        """Let the server read its zone again; one that does not run will read it when it starts.
+
+        The file says its number, and may say when it began: then nobody who has the number now is told.
+        """
         if self._pid_file is None:
             return
         try:
-            pid = int(self._pid_file.read_text())
-            if pid <= 1:
+            pid, *began = [int(word) for word in self._pid_file.read_text().split()]
+            if pid <= 1 or len(began) > 1:
                 raise ValueError
-            os.kill(pid, signal.SIGHUP)
+            if not began or process_start(pid) == began[0]:
+                os.kill(pid, signal.SIGHUP)
         except (FileNotFoundError, ProcessLookupError):
             return
         except (OSError, ValueError) as error:

@@ -81,7 +81,7 @@ class Stack:
             member.running = self._node(member, network, manifest, zone)
         if zone.provider != "none":
             self._publish(publisher, members, zone)
-        self._export(members, network, manifest, zone)
+        self._export(members, publisher, network, manifest, zone)
 
     def _manifest(self, publisher: Publisher, members: list[_Member]) -> Manifest:
         peers = pulumi.Output.all(*(member.multiaddrs for member in members)).apply(
@@ -150,13 +150,20 @@ class Stack:
         )
 
     def _export(
-        self, members: list[_Member], network: pulumi.Output[str], manifest: Manifest, zone: ZoneAccess
+        self,
+        members: list[_Member],
+        publisher: Publisher,
+        network: pulumi.Output[str],
+        manifest: Manifest,
+        zone: ZoneAccess,
     ) -> None:
         settings = self._settings
         pulumi.export("peer_ids", {member.settings.name: member.identity.peer_id for member in members})
         pulumi.export("multiaddrs", {member.settings.name: member.multiaddrs for member in members})
         pulumi.export("join_command", pulumi.Output.all(network, zone.servers).apply(join_command))
         pulumi.export("network_json", manifest.text)
+        if "signer_seed" in publisher.signer:
+            pulumi.export("publisher_key", publisher.signer["signer_seed"])
         hosts = pulumi.Output.all(*(_host_entry(member) for member in members))
         pulumi.export(
             "inventory",

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -29,16 +30,17 @@ def place() -> Iterator[Path]:
     """
     folder = Path(tempfile.mkdtemp(prefix="wws-stack-", dir="/tmp"))
     yield folder
-    for process in processes_of(folder):
-        process.kill()
+    for pid in processes_of(folder):
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """The processes that were told of this folder on their command line."""
-    found = []
+def processes_of(folder: Path) -> dict[int, str]:
+    """The processes that were told of this folder on their command line, with that."""
+    found = {}
     for process in psutil.process_iter(["cmdline", "status"]):
         words = process.info["cmdline"] or []
         if process.info["status"] != psutil.STATUS_ZOMBIE and any(str(folder) in word for word in words):
-            found.append(process)
+            found[process.pid] = " ".join(words)
     return found

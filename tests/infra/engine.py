@@ -92,9 +92,13 @@ class Run:
 
     @property
     def said(self) -> str:
-        """Everything for people, also what is in the events."""
-        told = [event["diagnosticEvent"]["message"] for event in self.events if "diagnosticEvent" in event]
-        return "\n".join([*told, self.output, self.diagnostics])
+        """Everything for people: of events what they tell, else the output; and what went to stderr."""
+        told = [
+            event["diagnosticEvent"]["message"]
+            for event in self.events
+            if event.get("diagnosticEvent", {"severity": "debug"})["severity"] != "debug"
+        ]
+        return "\n".join([*told, "" if self.events else self.output, self.diagnostics])
 
 
 class PulumiFailed(AssertionError):
@@ -133,7 +137,6 @@ class Engine:
         self.environment = {
             **kept,
             "PATH": os.pathsep.join(str(one) for one in folders),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PULUMI_BACKEND_URL": f"file://{self.backend}",
             "PULUMI_HOME": str(folder / "home"),
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),

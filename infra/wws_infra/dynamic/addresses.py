@@ -12,7 +12,7 @@ from wws_dns.desired import address_sets
 from wws_dns.planning import difference
 from wws_dns.provider import Provider, Record
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text, texts
-from wws_infra.dynamic.zones import open_zone
+from wws_infra.dynamic.zones import open_zone, writing
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json
@@ -74,9 +74,10 @@ def _served(zone: Provider, props: dict[str, Json]) -> tuple[Record, ...]:
 
 
 def _write(zone: Provider, props: dict[str, Json], wanted: list[Record]) -> None:
-    changes = difference(_served(zone, props), wanted)
-    if not changes.is_empty:
-        zone.apply(changes)
+    with writing:
+        changes = difference(_served(zone, props), wanted)
+        if not changes.is_empty:
+            zone.apply(changes)
 
 
 class Addresses(DynamicResource, module="wws", name="Addresses"):

@@ -28,7 +28,7 @@ from wws_dns.publishing import Publisher
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text, texts
 from wws_infra.dynamic.processes import NODE, Running
 from wws_infra.dynamic.signing import signers
-from wws_infra.dynamic.zones import open_zone
+from wws_infra.dynamic.zones import open_zone, writing
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json
@@ -75,13 +75,15 @@ class DiscoveryProvider(Crud):
 
     @override
     def removed(self, id_: str, props: dict[str, Json]) -> None:
-        _publisher(props, _history(props)).retire(text(props, "domain"))
+        with writing:
+            _publisher(props, _history(props)).retire(text(props, "domain"))
 
 
 def _published(props: Mapping[str, Json], history: History) -> dict[str, Json]:
     publisher = _publisher(props, history)
-    plan = _plan(publisher, props)
-    published = publisher.publish(plan, force_unsafe=props.get("force_unsafe") is True)
+    with writing:
+        plan = _plan(publisher, props)
+        published = publisher.publish(plan, force_unsafe=props.get("force_unsafe") is True)
     for home in texts(props, "local_homes"):
         _look_again(Path(home))
     records = sorted(f"{one.name} {one.kind} {one.value}" for one in published.records)
@@ -105,8 +107,7 @@ def _plan(publisher: Publisher, props: Mapping[str, Json]) -> Plan:
         tuple(_node(entry) for entry in texts(props, "entries")),
         number(props, "ttl"),
         number(props, "lifetime_days"),
-        tuple(parse_publisher_key(key) for key in texts(props, "publishers")),
-    )
+    )  # keys stay as clients know them: changing those is `wws-dns rotate`
     signed = props.get("signed")
     elsewhere = Bundle.parse(signed) if isinstance(signed, str) and signed else None
     return publisher.plan(desired, signers(props), signed=elsewhere)

@@ -6,6 +6,7 @@ Credentials are never inputs: they lie in files of the operator's machine, or in
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from wws_infra.settings import Json
 
 DNS_PORT = 53
+
+writing = threading.Lock()
+"""Held while a zone is changed: the engine makes several resources at once, and a zone may be one file."""
 
 
 class DnsSettingsRefused(LocalError):

@@ -76,7 +76,8 @@ def _started(folder: Path, port: int) -> dict[str, Json]:
     )
     process: dict[str, Json] = {"pid": running.pid, "started": running.started}
     write_whole(folder / PROCESS_FILE, json.dumps(process).encode(), durable=False)
-    write_whole(folder / PID_FILE, f"{running.pid}\n".encode(), durable=False)
+    began = "" if running.started is None else f" {running.started}"
+    write_whole(folder / PID_FILE, f"{running.pid}{began}\n".encode(), durable=False)
     return {
         **process,
         "running": True,
