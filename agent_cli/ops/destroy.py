@@ -197,7 +197,8 @@ def _destroy(
     """Do it; what is left afterwards. Raises `StackFailed`."""
     with progress(options, "Destroying…") as shown:
         if not retire_dns:
-            for one in (one for one in things if one.is_dns):
+            # The state names what others depend on before them.
+            for one in reversed([one for one in things if one.is_dns]):
                 run_pulumi(["state", "delete", one.urn, "--force", "--yes", "--stack", stack], infra)
         for one in (one for one in things if one.is_identity and one.is_protected and not keep):
             run_pulumi(["state", "unprotect", one.urn, "--yes", "--stack", stack], infra)
@@ -270,7 +271,8 @@ def _resource(value: dict[str, object]) -> Resource:
 
 
 def _kind(resource: Resource) -> str:
-    return "key" if resource.is_identity else resource.kind.rpartition(":")[2]
+    kind = resource.kind.rpartition(":")[2]
+    return "key" if kind == "Seed" else kind.lower() if resource.is_identity else kind
 
 
 def _fate(resource: Resource, is_kept: bool) -> str:
