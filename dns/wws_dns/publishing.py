@@ -133,7 +133,11 @@ class Publisher:
         domain = self.history.domain
         last = self._look(domain, (), None, signers).history.last
         if last is None:
-            raise NothingPublished(f"Nothing of ours is published for {domain}.")
+            raise NothingPublished(
+                f"Nothing of ours is published for {domain}.",
+                hint="Publish first: wws-dns publish. Where the history was lost, name the publisher keys in "
+                "the records file: publishers = […]",
+            )
         return self._as_desired(last)
 
     def retire(self, domain: str) -> None:
