@@ -4,7 +4,7 @@ Everything else is done by the role, over a connection to that key. cloud-init t
 its reference calls the modules `cc_ssh` and `cc_set_passwords`.
 
 The text holds the private half of the host key, and a server's metadata service gives it to every process of
-the server. So that service must be out of reach of the node: its unit denies link-local addresses.
+the server. So the firewall that the role `common` makes lets root alone ask that service.
 """
 
 import json
