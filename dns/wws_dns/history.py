@@ -36,10 +36,12 @@ from wws_dns.desired import DEFAULT_TTL, MAX_TTL
 
 SCHEMA = 1
 """Number of the form that is written; one newer is read, unknown members ignored."""
-MAX_FILE = 4 * 1024 * 1024
+MAX_FILE = 256 * 1024
 """Largest history that is read, in bytes."""
-MAX_PUBLISHED = 400
-"""Most publications that are kept: with a daily one, more than a year, more than any rule asks for."""
+MAX_PUBLISHED = 300
+"""Most publications that are kept: with one every day, more than any rule asks for."""
+MAX_KEPT = 200 * 1024
+"""Most bytes of publications that are kept, whatever their number: the file must stay readable."""
 MAX_ADDRESSES = 128
 """Most addresses of one publication."""
 
@@ -63,6 +65,11 @@ class Publication:
     """Host and IP address of the A and AAAA records that were published with it."""
     ttl: int = DEFAULT_TTL
     """The time to live that was wanted for its records."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in the file, at most."""
+        return len(self.bundle.text) + sum(len(host) + len(ip) + 40 for host, ip in self.addresses) + 120
 
     def to_json(self) -> JsonObject:
         pairs: list[JsonValue] = [[host, address] for host, address in self.addresses]
@@ -148,11 +155,18 @@ class History:
         if any(one.bundle.text == publication.bundle.text for one in self.published):
             return
         together = sorted((*self.published, publication), key=lambda one: (one.bundle.seq, one.at))
-        for forgotten in together[
-            :-MAX_PUBLISHED
-        ]:  # its clients are long past; its keys are where others began
+        first, size = len(together) - 1, together[-1].size
+        while (
+            first > 0
+            and len(together) - first < MAX_PUBLISHED
+            and size + together[first - 1].size <= MAX_KEPT
+        ):
+            first -= 1
+            size += together[first].size
+        for forgotten in together[:first]:
+            # Its clients are long past, and the keys that it brought are where later ones began.
             self.publishers = forgotten.bundle.keys or self.publishers
-        self.published = tuple(together[-MAX_PUBLISHED:])
+        self.published = tuple(together[first:])
 
     def copy(self) -> History:
         """Another one with the same content, without a file."""

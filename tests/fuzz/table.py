@@ -1,6 +1,6 @@
 """All parsers of the product in one table, and those that need no row, each with its reason.
 
-`unlisted()` walks the package, so a parser that is written tomorrow fails a test until it stands here.
+`unlisted()` walks the packages, so a parser that is written tomorrow fails a test until it stands here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import wws
+import wws_dns
 from tests.fuzz.codecs import CODECS
 from tests.fuzz.local import LOCAL
 from tests.fuzz.local_network import LOCAL_NETWORK
 from tests.fuzz.machines import MACHINES
 from tests.fuzz.messages import MESSAGES
 from tests.fuzz.networks import NETWORKS
+from tests.fuzz.operators import OPERATORS
 from tests.fuzz.signed_names import SIGNED_NAMES
 from tests.fuzz.target import Target
 
@@ -30,6 +32,7 @@ TARGETS: tuple[Target, ...] = (
     *MACHINES,
     *LOCAL_NETWORK,
     *LOCAL,
+    *OPERATORS,
 )
 
 PARSER = re.compile(
@@ -64,13 +67,25 @@ EXEMPT: dict[str, str] = {
     "wws.runtime.state_files.NetworkFiles.read_file": "bytes of a file, for the row network.json",
     "wws.runtime.state_files.NetworkFiles.read_state": "StateFile.read, at another path",
     "wws.transport.quic.engine.Engine.receive_datagram": "the inside of QuicMachine.receive_datagrams",
+    "wws_dns.cloudflare_token.read_token": "a form of letters; nothing is taken apart",
+    "wws_dns.commands.publish.read_signed": "signing.parse_request over a file",
+    "wws_dns.commands.verify.parse_servers": "parse_server, over what the user of this shell types",
+    "wws_dns.desired.from_bundle": "takes a bundle that was parsed",
+    "wws_dns.history.load_history": "parse_history over a file",
+    "wws_dns.providers.open_provider": _OPENS,
+    "wws_dns.tsig.read_tsig": "parse_tsig over a file or a variable",
+    "wws_dns.workspace.load_signers": "keyfile.load, for each path",
+    "wws_dns.workspace.open_workspace": _OPENS,
 }
 """Called like a parser and in no row: why."""
 
 
 def parsers() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Every function and method of the package that is called like a parser, with its whole name."""
-    for info in pkgutil.walk_packages(wws.__path__, "wws."):
+    """Every function and method of the packages that is called like a parser, with its whole name."""
+    for info in (
+        *pkgutil.walk_packages(wws.__path__, "wws."),
+        *pkgutil.walk_packages(wws_dns.__path__, "wws_dns."),
+    ):
         if info.name.startswith("wws.testing") or info.name.endswith("__main__"):
             continue
         module = importlib.import_module(info.name)
