@@ -117,6 +117,7 @@ class Nodes:
         *,
         limit: Sequence[str] = (),
         within: float = PLAY_WITHIN,
+        identities: bool = False,
         **variables: object,
     ) -> Played:
         """Run a playbook from the operator's machine."""
@@ -135,7 +136,7 @@ class Nodes:
             name: {"wws_identity": base64.b64encode(identity.seed).decode()}
             for name, identity in self.identities.items()
         }
-        inventory = self.inventory.write_ansible(self.folder, extra=secrets if name == "site.yml" else {})
+        inventory = self.inventory.write_ansible(self.folder, extra=secrets if identities else {})
         command = ["ansible-playbook", "--inventory", str(inventory), name, "--extra-vars", f"@{settings}"]
         if limit:
             command += ["--limit", ",".join(limit)]
@@ -154,8 +155,8 @@ class Nodes:
         found = {path.stem: json.loads(path.read_text()) for path in reports.glob("*.json")}
         return Played(name, done.returncode, done.stdout + done.stderr, seconds, found)
 
-    def install(self, names: Sequence[str] = NAMES) -> Played:
-        """Make hosts into nodes."""
+    def install(self, names: Sequence[str] = NAMES, *, identities: bool = True) -> Played:
+        """Make hosts into nodes; without identities where they have them."""
         release = self.release(FIRST)
         return self.play(
             "site.yml",
@@ -163,6 +164,7 @@ class Nodes:
             limit=names,
             wws_network_file=self.network_file.read_text(),
             wws_ssh_allow=[f"{self.operator.address}/32"],
+            identities=identities,
         )
 
     def everywhere(self, command: str) -> dict[str, str]:
