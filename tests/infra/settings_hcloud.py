@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-ALICE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPKSUryXV0GrA4BrvFNyrCgzi1vnnOGEcPiXOpiiL3h"
+ALICE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINW/Sj/M5xewOIvMJ0nrwUitmWmyP0XuG2Bf1Yd4V2rE"
+BOB = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOzBtYcn8/ErMZSIGp7LneCyjOeyByMNjpMP4bznXiVs"
+"""Their keys for SSH: those of the seeds SHA-256("alice") and SHA-256("bob")."""
 
 
 def settings_hcloud(**changed: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pulumi.runtime import rpc
 from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
 from tests.infra.policy import Secret, Seen, violations
-from tests.infra.settings_hcloud import ALICE, settings_hcloud
+from tests.infra.settings_hcloud import ALICE, BOB, settings_hcloud
 from tests.infra.stand_in import cloud
 from tests.infra.stand_in.cloud import ADDRESS, FIREWALL, SERVER, SSH_KEY, Account
 from wws.errors import LocalError
@@ -288,7 +288,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "private key",
     ),
     "a key that is cut off": (
-        {"hcloud": {"operator_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPKSUryXV0GrA4B"]}},
+        {"hcloud": {"operator_keys": [ALICE[:-20]]}},
         "cut off",
     ),
     "an image that the role does not know": (
@@ -305,9 +305,7 @@ def test_what_cannot_be_right_is_refused_before_anything_is_made(settings: dict[
 
 
 def test_a_node_without_ipv6_and_with_a_key_that_is_there_keeps_the_policy() -> None:
-    account_has = registered(
-        hcloud={"operator_keys": [f"{ALICE} alice", f"{ALICE[:-1]}i bob"], "ipv6": False}
-    )
+    account_has = registered(hcloud={"operator_keys": [f"{ALICE} alice", f"{BOB} bob"], "ipv6": False})
     assert violations(account_has.seen, account_has.secrets) == []
     assert [seen.inputs["type"] for seen in account_has.seen if seen.kind == ADDRESS] == ["ipv4"] * 3
 
