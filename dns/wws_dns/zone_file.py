@@ -115,7 +115,10 @@ class ZoneFileProvider:
         except (FileNotFoundError, ProcessLookupError):
             return
         except (OSError, ValueError) as error:
-            raise Unavailable(f"The DNS server of {self._pid_file} cannot be told: {error}.") from error
+            raise Unavailable(
+                f"The zone file is written, but the DNS server of {self._pid_file} cannot be told: {error}.",
+                hint="Let it read its zone again: a SIGHUP, or start it anew.",
+            ) from error
 
 
 class ZoneFileMalformed(Unavailable):

@@ -67,6 +67,11 @@ def test_a_whole_records_file() -> None:
     assert (file.provider.kind, file.provider.zone) == ("rfc2136", DOMAIN)
 
 
+def test_the_example_is_right() -> None:
+    example = Path(__file__).parents[3] / "dns" / "records.example.toml"
+    assert len(parse_records(example.read_bytes()).desired.nodes) == 2
+
+
 @pytest.mark.parametrize(
     "old, new, said",
     [
