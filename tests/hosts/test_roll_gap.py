@@ -7,6 +7,7 @@ stopped and started meanwhile.
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,20 @@ LONGEST_GAP = 5.0
 """Seconds without an answer that agents may notice (targets: clients' gap)."""
 PAUSE = 0.1
 """Seconds between two pings."""
+
+
+BOOK = "/var/lib/wws/state/bootstrap/witness.sqlite"
+SCHEMA_OF_BOOK = (
+    "runuser -u wws -- python3 -c '"
+    f"""import sqlite3; book = sqlite3.connect("file:{BOOK}?mode=ro", uri=True); """
+    """print(book.execute("PRAGMA user_version").fetchone()[0])'"""
+)
+
+
+def promised(nodes: Nodes) -> dict[str, int]:
+    """How many names each node has promised to keep."""
+    said = nodes.everywhere("wws-control --json status")
+    return {name: json.loads(text)["data"]["witness_entries"] for name, text in said.items()}
 
 
 class Pinger:
@@ -90,11 +105,14 @@ def test_agents_behind_nats_reach_each_other_through_a_whole_roll_and_back(
     newer = nodes.release(NEWER, newer_state_files)
     with two_agents(nodes) as (alice, bob), Pinger(alice, bob.peer_id) as pings:
         eventually(lambda: pings.answered, 30)
+        before = promised(nodes)
+        assert min(before.values()) >= 2, "the names of both agents"
 
         up = nodes.play("upgrade.yml", newer)
         assert up.rc == 0, up
         assert nodes.running() == dict.fromkeys(NAMES, NEWER)
         gap_up = pings.gap()
+        assert set(nodes.everywhere(SCHEMA_OF_BOOK).values()) == {"2\n"}
 
         # All of the roll, or one host of it.
         back_to = NAMES if scale_factor() >= 1 else NAMES[:1]
@@ -105,7 +123,8 @@ def test_agents_behind_nats_reach_each_other_through_a_whole_roll_and_back(
         back = nodes.play("rollback.yml", limit=back_to)
         assert back.rc == 0, back
         gap_back = pings.gap()
-        running = nodes.running()
+        running, after = nodes.running(), promised(nodes)
+    assert after == before, "no promise is lost, in neither direction"
     assert running == {name: FIRST if name in back_to else NEWER for name in NAMES}
     said = nodes.everywhere("cat /var/lib/wws/state/bootstrap/log")
     assert not [

@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -131,11 +130,16 @@ def newer_state_files(staged: Staged) -> None:
         "        schema = self._schema + 1\n"
         "        members = {**members, 'of_a_newer_version': {'since': 2}}\n",
     )
-    rows = "lib/own/wws/runtime/witness/rows.py"
-    number = re.search(r"^SCHEMA: Final = (\d+)$", (staged.top / rows).read_text("utf-8"), re.MULTILINE)
-    if number is None:
-        raise ValueError(f"{rows} says no schema")
-    staged.replace(rows, number.group(), f"SCHEMA: Final = {int(number[1]) + 1}")
+    made = '            database.executescript(f"BEGIN;{TABLES}COMMIT;")\n'
+    changed = (
+        "ALTER TABLE log ADD COLUMN mood TEXT; ALTER TABLE entries ADD COLUMN mood TEXT; "
+        "CREATE TABLE moods (a, b); PRAGMA user_version = 2;"
+    )
+    staged.replace(
+        "lib/own/wws/runtime/witness/store.py",
+        made,
+        f"{made}        if schema < 2:\n            database.executescript('BEGIN;{changed}COMMIT;')\n",
+    )
 
 
 BROKEN: dict[str, Callable[[float], Change]] = {
