@@ -54,7 +54,7 @@ def network_problems(networks: Iterable[str]) -> list[str]:
         try:
             good.append(ipaddress.ip_network(text))
         except ValueError as error:
-            problems.append(f"{text}: {error}")
+            problems.append(f"{text} is no network: {error}")
     for version in (4, 6):
         merged = ipaddress.collapse_addresses(network for network in good if network.version == version)  # type: ignore[type-var]
         problems += [f"{network} is the whole internet" for network in merged if network.prefixlen == 0]

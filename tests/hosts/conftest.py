@@ -1,6 +1,7 @@
 """What the tests on hosts share: the hosts, and a place in the summary of the run."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -20,3 +21,13 @@ def tell(record_property: Callable[[str, object], None]) -> Tell:
         record_property("summary", (title, text))
 
     return tell
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the lab, then the first run on new hosts: tests after them find nodes and need not make any."""
+    first = ("test_lab.py", "test_site.py")
+    places = [place for place, item in enumerate(items) if item.path.parent == Path(__file__).parent]
+    ours = [items[place] for place in places]
+    ours.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item

@@ -179,6 +179,22 @@ class Swarm:
                     node.process.wait()
             shutil.rmtree(folder)
 
+    @classmethod
+    @contextlib.contextmanager
+    def on(cls, internet: Internet, network: Path) -> Iterator[Swarm]:
+        """Agents of a network whose bootstrap nodes are elsewhere: described by this file."""
+        folder = _new_folder()
+        swarm = cls(internet, folder)
+        swarm._network.write_bytes(network.read_bytes())
+        try:
+            yield swarm
+        finally:
+            for node in swarm.agents:
+                if node.process is not None:
+                    node.process.kill()
+                    node.process.wait()
+            shutil.rmtree(folder)
+
     def agent(self, name: str, namespace: Namespace, *arguments: str) -> Node:
         """Start an agent that claims `name`; returns at once."""
         node = self._node(

@@ -52,8 +52,8 @@ def test_unknown_variables_are_named_with_the_nearest(names: list[str], problems
         (["0.0.0.0/0"], ["0.0.0.0/0 is the whole internet"]),
         (["0.0.0.0/1", "128.0.0.0/1"], ["0.0.0.0/0 is the whole internet"]),
         (["::/0"], ["::/0 is the whole internet"]),
-        (["192.0.2.1/24"], ["192.0.2.1/24: 192.0.2.1/24 has host bits set"]),
-        (["home"], ["home: 'home' does not appear to be an IPv4 or IPv6 network"]),
+        (["192.0.2.1/24"], ["192.0.2.1/24 is no network: 192.0.2.1/24 has host bits set"]),
+        (["home"], ["home is no network: 'home' does not appear to be an IPv4 or IPv6 network"]),
     ],
 )
 def test_networks_that_are_none_or_all(networks: list[str], problems: list[str]) -> None:
