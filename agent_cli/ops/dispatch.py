@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib
+from typing import Annotated, Final
 
 import typer
 from typer.main import get_command
 
-from agent_cli.ops import deny, destroy, drain, execute, logs, probe, rollout, status, witness
+from agent_cli.ops.app import COMMANDS
 from agent_cli.options import Options
 from agent_cli.registration import group, make_app
 from agent_cli.result import Result, WrongUsage
 from wws import __version__
 from wws.rpc.codes import Exit
 
+_MODULES: Final = {
+    "exec": "execute",
+    **dict.fromkeys(("upgrade", "rollback", "backup", "restore"), "rollout"),
+}
+"""Commands that are in a module of another name than theirs."""
+
 
 def invoke(arguments: list[str], options: Options) -> Result:
     """Run the command and give back its result. Raises `WrongUsage` and what the command raises."""
     root = make_app(add_completion=True)
     group(root, wws_ops, examples=("wws-ops status --stack prod", "wws-ops witness log alice --json"))
-    for module in (status, logs, drain, execute, deny, rollout, destroy, probe, witness):
-        module.register(root)
+    # Only what was asked for is imported: SSH and the node's protocols take longer than most commands.
+    named = [name for name in COMMANDS if name in arguments] or list(COMMANDS)
+    for module in dict.fromkeys(_MODULES.get(name, name) for name in named):
+        importlib.import_module(f"agent_cli.ops.{module}").register(root)
     try:
         returned = get_command(root)(
             args=arguments or ["--help"], prog_name="wws-ops", standalone_mode=False, obj=options
