@@ -7,11 +7,11 @@ disk ever holds the plain text but in the places it came from. Its first member 
     manifest.json     {"schema": 1, "id", "host", "peer_id", "version", "made_at", "final", "book", "files": [
                        {"path", "size", "sha256"}]}
     etc/…             identity.key, config.toml, network.json, deny.txt
-    home/…            networks/*, state/<node>/relay.json, state/<node>/peers.json, state/<node>/witness.sqlite
+    home/…            networks/*, state/<node>/{relay.json,peers.json,witness.sqlite}
 
 A node's book of promises is only ever put back from a *final* backup: one whose node was stopped for it, has
-been sealed since, and lives nowhere else. Any other copy may lack promises that were given after it was made;
-the marker `lost` takes its place, with which a witness makes no first claims for as long as such promises live.
+been sealed since, and lives nowhere else. Any other copy may lack promises that were given after it was
+made; the marker `lost` takes its place, with which a witness makes no first claims while such promises live.
 """
 
 from __future__ import annotations
@@ -105,7 +105,11 @@ def make(module: AnsibleModule) -> dict[str, object]:
     os.umask(0o077)
     state = home / "state" / given["node"]
     small = {f"etc/{name}": settings / name for name in ("identity.key", *SMALL)}
-    small |= {f"home/networks/{path.name}": path for path in sorted((home / "networks").glob("[!.]*")) if path.is_file()}
+    small |= {
+        f"home/networks/{path.name}": path
+        for path in sorted((home / "networks").glob("[!.]*"))
+        if path.is_file()
+    }
     small |= {f"home/state/{given['node']}/{name}": state / name for name in ("relay.json", "peers.json")}
     content = {name: path.read_bytes() for name, path in small.items() if path.is_file() and _fits(path)}
     if len(content.get("etc/identity.key", b"")) != 32:
@@ -130,7 +134,10 @@ def make(module: AnsibleModule) -> dict[str, object]:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         unfinished = target.with_name(f".{target.name}.part")
         try:
-            with _encrypting(unfinished, given["recipients"]) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
+            with (
+                _encrypting(unfinished, given["recipients"]) as stream,
+                tarfile.open(fileobj=stream, mode="w|") as tar,
+            ):
                 _add(tar, "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
                 for name, data in content.items():
                     _add(tar, name, data)
@@ -141,7 +148,12 @@ def make(module: AnsibleModule) -> dict[str, object]:
             os.replace(unfinished, target)
         finally:
             unfinished.unlink(missing_ok=True)
-    return {"changed": True, "manifest": manifest, "sha256": _digest_of(target), "size": target.stat().st_size}
+    return {
+        "changed": True,
+        "manifest": manifest,
+        "sha256": _digest_of(target),
+        "size": target.stat().st_size,
+    }
 
 
 def open_backup(module: AnsibleModule) -> dict[str, object]:
@@ -153,7 +165,15 @@ def open_backup(module: AnsibleModule) -> dict[str, object]:
     if parent.st_uid != os.geteuid() or parent.st_mode & 0o077:
         raise Failed(f"{target.parent} is open to others")
     os.umask(0o077)
-    command = ["age", "--decrypt", "--identity", str(module.params["identity_file"]), "--output", str(target), str(source)]
+    command = [
+        "age",
+        "--decrypt",
+        "--identity",
+        str(module.params["identity_file"]),
+        "--output",
+        str(target),
+        str(source),
+    ]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -187,7 +207,9 @@ def put(module: AnsibleModule) -> dict[str, object]:
             raise Failed("the node runs on this host: a backup is put back where none does")
         mark = _seal(module)
         if mark and mark.get("id") != manifest["id"]:
-            raise Failed("the node was sealed here for another backup than this one: use that, which is newer")
+            raise Failed(
+                "the node was sealed here for another backup than this one: use that, which is newer"
+            )
         identity = tar.extractfile("etc/identity.key").read()
         key = settings / "identity.key"
         if key.exists() and key.read_bytes() != identity:
@@ -232,7 +254,9 @@ def _place(name: str, settings: Path, home: Path) -> Path | None:
         return None
     if top == "etc" and len(words) == 1 and (rest in SMALL or rest == "identity.key"):
         return settings / rest
-    if top == "home" and (words[0] == "networks" and len(words) == 2 or words[0] == "state" and len(words) == 3):
+    if top == "home" and (
+        (words[0] == "networks" and len(words) == 2) or (words[0] == "state" and len(words) == 3)
+    ):
         return home.joinpath(*words)
     return None
 
@@ -263,7 +287,11 @@ def _copied_book(module: AnsibleModule, book: Path):
                 os.chown(folder, owner.pw_uid, owner.pw_gid)
                 copy = folder / "witness.sqlite"
                 # As the node's user: files that SQLite makes beside the book must be the node's.
-                command = [f"{module.params['root']}/current/bin/wws-control", "--home", module.params["home"]]
+                command = [
+                    f"{module.params['root']}/current/bin/wws-control",
+                    "--home",
+                    module.params["home"],
+                ]
                 command += ["--node", module.params["node"], "witness-copy", str(copy)]
                 done = subprocess.run(
                     command,
@@ -290,7 +318,9 @@ def _encrypting(target: Path, recipients: list[str]):
     for recipient in recipients:
         command += ["--recipient", recipient]
     target.unlink(missing_ok=True)
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     broken = False
     try:
         with contextlib.suppress(BrokenPipeError), process.stdin:

@@ -1,12 +1,12 @@
 #!/usr/bin/python
-"""Ansible module: the releases of a host, of which one is in use. What the playbooks of an upgrade do on a host.
+"""Ansible module: the releases of a host, one of them in use; what an upgrade does on a host.
 
     /opt/wws/releases/<version>/      whole or not there: unpacked beside, checked, then renamed
     /opt/wws/releases/.pending        which version was switched to and has not passed the gate yet
     /opt/wws/current, previous        links; each switch is one rename
 
-Each action is one process on the host: an operator's machine that is lost meanwhile leaves no half of it, and a
-later run finds out how far the earlier one got. Standard library and Ansible only.
+Each action is one process on the host: an operator's machine that is lost meanwhile leaves no half of it,
+and a later run finds out how far the earlier one got. Standard library and Ansible only.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ short_description: Looks at, unpacks, switches and watches releases of the boots
 description:
   - C(look) says how host and node are. C(unpack) puts an archive beside the others.
   - C(switch) drains and stops the node, switches the link, starts it again and waits until it is ready.
-  - C(hold) watches that it stays up and within its memory. C(confirm) ends an upgrade and removes old releases.
+  - C(hold) watches that it stays up and within its memory. C(confirm) removes old releases.
 options:
   action: {type: str, required: true, choices: [look, unpack, switch, hold, confirm]}
   root: {type: path, default: /opt/wws, description: Where releases lie.}
   unit: {type: str, default: wws-bootstrap.service, description: The unit of the node.}
   home: {type: path, default: /var/lib/wws, description: The home of the node.}
   http: {type: str, default: "127.0.0.1:9371", description: Where the node says whether it is ready.}
-  seal: {type: path, default: /etc/wws/sealed, description: A file that is there when the node may not run here.}
+  seal: {type: path, default: /etc/wws/sealed, description: A file; with it the node may not run here.}
   version: {type: str, description: Which release is meant.}
   archive: {type: path, description: The archive, on the host.}
   sha256: {type: str, description: What the archive must be.}
@@ -164,7 +164,10 @@ class Unit:
     def ask(self) -> dict[str, str]:
         wanted = "ActiveState,SubState,MainPID,NRestarts,Result"
         done = subprocess.run(
-            ["systemctl", "show", "--property", wanted, self.name], capture_output=True, text=True, check=False
+            ["systemctl", "show", "--property", wanted, self.name],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
@@ -176,7 +179,11 @@ class Unit:
         """Run systemctl; why it failed, or nothing."""
         try:
             done = subprocess.run(
-                ["systemctl", *command, self.name], capture_output=True, text=True, timeout=within, check=False
+                ["systemctl", *command, self.name],
+                capture_output=True,
+                text=True,
+                timeout=within,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return f"systemctl {command[0]} took more than {within:g} s"
@@ -238,7 +245,9 @@ def unpack(module: AnsibleModule, releases: Releases, _unit: Unit) -> dict[str, 
     shutil.rmtree(part, ignore_errors=True)
     try:
         if not archive.is_file() or _sha256(archive) != wanted:
-            raise Failed(f"the archive on the host is not the one with SHA-256 {wanted}: it was damaged on its way")
+            raise Failed(
+                f"the archive on the host is not the one with SHA-256 {wanted}: it was damaged on its way"
+            )
         releases.folder.mkdir(parents=True, exist_ok=True)
         hashes = _extract(archive, part, f"wws-{version}")
         _check_manifest(part, hashes)
@@ -249,7 +258,9 @@ def unpack(module: AnsibleModule, releases: Releases, _unit: Unit) -> dict[str, 
                 os.replace(part / ".archive-sha256", target / ".archive-sha256")
                 return {"changed": False}
             if version in {releases.link("current"), releases.link("previous")}:
-                raise Failed(f"version {version} is here already with other content: give the release a new number")
+                raise Failed(
+                    f"version {version} is here already with other content: give the release a new number"
+                )
             shutil.rmtree(target)
         os.replace(part, target)
     except OSError as error:
@@ -268,7 +279,9 @@ def switch(module: AnsibleModule, releases: Releases, unit: Unit) -> dict[str, o
     """Let the node run from another release. It may be called again after any interruption."""
     version = module.params["version"]
     if not releases.of(version).is_dir():
-        raise Failed(f"there is no release {version} on this host; there are {', '.join(releases.versions())}")
+        raise Failed(
+            f"there is no release {version} on this host; there are {', '.join(releases.versions())}"
+        )
     if os.path.exists(module.params["seal"]):
         raise Failed(f"the node of this host is sealed ({module.params['seal']}): it lives elsewhere now")
     before, pending = releases.link("current"), releases.pending
@@ -314,7 +327,9 @@ def hold(module: AnsibleModule, _releases: Releases, unit: Unit) -> dict[str, ob
         if rss > most:
             raise Failed(f"the node takes {rss} MiB of memory; {most} are its bound")
         if rss - first > growth:
-            raise Failed(f"the node has grown from {first} to {rss} MiB of memory; {growth} more are its bound")
+            raise Failed(
+                f"the node has grown from {first} to {rss} MiB of memory; {growth} more are its bound"
+            )
         if time.monotonic() >= end:
             break
         time.sleep(min(1.0, max(0.05, end - time.monotonic())))
@@ -329,7 +344,7 @@ def confirm(module: AnsibleModule, releases: Releases, _unit: Unit) -> dict[str,
     others = [version for version in releases.versions() if version not in used]
     surplus = len(used - {""}) + len(others) - max(module.params["keep"], 1)
     removed = others[: max(0, surplus)]
-    leftovers = [path for path in releases.folder.glob(".part-*")]
+    leftovers = list(releases.folder.glob(".part-*"))
     changed = bool(removed or leftovers or releases.pending)
     if not module.check_mode:
         if releases.pending:
@@ -373,7 +388,9 @@ def _start(unit: Unit, release: Path, within: float) -> dict[str, object]:
                 raise Failed(f"what runs as {unit.name} is not of {release}: is the unit changed?")
             return {"pid": pid, "ready_seconds": round(time.monotonic() - began, 2)}
         time.sleep(STEP)
-    raise Failed(f"the node is not ready after {within:g} s: {_state(asked)}; its last words:\n{unit.last_words()}")
+    raise Failed(
+        f"the node is not ready after {within:g} s: {_state(asked)}; its last words:\n{unit.last_words()}"
+    )
 
 
 def _runs_from(pid: int, release: Path) -> bool:
@@ -393,7 +410,9 @@ def _rss(pid: int) -> int:
 
 def _state(asked: dict[str, str]) -> str:
     restarts = asked.get("NRestarts", "0")
-    said = f"{asked.get('ActiveState', '?')} ({asked.get('SubState', '?')}), result {asked.get('Result', '?')}"
+    said = (
+        f"{asked.get('ActiveState', '?')} ({asked.get('SubState', '?')}), result {asked.get('Result', '?')}"
+    )
     return said if restarts == "0" else f"{said}, restarted {restarts} times"
 
 
@@ -486,7 +505,10 @@ def main() -> None:
         result = {"changed": False, **ACTIONS[module.params["action"]](module, releases, unit)}
     except Failed as error:
         module.fail_json(
-            msg=str(error), current=releases.link("current"), previous=releases.link("previous"), **error.facts
+            msg=str(error),
+            current=releases.link("current"),
+            previous=releases.link("previous"),
+            **error.facts,
         )
     module.exit_json(current=releases.link("current"), previous=releases.link("previous"), **result)
 
