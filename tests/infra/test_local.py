@@ -52,7 +52,10 @@ def test_from_nothing_to_nothing(tmp_path: Path, place: Path, tell: Tell) -> Non
     outputs = engine.outputs()
     inventory = Inventory.parse(json.dumps(outputs["inventory"]))
     assert {host.name: host.peer_id for host in inventory.hosts} == outputs["peer_ids"]
-    assert parse_network_file(outputs["network_json"].encode()).domain == "local.wws.test"
+    manifest = engine.run("stack", "output", "network_json").output.removesuffix("\n")
+    assert manifest == outputs["network_json"]
+    assert parse_network_file(manifest.encode()).domain == "local.wws.test"
+    assert outputs["publisher_key"] == "[secret]"
     for host in inventory.hosts:
         assert running_node(host.home).peer_id == host.peer_id
     secrets_are_secret(engine, place)
