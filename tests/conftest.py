@@ -51,17 +51,17 @@ _PROFILE = _load_hypothesis_profile()
 
 
 class _LabsWhole(LoadScopeScheduling):
-    """Gives tests one by one to whichever worker is free, but those of one file of tests/lab to one worker:
-    they share a lab that takes a while to build. All tests on systemd hosts go to one: they share the hosts.
+    """Gives tests one by one to whichever worker is free, but those of one file of tests/lab or tests/drills to one
+    worker: they share what takes a while to build. All tests on systemd hosts go to one: they share the hosts.
 
     xdist's own groups do nothing with pytest 9.2: they are a suffix of node ids that pytest no longer takes.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        if path.startswith(("tests/hosts/", "tests/infra/test_hosts")):
+        if path.startswith(("tests/hosts/", "tests/infra/test_hosts", "tests/drills/test_hosts")):
             return "hosts"
-        return path if path.startswith("tests/lab/") else nodeid
+        return path if path.startswith(("tests/lab/", "tests/drills/")) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,0 +1,18 @@
+"""What every drill must hold: it ends well, and prints what the pages show."""
+
+from __future__ import annotations
+
+from tests.drills.pages import normalised, shown_blocks, steps_of, text_of
+from tests.drills.worlds import World
+
+
+def check(drill: str, world: World) -> None:
+    """Run a drill in its world, and compare each block that shows it."""
+    steps = steps_of(world.run(drill))
+    blocks = [block for block in shown_blocks() if block.drill == drill]
+    for block in blocks:
+        told = normalised(text_of(steps, block.step))
+        assert normalised(block.text) == told, (
+            f"{block.page.name} shows something else than {drill}; when this is right: "
+            f"python -m tests.drills record {drill}"
+        )

@@ -1,0 +1,16 @@
+"""The drills around the zone of a network, with a clock that moves, each run once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.drills.checking import check
+from tests.drills.conftest import Worlds
+from tests.drills.registry import drills_of
+
+pytestmark = [pytest.mark.net, pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.mark.parametrize("drill", drills_of("zone"))
+def test_drill(drill: str, world_called: Worlds) -> None:
+    check(drill, world_called("zone"))
