@@ -16,8 +16,9 @@ import pytest
 from tests.infra.conftest import Tell
 from tests.infra.engine import Engine, Run
 from tests.lab.hosts import Host, Hosts
-from tests.lab.releases import Release, release
+from tests.lab.releases import Release, does_not_start, newer_state_files, release
 from tests.lab.shared_hosts import hosts
+from wws.testing.scale import scale_factor
 
 __all__ = ["hosts"]
 
@@ -150,3 +151,33 @@ def test_the_life_of_a_stack(tmp_path: Path, hosts: Hosts, tell: Tell) -> None:
         assert host.ssh("systemctl is-system-running").stdout.strip() == "running"
     rows = [f"{what:<20} {seconds:6.1f} s" for what, seconds in stack.took.items() if what]
     tell(TABLE, "\n".join(rows))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.xdist_group("hosts")
+@pytest.mark.skipif(
+    scale_factor() < 1, reason="upgrades are tested by themselves; through the stack in test-full"
+)
+def test_another_release_in_the_settings_goes_the_way_of_every_upgrade(tmp_path: Path, hosts: Hosts) -> None:
+    eu = hosts["eu"]
+    eu.renew()
+    eu.wait_up()
+    stack = Operated(tmp_path, hosts, [eu], release("1.0.0"))
+    stack.set(variables={"wws_gate_hold": 1, "wws_gate_skip": ["dht_put", "dht_get"]})
+    stack.up("")
+    peer_id = peer_id_of(eu)
+
+    newer = release("1.1.0", newer_state_files)
+    stack.set(release={"version": newer.version, "archive": str(newer.path), "sha256": newer.sha256})
+    assert ("update", "Playbook::eu") in stack.up("").steps
+    assert stack.node("eu")["state"] == {"peer_id": peer_id, "version": "1.1.0"}
+    assert eu.ssh("readlink /opt/wws/current").stdout.strip().endswith("1.1.0")
+    assert eu.ssh("readlink /opt/wws/previous").stdout.strip().endswith("1.0.0")
+
+    # One that does not start is taken back, and the run says so.
+    broken = release("1.2.0", does_not_start)
+    stack.set(release={"version": broken.version, "archive": str(broken.path), "sha256": broken.sha256})
+    assert "[playbook_failed]" in stack.up("", fails=True).said
+    assert eu.ssh("readlink /opt/wws/current").stdout.strip().endswith("1.1.0")
+    assert peer_id_of(eu) == peer_id
