@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import difflib
 import ipaddress
 import tempfile
@@ -62,10 +63,14 @@ def network_problems(networks: Iterable[str]) -> list[str]:
 
 
 def covers(networks: Iterable[str], address: str) -> bool:
-    """Whether an address is in one of the networks."""
+    """Whether an address is in one of the networks; what is no network covers nothing."""
     wanted = ipaddress.ip_address(address)
-    mapped = getattr(wanted, "ipv4_mapped", None)
-    return any((mapped or wanted) in ipaddress.ip_network(network) for network in networks)
+    plain = getattr(wanted, "ipv4_mapped", None) or wanted
+    for text in networks:
+        with contextlib.suppress(ValueError):
+            if plain in ipaddress.ip_network(text):
+                return True
+    return False
 
 
 def config_problem(text: str) -> str:

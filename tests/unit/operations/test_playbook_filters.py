@@ -75,6 +75,7 @@ def test_any_list_of_networks_is_judged(networks: list[str]) -> None:
         (["192.0.2.0/24"], "192.0.3.7", False),
         (["2001:db8::/32", "192.0.2.0/24"], "2001:db8::1", True),
         ([], "192.0.2.7", False),
+        (["home", "192.0.2.0/24"], "192.0.2.7", True),
     ],
 )
 def test_an_address_is_in_a_network(networks: list[str], address: str, is_covered: bool) -> None:
