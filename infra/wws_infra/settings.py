@@ -94,6 +94,8 @@ class NodeSettings(Section):
     """Where it is, in the provider's words. Regions of a stack differ wherever the provider knows regions."""
     port: int = Field(default=9000, ge=1, le=65535)
     """The port of the mesh, TCP and UDP."""
+    identity_key_file: LocalPath | None = None
+    """The key of a node that ran before, to be taken into the stack; without it the stack makes one."""
 
 
 class ReleaseSettings(Section):

@@ -72,7 +72,7 @@ class Stack:
         publisher = Publisher(settings)
         zone = provider.zone(pulumi.ResourceOptions)
         members = [
-            _Member(node, BootstrapIdentity(node.name), BootstrapHost(node, provider))
+            _Member(node, BootstrapIdentity(node.name, node.identity_key_file), BootstrapHost(node, provider))
             for node in settings.nodes
         ]
         network = publisher.public_keys.apply(lambda keys: f"{settings.domain}#{','.join(keys)}")

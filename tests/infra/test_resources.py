@@ -271,6 +271,32 @@ def test_every_seed_is_another() -> None:
         assert str(Identity(base64.b64decode(outs["seed"])).peer_id) == outs["peer_id"]
 
 
+def test_a_key_from_a_file_is_taken_once_and_never_exchanged(tmp_path: Path) -> None:
+    alice, other = tmp_path / "alice.key", tmp_path / "bob.key"
+    store(Identity.from_label("alice"), alice)
+    store(Identity.from_label("bob"), other)
+    provider = SeedProvider()
+    inputs: Props = {"key_file": str(alice)}
+    made = provider.create(inputs)
+    outs: Props = made.outs or {}
+    assert made.id == outs["peer_id"] == str(Identity.from_label("alice").peer_id)
+    assert provider.diff(made.id, outs, inputs).changes is False
+    with pytest.raises(ResourceFailed, match="identity_differs"):
+        provider.diff(made.id, outs, {"key_file": str(other)})
+    alice.unlink()
+    assert provider.diff(made.id, outs, inputs).changes is False
+    with pytest.raises(ResourceFailed, match="no_identity"):
+        provider.create(inputs)
+
+
+def test_an_identity_with_a_past_has_lost_its_promises_where_they_are_not() -> None:
+    made = PromisesProvider().create({"peer_id": "alice", "machine": "one", "has_a_past": True}).outs
+    assert made is not None
+    assert made["lost"] is True
+    same: Props = {"peer_id": "alice", "machine": "one"}
+    assert PromisesProvider().diff("", made, same).changes is False
+
+
 def test_a_host_takes_over_what_a_killed_run_left_and_nothing_else(tmp_path: Path) -> None:
     provider, home = HostProvider(), tmp_path / "boot1"
     made = provider.create({"home": str(home)})

@@ -7,7 +7,7 @@ cannot see that there was an old one; this resource belongs to the identity, and
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import pulumi
 from typing_extensions import override
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 class PromisesProvider(Crud):
-    """Once the identity has run on one machine, every other one begins without its promises."""
+    """Once the identity has run on one machine, every other one begins without its promises.
+
+    One with a past before this stack begins without them everywhere: a machine that has them keeps them.
+    """
+
+    not_compared: ClassVar[tuple[str, ...]] = ("has_a_past",)
 
     @override
     def made(self, props: dict[str, Json]) -> tuple[str, dict[str, Json]]:
-        return text(props, "peer_id"), {"lost": False}
+        return text(props, "peer_id"), {"lost": props.get("has_a_past") is True}
 
     @override
     def changed(self, id_: str, olds: dict[str, Json], news: dict[str, Json]) -> dict[str, Json]:
@@ -42,10 +47,15 @@ class Promises(DynamicResource, module="wws", name="Promises"):
         peer_id: pulumi.Input[str],
         machine: pulumi.Output[str],
         opts: pulumi.ResourceOptions,
+        *,
+        has_a_past: bool = False,
     ) -> None:
         # It knows the machine and does not depend on it: a machine that goes must not take this with it.
         future = cast("Awaitable[str]", machine.future(with_unknowns=True))
         alone = pulumi.Output[str](set(), future, machine.is_known())
+        props: dict[str, pulumi.Input[str | bool] | None]
         props = {"peer_id": peer_id, "machine": alone, "lost": None}
+        if has_a_past:
+            props["has_a_past"] = True
         keep = pulumi.ResourceOptions(protect=True)
         super().__init__(PromisesProvider(), name, props, pulumi.ResourceOptions.merge(opts, keep))
