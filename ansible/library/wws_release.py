@@ -68,6 +68,7 @@ previous: {type: str, returned: always, description: The version before, or noth
 STOP_WITHIN = 60
 STEP = 0.25
 CHUNK = 1024 * 1024
+MAX_PAGE = 4 * 1024 * 1024
 MAX_FILES = 20_000
 MAX_BYTES = 1024 * 1024 * 1024
 
@@ -191,14 +192,24 @@ class Unit:
 
     def is_ready(self) -> bool:
         """Whether the node says that it is ready."""
+        return self._page("/readyz") is not None
+
+    def has_metrics(self) -> bool:
+        """Whether it says what it does, so that whoever watches it sees it."""
+        return "\nwws_connections" in (self._page("/metrics") or "")
+
+    def _page(self, path: str) -> str | None:
+        """What the node serves there; nothing unless it is well."""
         connection = http.client.HTTPConnection(self._http, timeout=5)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            text = answer.read(MAX_PAGE).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
-            return False
+            return None
         finally:
             connection.close()
+        return text if answer.status == 200 else None
 
     def last_words(self) -> str:
         done = subprocess.run(
@@ -335,6 +346,8 @@ def hold(module: AnsibleModule, _releases: Releases, unit: Unit) -> dict[str, ob
         time.sleep(min(1.0, max(0.05, end - time.monotonic())))
     if not unit.is_ready():
         raise Failed("the node is not ready any more")
+    if not unit.has_metrics():
+        raise Failed("the node has no metrics: nobody would see how it is")
     return {"changed": False, "rss_mib": rss, "grown_mib": rss - first}
 
 

@@ -86,7 +86,7 @@ def test_a_disk_that_fills_up_leaves_the_node_as_it_was(nodes: Nodes, tmp_path: 
     eu.ssh(
         "cd /opt/wws && used=$(du -sm releases | cut -f1) && mkdir /run/small && "
         "mount -t tmpfs -o size=$((used + 30))m tmpfs /run/small && cp -a releases/. /run/small && "
-        "mount --move /run/small releases"
+        "mount --bind /run/small releases"
     )
     try:
         played = nodes.play("upgrade.yml", nodes.release(NEWER), limit=["eu"], wws_release_space=1)
@@ -95,7 +95,7 @@ def test_a_disk_that_fills_up_leaves_the_node_as_it_was(nodes: Nodes, tmp_path: 
         assert eu.ssh("ls -A /opt/wws/releases").stdout.split() == [FIRST]
         assert nodes.running()["eu"] == FIRST
     finally:
-        eu.ssh("umount -l /opt/wws/releases; rmdir /run/small")
+        eu.ssh("umount -l /opt/wws/releases /run/small; rmdir /run/small")
 
 
 @pytest.mark.skipif(scale_factor() < 1, reason="a long drill: only at the full scale")

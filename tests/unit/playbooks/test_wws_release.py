@@ -30,6 +30,7 @@ class Service:
     def __init__(self, root: Path, *, starts: bool = True) -> None:
         self.root, self.starts, self.runs_from = root, starts, ""
         self.calls: list[str] = []
+        self.counts = True
         self.name = "wws-bootstrap.service"
 
     def ask(self) -> dict[str, str]:
@@ -52,6 +53,9 @@ class Service:
 
     def is_ready(self) -> bool:
         return bool(self.runs_from)
+
+    def has_metrics(self) -> bool:
+        return self.counts
 
     def last_words(self) -> str:
         return "ImportError"
@@ -269,3 +273,13 @@ def test_a_node_that_was_restarted_meanwhile_is_not_held(root: Path) -> None:
     unit.runs_from = "releases/1.0.0"
     with pytest.raises(wws_release.Failed, match="did not stay up"):
         wws_release.hold(Given(pid=1, hold_for=60, rss_max=700, rss_growth=128), None, unit)
+
+
+def test_a_node_is_held_that_stays_up_and_can_be_watched(root: Path) -> None:
+    unit = Service(root)
+    unit.runs_from = "releases/1.0.0"
+    given = Given(pid=os.getpid(), hold_for=0, rss_max=7000, rss_growth=128)
+    assert wws_release.hold(given, None, unit)["changed"] is False
+    unit.counts = False
+    with pytest.raises(wws_release.Failed, match="has no metrics"):
+        wws_release.hold(given, None, unit)
