@@ -22,7 +22,8 @@ def check(address: str, path: str) -> tuple[bool, str]:
     """Whether the node at `address` answers `path` with 200, and what it said."""
     connection = http.client.HTTPConnection(address, timeout=TIMEOUT)
     try:
-        connection.request("GET", path)
+        # A node that listens on all interfaces is at no address that it would accept as its name.
+        connection.request("GET", path, headers={"Host": "localhost"})
         answer = connection.getresponse()
         text = answer.read(MAX_ANSWER).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException) as error:

@@ -85,6 +85,12 @@ async def test_serves_health_readiness_metrics_and_status():
         assert not node.refused
 
 
+async def test_a_node_on_all_interfaces_is_healthy_by_the_address_that_it_gives():
+    async with running() as node:
+        answers = await asyncio.to_thread(health.check, f"0.0.0.0:{node.port}", "/healthz")
+    assert answers == (True, "ok")
+
+
 async def test_every_answer_carries_the_security_headers():
     async with running() as node:
         for path in ("/", "/healthz", "/readyz", "/metrics", "/nothing"):
