@@ -30,7 +30,7 @@ check: static ## what to run before every commit: format, lint, types, layers, u
 
 .PHONY: test
 test: ## check, and every other test, in parallel, at a tenth of the full figures
-	@$(MAKE) --no-print-directory -j2 static interop-peers
+	@$(MAKE) --no-print-directory -j2 static interop-peers pulumi
 	$(RUN_PYTEST) tests $(PYTEST)
 
 .PHONY: test-full
@@ -56,6 +56,7 @@ format-check: $(READY)
 .PHONY: lint
 lint: $(READY)
 	$(BIN)/ruff check --quiet .
+	@cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint -q --offline
 
 .PHONY: types
 types: $(READY)
@@ -80,6 +81,15 @@ interop-peers:
 		fi; \
 	done; \
 	test -z "$$failed" || test "$${CI:-false}" != true
+
+# The engine of the tests of the stack, in a folder of the user's cache. As with the peers: see above.
+.PHONY: pulumi
+pulumi:
+	@if ! command -v go >/dev/null; then \
+		echo "no go here: the tests of the stack will skip" >&2; test "$${CI:-false}" != true; \
+	else \
+		echo "pulumi: $$(tests/infra/pulumi/build.sh)" || test "$${CI:-false}" != true; \
+	fi
 
 .PHONY: lock
 lock: ## renew requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
