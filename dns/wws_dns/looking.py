@@ -17,6 +17,7 @@ from wws_dns.history import History, Publication
 from wws_dns.old_clients import OldClient, keys_now, old_clients
 from wws_dns.plan import Unsafe, day
 from wws_dns.provider import Record
+from wws_dns.vouching import Vouched
 
 SEQ_AHEAD = 86_400
 """Seconds that a number may be ahead of the clock; beyond, no client takes the bundle."""
@@ -40,6 +41,8 @@ class Seen:
     """The highest number that any client can have seen, or 0."""
     unsafe: tuple[Unsafe, ...]
     warnings: tuple[str, ...]
+    vouched: Vouched
+    """What of the history may be signed again."""
 
     @property
     def beginning(self) -> Bundle | None:
@@ -62,11 +65,13 @@ def look(
     *,
     declared: Iterable[PublisherKey] | None,
     signers: Iterable[PublisherKey],
+    trusted: Iterable[PublisherKey] = (),
 ) -> Seen:
     """Put together what the authority serves and what the history knows.
 
     Where the history knows no publisher keys, those `declared` count, else those of `signers`; and a bundle
-    in DNS that one of either has signed is ours.
+    in DNS that one of either has signed is ours. `trusted` are publishers known from elsewhere than from the
+    history.
     """
     declared, signers = tuple(declared or ()), tuple(signers)
     latest = unix_now + SEQ_AHEAD
@@ -109,6 +114,11 @@ def look(
         max([ours.stale, *(one.bundle.seq for one in taken.published)]),
         tuple(unsafe),
         warnings,
+        Vouched(
+            taken,
+            [one.value for one in found if one.set == (bundle_name(history.domain), "TXT")],
+            (*trusted, *signers),
+        ),
     )
 
 

@@ -26,6 +26,7 @@ UnsafeCode: TypeAlias = Literal[
     "equivocation",
     "drops_needed_key",
     "bad_signature",
+    "unvouched",
     "refused_by_clients",
     "newcomers_majority",
     "set_changed_recently",

@@ -61,6 +61,8 @@ class Wish:
     prepares: bool = False
     renew_within: int | None = None
     """Instead of the usual margin before `exp`."""
+    source: Bundle | None = None
+    """The earlier bundle that `desired` was read from, if it was."""
     leave: frozenset[Record] = frozenset()
     """Records of others in record sets that are partly ours."""
 
@@ -78,6 +80,8 @@ def make_plan(wish: Wish, seen: Seen, config: PlanningConfig) -> Plan:
     unsafe, warnings = list(seen.unsafe), list(seen.warnings)
     if bundle is not None and is_new:
         unsafe += _judge_bundle(bundle, desired.domain, seen, keys)
+        introduced = set(desired.keys or ()) - set(seen.known)
+        unsafe += seen.vouched.judge(wish.source or before, bundle.keys or (), introduced)
         too_large, large = judge_size(desired.domain, bundle)
         unsafe += too_large
         warnings += large

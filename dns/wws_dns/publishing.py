@@ -70,12 +70,15 @@ class Publisher:
         config: PublisherConfig | None = None,
         *,
         pause: Callable[[float], None] = time.sleep,
+        trusted: Sequence[PublisherKey] = (),
     ) -> None:
+        """`trusted`: publishers that are known from elsewhere than from the history (`wws_dns.vouching`)."""
         self.provider = provider
         self.history = history
         self._clock = clock
         self._config = config or PublisherConfig()
         self._pause = pause
+        self._trusted = tuple(trusted)
 
     def plan(
         self, desired: Desired, signers: Sequence[Identity] = (), *, signed: Bundle | None = None
@@ -122,7 +125,7 @@ class Publisher:
         if target is None:
             wanted = "another list" if to_seq is None else f"a bundle with the number {to_seq}"
             raise NothingPublished(f"The history of {self.history.domain} does not hold {wanted}.")
-        plan = self._plan(Wish(self._as_desired(target), tuple(signers)))
+        plan = self._plan(Wish(self._as_desired(target), tuple(signers), source=target.bundle))
         return replace(plan, reason=f"Back to the list of bundle {target.bundle.seq}. {plan.reason}")
 
     def current(self, signers: Sequence[Identity] = ()) -> Desired:
@@ -200,7 +203,8 @@ class Publisher:
     ) -> Seen:
         found = self.provider.fetch([*txt_sets(domain), *address_sets(hosts)])
         keys = [PublisherKey(signer.public_key) for signer in signers]
-        return look(self.history, found, int(self._clock()), declared=declared, signers=keys)
+        now, trusted = int(self._clock()), self._trusted
+        return look(self.history, found, now, declared=declared, signers=keys, trusted=trusted)
 
     def _check_zone(self, domain: str, hosts: Collection[str]) -> None:
         zone = self.provider.zone

@@ -7,6 +7,7 @@ Files are read once, here. Paths on the command line are relative to where it is
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,10 +94,8 @@ class Workspace:
 
     def publisher(self, clock: Callable[[], float] | None = None) -> Publisher:
         """The publisher over all of it."""
-        provider = self.provider()
-        return (
-            Publisher(provider, self.history) if clock is None else Publisher(provider, self.history, clock)
-        )
+        trusted = self.desired.keys or ()
+        return Publisher(self.provider(), self.history, clock or time.time, trusted=trusted)
 
 
 def open_workspace(

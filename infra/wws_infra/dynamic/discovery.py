@@ -98,7 +98,8 @@ def _published(props: Mapping[str, Json], history: History) -> dict[str, Json]:
 
 
 def _publisher(props: Mapping[str, Json], history: History) -> Publisher:
-    return Publisher(open_zone(props), history)
+    trusted = [parse_publisher_key(key) for key in texts(props, "publishers")]
+    return Publisher(open_zone(props), history, trusted=trusted)
 
 
 def _plan(publisher: Publisher, props: Mapping[str, Json]) -> Plan:
