@@ -1,6 +1,7 @@
 #!/bin/sh
-# A network from nothing, on the stack `local`: keys, nodes, DNS; somebody joins; nothing is left to change.
+# A network from nothing, on the stack `local`: keys, nodes, DNS; somebody joins; all is kept that must be.
 # world: local
+# shellcheck disable=SC2016 # what is typed stands in single quotes
 set -eu
 # shellcheck source=drills/drill.sh
 . "$(dirname "$0")/drill.sh"
@@ -9,27 +10,37 @@ main() {
     step up
     run 'cd infra'
     run 'pulumi stack init local'
-    run 'pulumi up --yes --suppress-outputs'
+    run 'pulumi up --yes --skip-preview --suppress-outputs'
     expect 'created'
 
     step look
     run 'pulumi stack output inventory --json > ../inventory.json'
-    run 'wws-ops status --inventory ../inventory.json'
+    run 'pulumi stack output network_json > ../network.json'
+    run 'cd ..'
+    run 'wws-ops status --inventory inventory.json'
     expect 'boot1' 'boot2' 'boot3'
+    unseen 'error'
 
     step join
-    run 'pulumi stack output join_command'
-    run "$(pulumi stack output join_command) --name alice"
+    run '(cd infra && pulumi stack output join_command)'
+    run "$(cat "$DRILL_SAID") --name alice"
     expect 'witnessed by 3 of 3'
-    run 'wws leave --release-name'
+    run 'wws leave'
 
     step again
-    run 'pulumi up --yes --skip-preview --suppress-outputs'
+    run 'cd infra && pulumi up --yes --skip-preview --suppress-outputs'
     expect 'unchanged'
+    unseen 'updated' 'created'
 
     step keep
-    run 'umask 077; pulumi stack export > ../stack-backup.json'
-    run 'cp Pulumi.local.yaml ..'
+    run 'umask 077'
+    run 'mkdir -p ../backup/keys'
+    run 'pulumi stack export > ../backup/stack.json'
+    run 'cp Pulumi.local.yaml ../backup/'
+    run 'pulumi stack output publisher_key --show-secrets | base64 -d > ../backup/keys/publisher.key'
+    run 'for name in boot1 boot2 boot3; do cp ../nodes/$name/identity.key ../backup/keys/$name.key; done'
+    run 'wws-dns keygen ../backup/keys/publisher.key --show'
+    expect 'public key'
 }
 
 main "$@"

@@ -33,6 +33,9 @@ _PROGRESS = re.compile(
 )
 """What the engine says while it works: in no fixed order, and of no use on a page."""
 _GONE = "\0"
+_RECORD = re.compile(r"[-+~] _\S+ ")
+LONGEST = 118
+"""Longest line about a record."""
 
 _NORMALISED: tuple[tuple[str, str], ...] = (
     (r"12D3KooW\w+", "PEER"),
@@ -103,12 +106,36 @@ def readable(output: str, places: Mapping[str, str]) -> str:
     for path, name in sorted(places.items(), key=lambda item: -len(item[0])):
         output = output.replace(path, name)
     lines = [line.rstrip() for line in _PROGRESS.sub(_GONE, output.replace("\r", "\n")).splitlines()]
-    kept = [line for line in lines if _GONE not in line]
+    kept = [_cut(line) for line in _folded([line for line in lines if _GONE not in line])]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)) + "\n"
+
+
+def _folded(lines: list[str]) -> list[str]:
+    """Of lines about one change to one name of the zone only the first, and how many there are more."""
+    folded: list[str] = []
+    more = 0
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        change = _RECORD.match(line)
+        if change and after.startswith(change[0]):
+            more += 1
+            if more == 1:
+                folded.append(line)
+            continue
+        if more:
+            folded.append(f"  … and {more} more")
+            more = 0
+        else:
+            folded.append(line)
+    return folded
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LONGEST or not _RECORD.match(line) else f"{line[: LONGEST - 1].rstrip()}…"
 
 
 def normalised(text: str) -> list[str]:
     """The lines of an output without what is another each time."""
+    text = re.sub(r"\S*…$", "…", text, flags=re.MULTILINE)
     for pattern, name in _NORMALISED:
         text = re.sub(pattern, name, text)
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,7 +1,7 @@
 """The world `local`: an operator with the stack `local`, the real engine, and three nodes on loopback.
 
 Its folder holds `infra/` (the repository's program), `passphrase`, and `wws-state/`, the backend. Nothing is
-made in it before the drill `first-deployment` does; for another one that is run alone the stack is made first.
+made in it before the drill `first-deployment` does; for another that is run alone the stack is made first.
 """
 
 from __future__ import annotations

@@ -28,6 +28,14 @@ pid_file = "dns.pid"
 ADDRESSES = ("192.0.2.1", "198.51.100.1", "203.0.113.1")
 
 
+def nodes() -> str:
+    """Three nodes as they stand in a records file."""
+    return "".join(
+        f'\n[[node]]\npeer_id = "{Identity.from_label(name).peer_id}"\nhost = "{address}"\n'
+        for name, address in zip(("one", "two", "three"), ADDRESSES, strict=True)
+    )
+
+
 class ZoneWorld(World):
     """A zone in a file."""
 
@@ -46,11 +54,7 @@ class ZoneWorld(World):
         self.home = self.folder / drill
         self.home.mkdir(mode=0o700)
         (self.home / "zone.json").write_text("{}")
-        nodes = "".join(
-            f'\n[[node]]\npeer_id = "{Identity.from_label(name).peer_id}"\nhost = "{address}"\n'
-            for name, address in zip(("one", "two", "three"), ADDRESSES, strict=True)
-        )
-        (self.home / "records.toml").write_text(RECORDS.format(nodes=nodes))
+        (self.home / "records.toml").write_text(RECORDS.format(nodes=nodes()))
         self._server = subprocess.Popen(
             [sys.executable, "-m", "wws.testing.dns_server", "--zone", str(self.home / "zone.json")],
             stdin=subprocess.DEVNULL,
@@ -59,7 +63,8 @@ class ZoneWorld(World):
             env=super().environment(),
         )
         assert self._server.stdout is not None
-        self._address = str(json.loads(self._server.stdout.readline())["address"])
+        said = json.loads(self._server.stdout.readline())
+        self._address = f"{said['host']}:{said['port']}"
         (self.home / "dns.pid").write_text(f"{self._server.pid}\n")
 
     @override
