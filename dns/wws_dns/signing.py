@@ -19,10 +19,12 @@ from typing import Final
 
 from wws.codec.canonical import JsonObject
 from wws.discovery.bundle import MAX_LIFETIME, MAX_TEXT, PREFIX, Bundle
-from wws.discovery.publishers import key_id, parse_domain
-from wws.errors import LocalError, ParseError
+from wws.discovery.publishers import PublisherKey, key_id, parse_domain, valid_signers
+from wws.errors import LocalError, ParseError, WwsError
 from wws.identity.keys import Identity, verify
 from wws.rpc.codes import Exit
+from wws_dns.looking import SEQ_AHEAD
+from wws_dns.plan import day
 
 SCHEMA: Final = 1
 MAX_FILE: Final = 64 * 1024
@@ -37,6 +39,14 @@ class RequestMalformed(LocalError):
     code = "request_malformed"
     exit_code = Exit.USAGE
     hint = "It is what wws-dns plan --request FILE writes and wws-dns sign FILE signs."
+
+
+class RequestUnsafe(WwsError):
+    """Signed now, it would count at another time: for years, or when nobody thinks of it any more."""
+
+    code = "request_unsafe"
+    exit_code = Exit.REFUSED
+    hint = "Check this machine's clock. If it is right, ask who made this file, and for another one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +72,19 @@ class SigningRequest:
         """With the signatures of `signers` beside those that it has. The same key twice is once.
 
         Without a signature so far, its times begin now: it then holds as long as it was meant to.
-        Raises `BundleError`, and `RequestMalformed` for a signature in it that its signer did not make.
+        What would begin later than now, or end later than a list signed now may, is not signed: kept until
+        then, it would be the newest list of all. Signatures of keys that neither it nor `signers` name
+        cannot be checked here; they count for nobody who does not know these keys.
+
+        Raises `RequestUnsafe`, `BundleError`, and `RequestMalformed` for a signature in it that its signer
+        did not make.
         """
         bundle = self.bundle
+        self._check_times(unix_now)
+        known = {PublisherKey(signer.public_key) for signer in signers} | set(bundle.keys or ())
+        _, bad = valid_signers(bundle.signatures, known, bundle.signed_bytes(self.domain))
+        if bad is not None:
+            raise RequestMalformed(f"Key {bad} has not made the signature that bears its name.")
         if not bundle.signatures:
             lasts = bundle.expires_at - bundle.not_before
             not_before = max(unix_now - backdate, bundle.not_before)
@@ -80,6 +100,19 @@ class SigningRequest:
         both = replace(fresh, signatures=(*kept, *fresh.signatures))
         Bundle.parse(both.text)
         return SigningRequest(self.domain, both)
+
+    def _check_times(self, unix_now: int) -> None:
+        bundle = self.bundle
+        if bundle.seq > unix_now + SEQ_AHEAD:
+            raise RequestUnsafe(
+                f"Its number {bundle.seq} is more than a day ahead of this clock ({day(unix_now)})."
+            )
+        if bundle.not_before > unix_now:
+            raise RequestUnsafe(
+                f"It begins to hold at {day(bundle.not_before)}; it is {day(unix_now)} by this clock."
+            )
+        if bundle.signatures and bundle.expires_at <= unix_now:
+            raise RequestUnsafe(f"It has ended at {day(bundle.expires_at)} by this clock.")
 
     def signed_by(self, signer: Identity) -> bool:
         """Whether this key has signed it."""
