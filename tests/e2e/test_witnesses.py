@@ -6,6 +6,7 @@ Two witnesses are killed and come back, with what they had promised.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -84,6 +85,13 @@ class WitnessedNetwork:
     def home(self, number: int) -> Path:
         return self.programs.folder / f"witness{number}"
 
+    def entries(self, number: int) -> list[dict[str, Any]]:
+        """The names that a witness holds, and for whom."""
+        found: list[dict[str, Any]] = self.programs.ops("witness", "list", "--home", str(self.home(number)))[
+            "entries"
+        ]
+        return found
+
     def _write(self, path: Path, peers: list[Multiaddr]) -> None:
         network = Network("witnessed", DOMAIN, (self.publisher.public_key,), tuple(peers), issued_at=1)
         path.write_bytes(network.to_file([self.publisher]))
@@ -113,6 +121,11 @@ class Agent:
     def name(self, name: str) -> dict[str, Any]:
         """How one of its names stands."""
         return next(entry for entry in self("name", "list")["names"] if entry["name"] == name)
+
+    def renewed(self, name: str) -> dict[str, Any]:
+        """How it stands when it has been renewed."""
+        self("name", "renew", name)
+        return self.name(name)
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -172,3 +185,31 @@ def test_a_name_among_its_witnesses(network: WitnessedNetwork) -> None:
         "robert": bob("id")["peer_id"],
     }
     assert network.programs.ops("witness", "conflicts", "--home", str(network.home(2)))["conflicts"] == []
+
+
+def test_a_replaced_witness_takes_over_from_receipts(network: WitnessedNetwork) -> None:
+    """A host is lost with its disk, and another takes its key: owners show it what it had promised."""
+    alice, bob = Agent(network, "alice"), Agent(network, "bob")
+    alice.join("--name", "alice")
+    bob.join()
+    [promised] = network.entries(0)
+
+    network.kill(0)
+    book = network.home(0) / "state" / "bootstrap" / "witness.sqlite"
+    shutil.rmtree(network.home(0))
+    book.parent.mkdir(parents=True, mode=0o700)
+    book.write_text("lost\n")
+    network.start(0, network.listening[0])
+    assert network.entries(0) == []
+
+    # Nobody gets it there in the meantime; its owner has it back by what the witness itself has signed.
+    assert bob("name", "claim", "alice", exit_code=7)["code"] == "name_taken"
+    until(lambda: alice.renewed("alice")["receipts"] == 3)
+    [again] = network.entries(0)
+    assert {key: again[key] for key in ("name", "owner", "registered_at")} == {
+        key: promised[key] for key in ("name", "owner", "registered_at")
+    }
+    # What comes new has the majority of the other two.
+    bob("name", "claim", "robert")
+    until(lambda: bob.name("robert")["witnessed"] is True)
+    assert [entry["name"] for entry in network.entries(0)] == ["alice"]
