@@ -51,8 +51,8 @@ _PROFILE = _load_hypothesis_profile()
 
 
 class _LabsWhole(LoadScopeScheduling):
-    """Gives tests one by one to whichever worker is free, but those of one file of tests/lab or tests/drills to one
-    worker: they share what takes a while to build. All tests on systemd hosts go to one: they share the hosts.
+    """Gives tests one by one to whichever worker is free, but those of one file of tests/lab or tests/drills
+    to one: they share what takes a while to build. All tests on systemd hosts go to one and share the hosts.
 
     xdist's own groups do nothing with pytest 9.2: they are a suffix of node ids that pytest no longer takes.
     """
