@@ -50,6 +50,8 @@ def parse(entries: Iterable[str], *, what: str, may_be_empty: bool = False) -> t
     networks: set[_Network] = set()
     for entry in entries:
         try:
+            if "%" in entry:  # the zone of an IPv6 address may be any text, line feeds and all
+                raise ValueError
             network = ipaddress.ip_network(entry.strip(), strict=False)
         except ValueError:
             raise AllowListRefused(

@@ -25,6 +25,7 @@ from typing import Annotated, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from wws.config.kinds import parse_host_port
 from wws.discovery.publishers import parse_domain, parse_publisher_key
 from wws.errors import LocalError, ParseError
 
@@ -68,6 +69,8 @@ def _publisher(text: str) -> str:
 
 
 def _allowed(text: str) -> str:
+    if "%" in text:  # the zone of an IPv6 address may be any text, line feeds and all
+        raise ValueError(f"{text[:80]!r} is no network")
     network = ipaddress.ip_network(text)
     if network.prefixlen == 0:
         raise ValueError(f"{text} is the whole world")
@@ -77,6 +80,51 @@ def _allowed(text: str) -> str:
 def _expanded(path: Path) -> Path:
     return path.expanduser()
 
+
+def _server(text: str) -> str:
+    host, _ = parse_host_port(text, 53)
+    if "%" in host:
+        raise ValueError(f"{text[:80]!r} is no IP[:PORT]")
+    ipaddress.ip_address(host)
+    return text
+
+
+def _key_path(path: Path) -> Path:
+    """A path that means the same to SSH, whose options take `%` and blanks for something else."""
+    if not _PLAIN_PATH.match(str(path)):
+        raise ValueError(f"{str(path)[:80]!r} holds other characters than letters, digits and ._/@+~-")
+    return path
+
+
+def _variable(name: str) -> str:
+    """One of the role's own. Those of Ansible could run programs here (`ansible_connection: local`)."""
+    if not _VARIABLE.match(name):
+        raise ValueError(f"{name[:80]!r} is no variable of the role: these begin with wws_")
+    if name in RESERVED:
+        raise ValueError(f"{name} is what the stack decides by its other settings")
+    return name
+
+
+RESERVED = frozenset(
+    {
+        "wws_version",
+        "wws_release_archive",
+        "wws_release_sha256",
+        "wws_dns_servers",
+        "wws_ssh_allow",
+        "wws_metrics_allow",
+        "wws_limits",
+        "wws_identity",
+        "wws_peer_id",
+        "wws_network",
+        "wws_network_file",
+        "wws_witness_lost",
+        "wws_report_dir",
+    }
+)
+"""Variables of the role that other settings make; given here they would go round the checks of those."""
+_VARIABLE = re.compile(r"wws_[a-z0-9_]{1,60}\Z")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9._/@+~-]{1,500}\Z")
 
 Domain = Annotated[str, AfterValidator(_domain)]
 AllowedNetwork = Annotated[str, AfterValidator(_allowed)]
@@ -161,7 +209,7 @@ class StackSettings(Section, Generic[N, P]):
     section: P
     """What the section of the provider's own name says."""
     dns: DnsSettings = NoDns()
-    dns_servers: tuple[str, ...] = ()
+    dns_servers: tuple[Annotated[str, AfterValidator(_server)], ...] = ()
     """`IP[:PORT]` that nodes ask instead of the system's resolver."""
     ttl: int = Field(default=300, ge=30, le=86_400)
     lifetime_days: int = Field(default=30, ge=1, le=90)
@@ -180,13 +228,15 @@ class StackSettings(Section, Generic[N, P]):
     """Who may open SSH connections. Never everybody."""
     metrics_allow: tuple[AllowedNetwork, ...] = ()
     """Who may read /metrics over the network; empty: it stays on the host's loopback."""
-    ssh_key_file: LocalPath | None = None
+    ssh_key_file: Annotated[LocalPath, AfterValidator(_key_path)] | None = None
     """The operator's SSH key; without it the agent's or the default ones."""
     release: ReleaseSettings | None = None
-    limits: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    limits: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")], bool | int | float | str] = Field(
+        default_factory=dict
+    )
     """`[limits]` of every node's config.toml."""
-    variables: dict[str, Json] = Field(default_factory=dict)
-    """Further variables of the role `bootstrap_node` (`wws_…`)."""
+    variables: dict[Annotated[str, AfterValidator(_variable)], Json] = Field(default_factory=dict)
+    """Further variables of the role `bootstrap_node` (`wws_…`), but for those that the stack sets itself."""
 
     @model_validator(mode="after")
     def _check(self) -> StackSettings[N, P]:

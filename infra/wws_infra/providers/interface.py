@@ -25,6 +25,7 @@ from typing import ClassVar, Generic, Literal
 
 import pulumi
 
+from wws_infra import allow_list
 from wws_infra.settings import N, NodeSettings, P, Section, SettingsRefused, StackSettings
 
 METRICS_PORT = 9371
@@ -138,7 +139,10 @@ class Provider(ABC, Generic[N, P]):
         self.settings = settings
 
     def check(self) -> None:
-        """Refuse what cannot be right, before anything is made. Raises `SettingsRefused`."""
+        """Refuse what cannot be right, before anything is made.
+
+        Raises `SettingsRefused` and `AllowListRefused`.
+        """
         regions = [node.region for node in self.settings.nodes]
         if self.has_regions and ("" in regions or len(set(regions)) != len(regions)):
             raise SettingsRefused("Each node has a region, and no two have the same (wws:nodes).")
@@ -149,6 +153,9 @@ class Provider(ABC, Generic[N, P]):
                 "wws:release must say what is installed: version, archive and sha256 "
                 "(python packaging/release.py --out DIR prints them)."
             )
+        if self.has_ssh:
+            allow_list.parse(self.settings.ssh_allow, what="wws:ssh_allow")
+        allow_list.parse(self.settings.metrics_allow, what="wws:metrics_allow", may_be_empty=True)
 
     def firewall(self, node: N) -> tuple[Opening, ...]:
         """What is let in to a host: the mesh from everywhere, SSH and metrics from their lists."""

@@ -24,7 +24,6 @@ import pulumi_hcloud as hcloud
 from typing_extensions import override
 
 from agent_cli.ops.inventory import DEFAULT_HOME, DEFAULT_HTTP, DEFAULT_NODE
-from wws_infra import allow_list
 from wws_infra.dynamic.ssh_host_key import SshHostKey
 from wws_infra.providers.hcloud.cloud_init import user_data
 from wws_infra.providers.hcloud.settings import SMALLEST, HcloudNode, HcloudSection
@@ -50,12 +49,6 @@ class Hcloud(Provider[HcloudNode, HcloudSection]):
     node_type = HcloudNode
     section_type = HcloudSection
     _operators: list[pulumi.Input[str]] | None = None
-
-    @override
-    def check(self) -> None:
-        super().check()
-        allow_list.parse(self.settings.ssh_allow, what="wws:ssh_allow")
-        allow_list.parse(self.settings.metrics_allow, what="wws:metrics_allow", may_be_empty=True)
 
     @override
     def host(self, node: HcloudNode, firewall: tuple[Opening, ...], opts: OptionsFor) -> ProvidedHost:

@@ -22,18 +22,19 @@ import pulumi
 from pydantic import AfterValidator, Field
 from typing_extensions import override
 
-from wws_infra import allow_list
 from wws_infra.providers.interface import Opening, OptionsFor, ProvidedHost, Provider, Ssh
 from wws_infra.settings import NodeSettings, Section, SettingsRefused
 from wws_infra.ssh_keys import fingerprint, parse_public_key
 
 
 def _ip(text: str) -> str:
+    if "%" in text:  # the zone of an IPv6 address may be any text, and leads nowhere from elsewhere
+        raise ValueError(f"{text[:80]!r} is an address of one machine's own network")
     return str(ipaddress.ip_address(text))
 
 
 def _ipv6(text: str) -> str:
-    return str(ipaddress.IPv6Address(text))
+    return str(ipaddress.IPv6Address(_ip(text)))
 
 
 class HostsNode(NodeSettings):
@@ -69,8 +70,6 @@ class Hosts(Provider[HostsNode, HostsSection]):
     @override
     def check(self) -> None:
         super().check()
-        allow_list.parse(self.settings.ssh_allow, what="wws:ssh_allow")
-        allow_list.parse(self.settings.metrics_allow, what="wws:metrics_allow", may_be_empty=True)
         nodes = self.settings.nodes
         for what in ("address", "host_key"):
             values = [getattr(node, what) for node in nodes]
