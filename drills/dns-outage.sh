@@ -16,14 +16,14 @@ main() {
     step known
     say 'alice was here before: she knows peers and the list'
     run "$(cd infra && pulumi stack output join_command) --name alice"
-    expect 'Joined.'
+    expect 'found through a peer that worked before' 'witnessed by 3 of 3'
     quietly 'wws leave'
 
     step newcomer
     say 'bob never was: he gets the file with the addresses'
     run 'wws --home bob network add network.json'
     run 'wws --home bob join --name bob'
-    expect 'Joined.'
+    expect 'found through a pinned peer' 'witnessed by 3 of 3'
     quietly 'wws --home bob leave'
 
     step mend

@@ -15,7 +15,7 @@ main() {
 
     step look
     run 'pulumi stack output inventory --json > ../inventory.json'
-    run 'pulumi stack output network_json > ../network.json'
+    run 'printf %s "$(pulumi stack output network_json)" > ../network.json'
     run 'cd ..'
     run 'wws-ops status --inventory inventory.json'
     expect 'boot1' 'boot2' 'boot3'

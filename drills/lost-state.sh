@@ -8,6 +8,7 @@ set -eu
 
 main() {
     step nodes
+    quietly '(cd infra && pulumi stack export > ../backup/stack.json)'
     quietly 'mv wws-state wws-state.lost && mkdir wws-state'
     run 'cd infra'
     run 'pulumi stack ls'

@@ -10,8 +10,9 @@ equal; order, words and small counts do not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ _MARK = re.compile(r"^=== ([\w-]+)\n", re.MULTILINE)
 _WORLD = re.compile(r"^# world: ([\w-]+)$", re.MULTILINE)
 _PROGRESS = re.compile(
     r"^ *@ \w+ing\.*$"
-    r"|^ *(\+|-|~|\+-|\+\+|--|~~|>|)? *(pulumi:|wws:|pulumi-)\S.*$"
+    r"|^ *(\+|-|~|\+-|\+\+|--|~~|>|)? *(pulumi:|wws:infra:|pulumi-)\S.*$"
     r"|^ *warning: using pulumi-language-python from .*$"
     r"|^Diagnostics:\n *pulumi:pulumi:Stack .*\n *warning: using pulumi-language-python from .*\n$",
     re.MULTILINE,
@@ -34,6 +35,7 @@ _PROGRESS = re.compile(
 """What the engine says while it works: in no fixed order, and of no use on a page."""
 _GONE = "\0"
 _RECORD = re.compile(r"[-+~] _\S+ ")
+_ROW = re.compile(r"^\w+ +\S+ +(protected|goes|stays) ")
 LONGEST = 118
 """Longest line about a record."""
 
@@ -41,13 +43,20 @@ _NORMALISED: tuple[tuple[str, str], ...] = (
     (r"12D3KooW\w+", "PEER"),
     (r"did:swarm:[0-9a-f]+", "DID"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?\b|\b\d{4}-\d\d-\d\d\b", "TIME"),
+    (r"\b\d{8}T\d{6}Z\b", "TIME"),
     (r"[A-Za-z0-9+/_-]{40,}={0,2}", "TOKEN"),
     (r"\b[0-9a-f]{6,}\b", "HEX"),
+    (r"\b(\d+h)?(\d+m)\d+s\b", "SIZE"),
     (
         r"\b\d+(\.\d+)?\s?(ns|µs|us|ms|s|min|h|d|B|kB|KB|KiB|MB|MiB|GB|GiB|seconds?|minutes?|hours?|days?)\b",
         "SIZE",
     ),
+    (r"\b(\d+m)?\d+s\b|\b\d+(\.\d+)?[KMGT]\b", "SIZE"),
+    (r"\bSIZE( SIZE)+\b", "SIZE"),
     (r"\b\d{2,}(\.\d+)?\b|\b\d+\.\d+\b", "N"),
+    (r"^(\S+ +\S+ +joined) .*$", r"\1"),
+    (r"^(peers|swarm) .*$", r"\1"),
+    (r"found through .*$", "found"),
     (r"[ \t]+", " "),
     (r"[─━-]{3,}", "-"),
 )
@@ -137,8 +146,17 @@ def normalised(text: str) -> list[str]:
     """The lines of an output without what is another each time."""
     text = re.sub(r"\S*…$", "…", text, flags=re.MULTILINE)
     for pattern, name in _NORMALISED:
-        text = re.sub(pattern, name, text)
-    return [line.strip() for line in text.splitlines() if line.strip()]
+        text = re.sub(pattern, name, text, flags=re.MULTILINE)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return [
+        line for _, group in groupby(lines, lambda line: bool(_ROW.search(line))) for line in _in_order(group)
+    ]
+
+
+def _in_order(lines: Iterable[str]) -> list[str]:
+    """Rows of a table of resources stand in the order in which the engine knows them; others as they are."""
+    found = list(lines)
+    return sorted(found) if all(_ROW.search(line) for line in found) else found
 
 
 def record(drill: str, steps: Mapping[str, str]) -> list[Path]:

@@ -1,19 +1,18 @@
 """The world `local`: an operator with the stack `local`, the real engine, and three nodes on loopback.
 
 Its folder holds `infra/` (the repository's program), `passphrase`, and `wws-state/`, the backend. Nothing is
-made in it before the drill `first-deployment` does; for another that is run alone the stack is made first.
+made in it before the drill `first-deployment` does; another that is run alone has it made first.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 from typing_extensions import override
 
 from tests.drills.pages import ROOT
-from tests.drills.worlds import DrillFailed, World
+from tests.drills.worlds import World
 from tests.infra.engine import LANGUAGE_HOST, PASSPHRASE, pulumi_folder
 
 CONFIG = """\
@@ -27,7 +26,6 @@ config:
   wws:local:
     folder: {folder}
 """
-DEPLOY = "cd infra && pulumi stack init local && pulumi up --yes --skip-preview"
 
 
 class LocalStack(World):
@@ -54,16 +52,7 @@ class LocalStack(World):
     def prepare(self, drill: str) -> None:
         if drill == "first-deployment" or self._is_made():
             return
-        done = subprocess.run(
-            ["sh", "-c", DEPLOY],
-            cwd=self.home,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        if done.returncode:
-            raise DrillFailed(f"no stack for {drill}:\n{done.stdout[-4_000:]}{done.stderr[-4_000:]}")
+        self.run("first-deployment")
 
     @override
     def environment(self) -> dict[str, str]:
