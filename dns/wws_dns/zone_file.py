@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import signal
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from wws_dns.provider import Changes, Conflict, Record, RecordSet, Unavailable, 
 
 MAX_FILE = 256 * 1024
 """Largest zone file that is read."""
+CLOCK_STEP = 2.0
+"""Seconds by which clocks and time stamps of files may disagree."""
 DEFAULT_TTL = 60
 """What the server says where the file says nothing."""
 
@@ -102,7 +105,8 @@ class ZoneFileProvider:
     def _tell(self) -> None:
         """Let the server read its zone again; one that does not run will read it when it starts.
 
-        The file says its number, and may say when it began: then nobody who has the number now is told.
+        The file says its number, and may say when it began: then nobody who has the number now is told. Where
+        it does not say, whoever began after the file was written is somebody else.
         """
         if self._pid_file is None:
             return
@@ -110,7 +114,7 @@ class ZoneFileProvider:
             pid, *began = [int(word) for word in self._pid_file.read_text().split()]
             if pid <= 1 or len(began) > 1:
                 raise ValueError
-            if not began or process_start(pid) == began[0]:
+            if process_start(pid) == began[0] if began else not _is_younger(pid, self._pid_file):
                 os.kill(pid, signal.SIGHUP)
         except (FileNotFoundError, ProcessLookupError):
             return
@@ -119,6 +123,15 @@ class ZoneFileProvider:
                 f"The zone file is written, but the DNS server of {self._pid_file} cannot be told: {error}.",
                 hint="Let it read its zone again: a SIGHUP, or start it anew.",
             ) from error
+
+
+def _is_younger(pid: int, file: Path) -> bool:
+    """Whether the process began after the file was written, as far as the system tells."""
+    began = process_start(pid)
+    if began is None:
+        return False
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
+    return time.time() - age > file.stat().st_mtime + CLOCK_STEP
 
 
 class ZoneFileMalformed(Unavailable):

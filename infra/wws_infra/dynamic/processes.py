@@ -42,7 +42,9 @@ class Running:
 
     @property
     def is_there(self) -> bool:
-        return self.pid > 1 and not has_ended(self.pid, self.started)
+        """Whether it runs. Where systems say when a process began, one of unknown beginning is nobody's."""
+        is_known = self.started is not None or process_start(os.getpid()) is None
+        return is_known and self.pid > 1 and not has_ended(self.pid, self.started)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to it, and to nobody who has its number now."""
@@ -66,7 +68,11 @@ def start(
     arguments: Sequence[str], *, folder: Path, log: Path, is_up: Callable[[int], bool], what: str
 ) -> Running:
     """Start a module of Python that stays, and wait until it is up. Raises `ProcessFailed` with its log."""
-    with open(log, "wb") as output:
+    try:  # the file that a link of this name leads to is not ours to empty
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ProcessFailed(f"{what} cannot write its log {log}: {error.strerror}.") from None
+    with open(descriptor, "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             stdin=subprocess.DEVNULL,
@@ -99,10 +105,17 @@ def stop_node(home: Path) -> None:
         Running(ready.pid, ready.started).stop()
 
 
+_NEEDED = frozenset(
+    {"HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"}
+)
+
+
 def _environment(folder: Path) -> dict[str, str]:
-    """Ours, without what is set for other nodes of this user or belongs to the run of Pulumi."""
+    """What a program needs to run, and nothing else: tokens of clouds and DNS stay with the run of Pulumi."""
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("WWS_", "PULUMI_", "GRPC_"))
+        name: value
+        for name, value in os.environ.items()
+        if name in _NEEDED or name.startswith(("LC_", "LD_", "DYLD_", "PYTHON", "SSL_CERT_", "XDG_"))
     }
     # Sockets and locks lie with the rest, and go with it; where paths are too long for that, with the user's.
     if len(os.fsencode(f"{folder}/run/{NODE}/rpc.sock")) <= MAX_SOCKET_PATH:

@@ -15,7 +15,7 @@ from wws.runtime.whole_files import make_folder, write_whole
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text
 from wws_infra.dynamic.processes import Running, start
 from wws_infra.providers.local.address import free_port
-from wws_infra.providers.local.host import remove_empty
+from wws_infra.providers.local.host import refuse_foreign, remove_empty
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json
@@ -34,7 +34,9 @@ class DnsProvider(Crud):
 
     @override
     def made(self, props: dict[str, Json]) -> tuple[str, dict[str, Json]]:
-        folder = make_folder(Path(text(props, "folder")))
+        folder = Path(text(props, "folder"))
+        refuse_foreign(folder)
+        refuse_foreign(make_folder(folder))
         _left_behind(folder).stop()
         return str(folder), _started(folder, free_port(IP))
 
@@ -58,7 +60,7 @@ class DnsProvider(Crud):
     def removed(self, id_: str, props: dict[str, Json]) -> None:
         _process(props).stop()
         folder = Path(id_)
-        if (folder / ZONE_FILE).exists():
+        if all((folder / name).exists() for name in (ZONE_FILE, PROCESS_FILE)) and not folder.is_symlink():
             shutil.rmtree(folder)
         remove_empty(folder.parent)
 
@@ -91,8 +93,8 @@ def _started(folder: Path, port: int) -> dict[str, Json]:
 def _left_behind(folder: Path) -> Running:
     try:
         return _process(json.loads((folder / PROCESS_FILE).read_bytes()))
-    except (FileNotFoundError, ValueError):
-        return Running(0, None)
+    except (FileNotFoundError, ValueError, AttributeError, KeyError, OverflowError, TypeError):
+        return Running(0, None)  # nothing, or nothing of ours
 
 
 def _process(props: Mapping[str, Json]) -> Running:

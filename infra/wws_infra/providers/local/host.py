@@ -13,7 +13,7 @@ import pulumi
 from typing_extensions import override
 
 from wws.errors import LocalError
-from wws.runtime.whole_files import make_folder, write_whole
+from wws.runtime.whole_files import make_folder, refuse_loose, write_whole
 from wws_infra.dynamic.crud import Crud, DynamicResource, text
 from wws_infra.dynamic.processes import stop_node
 
@@ -40,12 +40,13 @@ class HostProvider(Crud):
     @override
     def made(self, props: dict[str, Json]) -> tuple[str, dict[str, Json]]:
         home = Path(text(props, "home"))
+        refuse_foreign(home)
         machine = _machine(home)
         if machine is None:
             if home.exists() and any(home.iterdir()):
                 raise FolderTaken(f"{home} holds other things.")
             machine = secrets.token_hex(8)
-            make_folder(home)
+            refuse_foreign(make_folder(home))
             write_whole(home / MACHINE_FILE, machine.encode())
         return machine, {"machine": machine}
 
@@ -56,7 +57,7 @@ class HostProvider(Crud):
     @override
     def removed(self, id_: str, props: dict[str, Json]) -> None:
         home = Path(text(props, "home"))
-        if _machine(home) == id_:
+        if _machine(home) == id_ and not home.is_symlink():
             stop_node(home)  # one that an interrupted run has left
             shutil.rmtree(home)
         remove_empty(home.parent)
@@ -66,6 +67,23 @@ def remove_empty(folder: Path) -> None:
     """Remove a folder of ours when nothing is in it any more."""
     with suppress(OSError):
         os.rmdir(folder)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raises `FolderTaken` or `FolderLoose` where others could put their own files in place of ours.
+
+    Whoever owns the folder above can put another one in its place.
+    """
+    if folder.is_symlink():
+        raise FolderTaken(f"{folder} is a link.")
+    for place in (folder.parent, folder):
+        try:
+            owner = place.stat().st_uid
+        except FileNotFoundError:
+            return
+        if owner not in (0, os.geteuid()):
+            raise FolderTaken(f"{place} belongs to another user.")
+        refuse_loose(place)
 
 
 def _machine(home: Path) -> str | None:
