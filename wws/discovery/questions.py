@@ -59,6 +59,8 @@ class Questions:
             self._names[DnsKind.DNSADDR] = dnsaddr_name(network.domain)
         self._open: dict[DnsKind, float] = {}
         """When each question that is not answered has to be."""
+        self._outdated: set[DnsKind] = set()
+        """Questions that were open when a fresh answer was asked for."""
         self._reports: dict[DnsKind, SourceReport] = {}
         self._refresh_at: float | None = None
 
@@ -79,17 +81,30 @@ class Questions:
         if not self._names:
             return []
         self._refresh_at = now + self._config.refresh * (1 - self._config.jitter * self._rng.random())
-        commands: list[Command] = []
-        for kind, name in self._names.items():
-            if kind not in self._open:
-                self._open[kind] = now + self._config.timeout
-                commands.append(QueryDns(kind, name, self._config.timeout))
-        return commands
+        return [self._query(kind, now) for kind in self._names if kind not in self._open]
 
-    def answered(self, event: DnsAnswered, unix_now: int) -> list[Command]:
+    def ask_afresh(self, now: float) -> list[Command]:
+        """Ask everything, and what is being asked once more when it is answered: it may know only what was."""
+        self._outdated.update(self._open)
+        return self.ask(now)
+
+    def answered(self, event: DnsAnswered, now: float, unix_now: int) -> list[Command]:
         """Take what an answer holds."""
+        self._open.pop(event.kind, None)
+        return self._take(event, unix_now) + self._ask_outdated(event.kind, now)
+
+    def _ask_outdated(self, kind: DnsKind, now: float) -> list[Command]:
+        if kind not in self._outdated:
+            return []
+        self._outdated.discard(kind)
+        return [self._query(kind, now)]
+
+    def _query(self, kind: DnsKind, now: float) -> Command:
+        self._open[kind] = now + self._config.timeout
+        return QueryDns(kind, self._names[kind], self._config.timeout)
+
+    def _take(self, event: DnsAnswered, unix_now: int) -> list[Command]:
         kind = event.kind
-        self._open.pop(kind, None)
         if event.error is not None:
             self._reports[kind] = SourceReport(str(kind), event.error, event.detail)
             return []
@@ -104,11 +119,15 @@ class Questions:
 
     def time_passed(self, now: float) -> list[Command]:
         """Give up what is overdue, and ask again when it is time."""
+        commands: list[Command] = []
         for kind, deadline in list(self._open.items()):
             if deadline + self._config.answer_grace <= now:
                 del self._open[kind]
                 self._reports[kind] = SourceReport(str(kind), "dns_timeout")
-        return self.ask(now) if self._refresh_at is not None and self._refresh_at <= now else []
+                commands += self._ask_outdated(kind, now)
+        if self._refresh_at is not None and self._refresh_at <= now:
+            commands += self.ask(now)
+        return commands
 
     def next_wakeup(self) -> float | None:
         """When `time_passed` has something to do."""

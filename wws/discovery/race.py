@@ -195,10 +195,10 @@ class Discovery:
                 return self._on_timer(now, unix_now)
             case RetryRequested() if self.state in (State.WAITING, State.LAN_ONLY) and self._round is None:
                 return self._begin_round(now, unix_now)
-            case RetryRequested() if self.state is State.JOINED:
-                return self._questions.ask(now)  # there may be a newer list
+            case RetryRequested():
+                return self._questions.ask_afresh(now)  # there may be a newer list
             case DnsAnswered():
-                commands = self._questions.answered(event, unix_now) + self._recheck(now, unix_now)
+                commands = self._questions.answered(event, now, unix_now) + self._recheck(now, unix_now)
                 return commands + self._advance(now, unix_now)
             case MdnsFound(peer_id=peer_id, addresses=addresses):
                 return self._on_mdns(peer_id, addresses, now, unix_now)

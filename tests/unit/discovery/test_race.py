@@ -496,6 +496,21 @@ def test_a_retry_can_be_asked_for() -> None:
     assert search.step(RetryRequested()) == []
 
 
+@pytest.mark.parametrize("joined", [True, False])
+def test_who_is_told_to_look_again_does_not_take_an_answer_of_before(joined: bool) -> None:
+    """An operator publishes, then sends SIGHUP: what was asked a moment before knows nothing of it."""
+    search = Search(typed=[at(ALICE)])
+    search.step(Started())
+    if joined:
+        search.step(DialSucceeded(ALICE, at(ALICE)))
+    assert only(search.step(RetryRequested()), QueryDns) == []
+    assert only(search.step(RetryRequested()), QueryDns) == []
+    asked = only(search.step(DnsAnswered(DnsKind.BUNDLE, error="dns_nxdomain")), QueryDns)
+    assert [query.kind for query in asked] == [DnsKind.BUNDLE]
+    assert only(search.step(DnsAnswered(DnsKind.BUNDLE, (bundle().text,))), BundleTaken) != []
+    assert only(search.step(DnsAnswered(DnsKind.BUNDLE, error="dns_nxdomain")), QueryDns) == []
+
+
 def test_a_driver_that_never_answers_does_not_hold_the_search_up() -> None:
     search = Search(typed=[at(ALICE)])
     search.step(Started())
