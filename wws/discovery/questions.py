@@ -84,7 +84,7 @@ class Questions:
         return [self._query(kind, now) for kind in self._names if kind not in self._open]
 
     def ask_afresh(self, now: float) -> list[Command]:
-        """Ask everything, and what is being asked once more when it is answered: it may know only what was."""
+        """Ask everything; what is being asked is asked once more then: the answer may know only what was."""
         self._outdated.update(self._open)
         return self.ask(now)
 
