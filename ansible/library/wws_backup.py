@@ -12,19 +12,26 @@ disk ever holds the plain text but in the places it came from. Its first member 
 A node's book of promises is only ever put back from a *final* backup: one whose node was stopped for it, has
 been sealed since, and lives nowhere else. Any other copy may lack promises that were given after it was
 made; the marker `lost` takes its place, with which a witness makes no first claims while such promises live.
+
+The home belongs to the node, which somebody may have taken over: whatever is read, made or written there is
+so by its own user, or a link that was put there would lead root to any file of the host. And a backup may
+come from a host that somebody has taken over: of what it says nothing is believed unseen.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -70,6 +77,12 @@ SCHEMA = 1
 MAX_FILE = 16 * 1024 * 1024
 """Largest file besides the book, in bytes."""
 MAX_BOOK = 2 * 1024 * 1024 * 1024
+MAX_FILES = 256
+MAX_ALL = 64 * 1024 * 1024
+"""Most files, and most bytes of all together, besides the book."""
+BLOCK = 512
+"""A tar file is made of blocks of so many bytes."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}\Z")
 SMALL = ("config.toml", "network.json", "deny.txt")
 LOST = b"lost"
 
@@ -104,21 +117,23 @@ def make(module: AnsibleModule) -> dict[str, object]:
         return {"changed": True}
     os.umask(0o077)
     state = home / "state" / given["node"]
-    small = {f"etc/{name}": settings / name for name in ("identity.key", *SMALL)}
-    small |= {
-        f"home/networks/{path.name}": path
-        for path in sorted((home / "networks").glob("[!.]*"))
-        if path.is_file()
-    }
-    small |= {f"home/state/{given['node']}/{name}": state / name for name in ("relay.json", "peers.json")}
-    content = {name: path.read_bytes() for name, path in small.items() if path.is_file() and _fits(path)}
+    content: dict[str, bytes] = {}
+    _collect(content, {f"etc/{name}": settings / name for name in ("identity.key", *SMALL)})
+    with _as_user(_owner(given["user"])):
+        known = sorted(path for path in (home / "networks").glob("*") if NAME.match(path.name))
+        small = {f"home/networks/{path.name}": path for path in known}
+        small |= {f"home/state/{given['node']}/{name}": state / name for name in ("relay.json", "peers.json")}
+        _collect(content, small)
     if len(content.get("etc/identity.key", b"")) != 32:
         raise Failed(f"{settings}/identity.key is no identity: nothing was backed up")
     with _copied_book(module, state / "witness.sqlite") as book:
         files = [{"path": name, "size": len(data), "sha256": _digest(data)} for name, data in content.items()]
         if book is not None:
             where = f"home/state/{given['node']}/witness.sqlite"
-            files.append({"path": where, "size": book.stat().st_size, "sha256": _digest_of(book)})
+            size = os.fstat(book.fileno()).st_size
+            if size > MAX_BOOK:
+                raise Failed(f"the witness's book is larger than {MAX_BOOK} bytes")
+            files.append({"path": where, "size": size, "sha256": _digest_of(book)})
         manifest = {
             "schema": SCHEMA,
             "id": _seal(module).get("id", "") if given["final"] else secrets.token_hex(16),
@@ -142,9 +157,8 @@ def make(module: AnsibleModule) -> dict[str, object]:
                 for name, data in content.items():
                     _add(tar, name, data)
                 if book is not None:
-                    with book.open("rb") as file:
-                        entry = _entry(files[-1]["path"], files[-1]["size"])
-                        tar.addfile(entry, file)
+                    book.seek(0)
+                    tar.addfile(_entry(files[-1]["path"], files[-1]["size"]), book)
             os.replace(unfinished, target)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -164,6 +178,8 @@ def open_backup(module: AnsibleModule) -> dict[str, object]:
     parent = target.parent.stat()
     if parent.st_uid != os.geteuid() or parent.st_mode & 0o077:
         raise Failed(f"{target.parent} is open to others")
+    if source.stat().st_size > 2 * MAX_ALL + MAX_BOOK:  # what comes out is no larger
+        raise Failed(f"{source} is larger than a backup can be")
     os.umask(0o077)
     command = [
         "age",
@@ -183,7 +199,7 @@ def open_backup(module: AnsibleModule) -> dict[str, object]:
         raise Failed(f"{source} cannot be decrypted: {done.stderr.strip()[:300]}")
     with contextlib.ExitStack() as undo:
         undo.callback(target.unlink, missing_ok=True)
-        with tarfile.open(target) as tar:
+        with _opened(target) as tar:
             manifest = _manifest(tar)
             for wanted in manifest["files"]:
                 content = tar.extractfile(wanted["path"])
@@ -198,7 +214,8 @@ def put(module: AnsibleModule) -> dict[str, object]:
     given = module.params
     settings, home = Path(given["settings"]), Path(given["home"])
     os.umask(0o077)
-    with tarfile.open(given["file"]) as tar:
+    owner = _owner(given["user"])
+    with _opened(Path(given["file"])) as tar:
         manifest = _manifest(tar)
         names = {wanted["path"] for wanted in manifest["files"]}
         if given["peer_id"] and manifest["peer_id"] != given["peer_id"]:
@@ -218,28 +235,40 @@ def put(module: AnsibleModule) -> dict[str, object]:
         book, done = state / "witness.sqlite", []
         if module.check_mode:
             return {"changed": True}
-        for folder in (settings, home, home / "networks", home / "state", state):
+        for folder, mode in ((settings, 0o750), (home, 0o700)):
             if not folder.exists():
                 folder.mkdir(parents=True)
-                folder.chmod(0o750 if folder == settings else 0o700)
-        # The book first: should the node be started before all is done, it knows what it has forgotten.
-        if book.exists():
-            kept = "its own"
-        elif given["put_book"] and manifest["final"] and manifest["book"]:
-            _write(book, tar.extractfile(f"home/state/{manifest['node']}/witness.sqlite"), 0o600)
-            kept = "put back"
-            done.append(str(book))
-        else:
-            _write(book, LOST, 0o600)
-            kept = "lost"
-            done.append(str(book))
-        for name in sorted(names):
+                folder.chmod(mode)
+        if owner is not None:
+            os.chown(home, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+            os.chown(settings, 0, owner.pw_gid)
+        with _as_user(owner):
+            for folder in (home / "networks", home / "state", state):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            # The book first: should the node be started before all is done, it knows what it has forgotten.
+            if book.exists():
+                kept = "its own"
+            elif given["put_book"] and manifest["final"] and manifest["book"]:
+                _write(book, tar.extractfile(f"home/state/{manifest['node']}/witness.sqlite"), 0o600)
+                kept = "put back"
+                done.append(str(book))
+            else:
+                _write(book, LOST, 0o600)
+                kept = "lost"
+                done.append(str(book))
+            for name in sorted(name for name in names if name.startswith("home/")):
+                place = _place(name, settings, home)
+                if place is not None and place.parent.is_dir() and not place.exists():
+                    _write(place, tar.extractfile(name), 0o600)
+                    done.append(str(place))
+        for name in sorted(name for name in names if name.startswith("etc/")):
             place = _place(name, settings, home)
-            if place is None or place == book or place.exists():
+            if place is None or place.exists():
                 continue
-            _write(place, tar.extractfile(name), 0o640 if name.startswith("etc/") and place != key else 0o600)
+            _write(place, tar.extractfile(name), 0o600 if place == key else 0o640)
+            if owner is not None and place != key:
+                os.chown(place, 0, owner.pw_gid)
             done.append(str(place))
-    _give(given["user"], settings, home)
     if mark:
         (settings / "sealed").unlink()
         done.append(str(settings / "sealed"))
@@ -261,54 +290,103 @@ def _place(name: str, settings: Path, home: Path) -> Path | None:
     return None
 
 
-def _give(user: str, settings: Path, home: Path) -> None:
-    """Hand the node its files. Before there is such a user, systemd does it when the node starts."""
+def _owner(user: str):
+    """The node's user; `None` while there is none: then systemd gives it the home when the node starts."""
     try:
-        owner = pwd.getpwnam(user)
+        return pwd.getpwnam(user)
     except KeyError:
+        return None
+
+
+@contextlib.contextmanager
+def _as_user(owner):
+    """Be the node's user: wherever a link in its home leads, one gets no further than the node itself."""
+    if owner is None or owner.pw_uid == 0 or os.geteuid() != 0:
+        yield
         return
-    for path in (home, *home.rglob("*")):
-        os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
-    os.chown(settings, 0, owner.pw_gid)
-    for name in SMALL:
-        with contextlib.suppress(FileNotFoundError):
-            os.chown(settings / name, 0, owner.pw_gid)
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(owner.pw_gid)
+    os.seteuid(owner.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def _collect(content: dict[str, bytes], paths: dict[str, Path]) -> None:
+    """Read the files that are there into `content`."""
+    for name, path in paths.items():
+        try:
+            with _open_file(path) as file:
+                content[name] = file.read(MAX_FILE + 1)
+        except FileNotFoundError:
+            continue
+        if len(content[name]) > MAX_FILE:
+            raise Failed(f"{path} is larger than {MAX_FILE} bytes")
+        if len(content) > MAX_FILES or sum(map(len, content.values())) > MAX_ALL:
+            raise Failed(f"there are more than {MAX_FILES} files or {MAX_ALL} bytes to back up")
+
+
+def _open_file(path: Path):
+    """A file, and neither a link nor something that has one wait."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise Failed(f"{path} is a link, which no node makes: who has been at it?") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise Failed(f"{path} is no file: who has been at it?")
+    return file
 
 
 @contextlib.contextmanager
 def _copied_book(module: AnsibleModule, book: Path):
     """A copy of the book that is whole, made by the node's own program; `None` where there is none."""
-    with contextlib.suppress(FileNotFoundError), book.open("rb") as file:
-        if file.read(16) == b"SQLite format 3\0":
-            owner = pwd.getpwnam(module.params["user"])
+    owner = _owner(module.params["user"])
+    with _as_user(owner):
+        try:
+            with _open_file(book) as file:
+                is_book = file.read(16) == b"SQLite format 3\0"
+        except FileNotFoundError:
+            is_book = False
+        if not is_book:
+            folder = None
+        elif owner is None:
+            raise Failed(f"there is no user {module.params['user']}, whose book {book} could be")
+        else:
             # Beside the book: the same disk, and nobody else may look into the home.
             folder = Path(tempfile.mkdtemp(prefix=".backup-", dir=module.params["home"]))
-            try:
-                os.chown(folder, owner.pw_uid, owner.pw_gid)
-                copy = folder / "witness.sqlite"
-                # As the node's user: files that SQLite makes beside the book must be the node's.
-                command = [
-                    f"{module.params['root']}/current/bin/wws-control",
-                    "--home",
-                    module.params["home"],
-                ]
-                command += ["--node", module.params["node"], "witness-copy", str(copy)]
-                done = subprocess.run(
-                    command,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    user=owner.pw_uid,
-                    group=owner.pw_gid,
-                    extra_groups=[],
-                )
-                if done.returncode:
-                    raise Failed(f"the witness's book cannot be copied: {done.stderr.strip()[:300]}")
-                yield copy
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            return
-    yield None
+    if folder is None:
+        yield None
+        return
+    try:
+        copy = folder / "witness.sqlite"
+        # As the node's user: files that SQLite makes beside the book must be the node's.
+        command = [f"{module.params['root']}/current/bin/wws-control", "--home", module.params["home"]]
+        command += ["--node", module.params["node"], "witness-copy", str(copy)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            user=owner.pw_uid,
+            group=owner.pw_gid,
+            extra_groups=[],
+        )
+        if done.returncode:
+            raise Failed(f"the witness's book cannot be copied: {done.stderr.strip()[:300]}")
+        with _as_user(owner):
+            copied = _open_file(copy)
+        with copied:
+            yield copied
+    finally:
+        with _as_user(owner):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -343,6 +421,30 @@ def _encrypting(target: Path, recipients: list[str]):
         os.close(descriptor)
 
 
+def _opened(path: Path) -> tarfile.TarFile:
+    """A tar file as `make` writes them: some plain files. What could grow as it is read is not even begun."""
+    if path.stat().st_size > 2 * MAX_ALL + MAX_BOOK:
+        raise Failed("the backup is larger than one can be")
+    with path.open("rb") as file:
+        for _ in range(MAX_FILES + 3):
+            head = file.read(BLOCK)
+            if len(head) < BLOCK or not head.strip(b"\0"):
+                break
+            try:
+                size = int(head[124:136].rstrip(b"\0 ") or b"0", 8)
+            except ValueError:
+                size = -1
+            if head[156:157] not in (b"0", b"\0") or size < 0:
+                raise Failed("this is no backup of a node: it holds something else than files")
+            file.seek(-(-size // BLOCK) * BLOCK, os.SEEK_CUR)
+        else:
+            raise Failed(f"the backup holds more than {MAX_FILES} files")
+    try:
+        return tarfile.open(path, "r:")
+    except tarfile.TarError as error:
+        raise Failed(f"this is no backup of a node: {error}") from error
+
+
 def _manifest(tar: tarfile.TarFile) -> dict:
     """The first member, after a look at the others: files that it names, each once."""
     entries = tar.getmembers()
@@ -352,8 +454,15 @@ def _manifest(tar: tarfile.TarFile) -> dict:
         manifest = json.load(tar.extractfile(entries[0]))
         listed = [(wanted["path"], wanted["size"]) for wanted in manifest["files"]]
         schema = manifest["schema"]
-    except (ValueError, KeyError, TypeError):
-        raise Failed("the manifest of the backup cannot be read") from None
+        texts = [manifest["id"], manifest["peer_id"], manifest["node"]]
+        texts += [wanted["sha256"] for wanted in manifest["files"]]
+        # The name of the node becomes part of a path.
+        is_sound = all(isinstance(text, str) for text in texts) and NAME.match(manifest["node"])
+        is_sound = is_sound and isinstance(manifest["final"], bool) and isinstance(manifest["book"], bool)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        is_sound, schema, listed = False, None, []
+    if not is_sound:
+        raise Failed("the manifest of the backup cannot be read")
     if schema not in (SCHEMA, SCHEMA + 1):
         raise Failed(f"the backup has schema {schema!r}, this version reads {SCHEMA}")
     found = [(entry.name, entry.size) for entry in entries[1:] if entry.isreg()]
@@ -388,12 +497,6 @@ def _version(root: Path) -> str:
         return (root / "current" / "VERSION").read_text("utf-8").strip()
     except OSError:
         return ""
-
-
-def _fits(path: Path) -> bool:
-    if path.stat().st_size > MAX_FILE:
-        raise Failed(f"{path} is larger than {MAX_FILE} bytes")
-    return True
 
 
 def _entry(name: str, size: int) -> tarfile.TarInfo:
