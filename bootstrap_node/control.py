@@ -8,8 +8,10 @@
     with --home DIR, --node NAME and --json, before or after the command
 
 It speaks with the node over its unix socket (contract section 6), which answers the node's own user and
-nobody else: started as root, it takes that user's place for as long as it talks. Standard library and `wws`
-only, as the host has nothing else. Exit codes and the `--json` envelope are those of `wws` (contract
+nobody else: started as root, it takes that user's place for all that it does in the home or asks of the
+node. Somebody may have taken the node over, and what lies there could lead root anywhere. For the same reason
+nothing that the node says reaches a terminal as it is. Standard library and `wws` only, as the host has
+nothing else. Exit codes and the `--json` envelope are those of `wws` (contract
 section 2).
 """
 
@@ -56,6 +58,12 @@ class WrongUsage(LocalError):
     exit_code = 2
 
 
+class AnswerStrange(LocalError):
+    """What answers is no node of ours, or not itself any more."""
+
+    code = "internal_error"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a command found: for programs, for people, and the exit code."""
@@ -87,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if as_json:
         print(json.dumps({"schema": schema, "ok": answer.code == 0, "data": answer.data, "errors": []}))
     elif answer.lines:
-        print("\n".join(answer.lines))
+        print("\n".join(map(_plain, answer.lines)))
     return answer.code
 
 
@@ -134,20 +142,20 @@ def _seconds(text: str) -> float:
 
 def _status(options: argparse.Namespace) -> Answer:
     ready, paths = _running(options)
-    resources = _resources(ready.pid)  # as who we are: it may take root
+    resources = _resources(ready.pid, paths.home)  # as who we are: it may take root
     status = _call(ready, paths, "swarm.get_status")
     relay, witness = _part(status, "relay_service"), _part(status, "witness_service")
     signed, counts = _part(status, "signed_list"), _part(status, "connections")
     data: dict[str, object] = {
-        "node": status["node"],
-        "peer_id": status["peer_id"],
-        "did": status["did"],
-        "version": status["version"],
-        "network": status["network"],
-        "status": status["status"],
+        "node": status.get("node"),
+        "peer_id": status.get("peer_id"),
+        "did": status.get("did"),
+        "version": status.get("version"),
+        "network": status.get("network"),
+        "status": status.get("status"),
         "draining": status.get("draining", False),
-        "uptime_s": status["uptime_s"],
-        "addresses": status["addresses"],
+        "uptime_s": status.get("uptime_s"),
+        "addresses": status.get("addresses"),
         "connections": sum(count for count in counts.values() if isinstance(count, int)),
         "reservations": relay.get("reservations"),
         "announced_by": relay.get("announced_by"),
@@ -159,7 +167,7 @@ def _status(options: argparse.Namespace) -> Answer:
         "witness_log_rows": witness.get("log_rows"),
         "witness_writable": witness.get("writable"),
         "swarm_size": _part(status, "swarm_size").get("estimate"),
-        "bans": status["bans"],
+        "bans": status.get("bans"),
         "pid": ready.pid,
         "rss_bytes": resources.memory,
         "open_files": resources.open_files,
@@ -175,23 +183,25 @@ def _drain(options: argparse.Namespace) -> Answer:
     if options.undo:
         return Answer(answer, ("It relays again.",))
     deadline = time.monotonic() + options.wait
-    while answer["announced_by"] and time.monotonic() < deadline:
+    while answer.get("announced_by") and time.monotonic() < deadline:
         time.sleep(WAIT_STEP)
         status = _call(ready, paths, "swarm.get_status")
         relay = _part(status, "relay_service")
         answer |= {name: relay.get(name, 0) for name in ("reservations", "announced_by", "circuits")}
-    if not answer["announced_by"]:
-        said = f"It drains: nobody tells others to come this way. {answer['circuits']} circuits run on."
+    left, circuits = answer.get("announced_by"), answer.get("circuits")
+    if not left:
+        said = f"It drains: nobody tells others to come this way. {circuits} circuits run on."
     else:
-        said = f"It drains: {answer['announced_by']} of {answer['reservations']} agents have not moved yet."
+        said = f"It drains: {left} of {answer.get('reservations')} agents have not moved yet."
     return Answer(answer, (said,))
 
 
 def _reload(options: argparse.Namespace) -> Answer:
-    ready, _ = _running(options)
+    ready, paths = _running(options)
     try:
-        os.kill(ready.pid, signal.SIGHUP)
-    except ProcessLookupError:
+        with _as_owner_of(paths.home):
+            os.kill(ready.pid, signal.SIGHUP)
+    except (ProcessLookupError, PermissionError):
         raise NodeNotRunning(f"The node {ready.node} has just ended.") from None
     said = f"The node {ready.node} reads its settings again."
     return Answer({"node": ready.node, "pid": ready.pid}, (said,))
@@ -200,19 +210,22 @@ def _reload(options: argparse.Namespace) -> Answer:
 def _health(options: argparse.Namespace) -> Answer:
     address = options.http
     if address is None:
-        ready = _paths(options).read_ready()
+        with _as_owner_of(_home(options)):
+            ready = _paths(options).read_ready()
         address = ready.http if ready is not None and ready.http else DEFAULT_ADDRESS
     healthy, text = check(address, "/healthz" if options.live else "/readyz")
     return Answer({"healthy": healthy, "answer": text}, (text,), 0 if healthy else 1)
 
 
 def _witness_copy(options: argparse.Namespace) -> Answer:
-    source, target = _paths(options).witness, Path(options.file)
+    home, target = _home(options), Path(options.file)
+    with _as_owner_of(home):
+        source = _paths(options).witness
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         unfinished.unlink(missing_ok=True)
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        owner = _copy(source, unfinished)
+        owner = _copy(home, source, unfinished)
         digest, size = _sha256(unfinished), unfinished.stat().st_size
         os.replace(unfinished, target)
     except OSError as error:
@@ -227,15 +240,18 @@ def _witness_copy(options: argparse.Namespace) -> Answer:
 # Inside
 
 
-def _copy(source: Path, target: Path) -> str | None:
+def _copy(home: Home, source: Path, target: Path) -> str | None:
     """What the last finished transaction has left, as one file that needs no other beside it; whose it is.
 
     Raises `CannotRead`, also when there is no room for the copy.
     """
-    with open_for_reading(source) as reading, contextlib.closing(sqlite3.connect(target)) as writing:
-        reading.backup(writing, pages=COPY_PAGES)
+    with contextlib.closing(sqlite3.connect(target)) as writing:
+        writing.execute("PRAGMA journal_mode = OFF")  # it is thrown away unless it becomes whole
+        with _as_owner_of(home), open_for_reading(source) as reading:
+            reading.backup(writing, pages=COPY_PAGES)
+            owner = witness_of(reading)
         writing.execute("PRAGMA journal_mode = DELETE")
-        return witness_of(writing)
+    return owner
 
 
 def _sha256(path: Path) -> str:
@@ -256,8 +272,9 @@ def _paths(options: argparse.Namespace) -> NodePaths:
 
 
 def _running(options: argparse.Namespace) -> tuple[Ready, NodePaths]:
-    paths = _paths(options)
-    ready = paths.read_ready()
+    with _as_owner_of(_home(options)):
+        paths = _paths(options)
+        ready = paths.read_ready()
     if ready is None:
         raise NodeNotRunning(
             f"No node called {paths.name} runs with the home {paths.home.root}.",
@@ -269,23 +286,37 @@ def _running(options: argparse.Namespace) -> tuple[Ready, NodePaths]:
 def _call(
     ready: Ready, paths: NodePaths, method: str, params: Mapping[str, object] | None = None
 ) -> Mapping[str, object]:
-    with _as_owner_of(paths.ready_file):
-        answer: Mapping[str, object] = call_once(ready, method, params, timeout=CALL_TIMEOUT)
+    with _as_owner_of(paths.home):
+        answer: object = call_once(ready, method, params, timeout=CALL_TIMEOUT)
+    if not isinstance(answer, dict):
+        raise AnswerStrange(f"{method}: what answers is no node.")
     return answer
 
 
 @contextlib.contextmanager
-def _as_owner_of(path: Path) -> Iterator[None]:
-    """As root: be the user who owns the file meanwhile, whom the node's socket answers."""
-    owner = path.stat().st_uid
-    if os.geteuid() != 0 or owner == 0:
+def _as_owner_of(home: Home) -> Iterator[None]:
+    """As root: be the user whose home it is meanwhile, whom the node's socket answers, and nothing more.
+
+    Also the real user: signals go by that one.
+    """
+    try:
+        found = os.stat(home.root)
+    except OSError:
+        yield  # there is no home, so nothing in it
+        return
+    if os.geteuid() != 0 or found.st_uid == 0:
         yield
         return
-    os.seteuid(owner)
+    user, group, groups = os.getresuid(), os.getresgid(), os.getgroups()
+    os.setgroups([])
+    os.setresgid(found.st_gid, found.st_gid, 0)
+    os.setresuid(found.st_uid, found.st_uid, 0)
     try:
         yield
     finally:
-        os.seteuid(0)
+        os.setresuid(*user)
+        os.setresgid(*group)
+        os.setgroups(groups)
 
 
 def _part(status: Mapping[str, object], name: str) -> Mapping[str, object]:
@@ -298,8 +329,13 @@ def _shown(value: object) -> str:
     if value is None:
         return "–"
     if isinstance(value, list):
-        return " ".join(item["message"] if isinstance(item, dict) else str(item) for item in value) or "–"
+        return " ".join(str(one.get("message") if isinstance(one, dict) else one) for one in value) or "–"
     return str(value)
+
+
+def _plain(text: str) -> str:
+    """One line without what could steer a terminal: a node chooses some of what it says."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,10 +344,13 @@ class _Resources:
     open_files: int | None
 
 
-def _resources(pid: int) -> _Resources:
-    """Memory and open files of a process, as the kernel tells; `None` where it does not."""
+def _resources(pid: int, home: Home) -> _Resources:
+    """Memory and open files of a process of the home's owner, as the kernel tells; else `None`."""
     memory: int | None = None
     files: int | None = None
+    with contextlib.suppress(OSError):
+        if os.stat(f"/proc/{pid}").st_uid != os.stat(home.root).st_uid:
+            return _Resources(None, None)
     with contextlib.suppress(OSError, ValueError, IndexError):
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
         memory = pages * os.sysconf("SC_PAGE_SIZE")
@@ -324,7 +363,8 @@ def _fail(error: WwsError, schema: str, *, as_json: bool) -> None:
     if as_json:
         problem = {"code": error.code, "message": str(error), "hint": error.hint}
         print(json.dumps({"schema": schema, "ok": False, "data": {}, "errors": [problem]}))
-    print(f"wws-control: {error}", *([error.hint] if error.hint else []), sep="\n", file=sys.stderr)
+    said = (f"wws-control: {error}", *([error.hint] if error.hint else []))
+    print(*map(_plain, said), sep="\n", file=sys.stderr)
 
 
 if __name__ == "__main__":

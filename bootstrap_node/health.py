@@ -9,8 +9,11 @@ line on stderr. Standard library only: it runs every few seconds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
+import socket
 import sys
+import threading
 from collections.abc import Sequence
 
 DEFAULT_ADDRESS = "127.0.0.1:9371"
@@ -21,6 +24,10 @@ MAX_ANSWER = 64 * 1024
 def check(address: str, path: str) -> tuple[bool, str]:
     """Whether the node at `address` answers `path` with 200, and what it said."""
     connection = http.client.HTTPConnection(address, timeout=TIMEOUT)
+    # Each step has its time-out; all together have this one, or an answer could be dripped for ever.
+    end = threading.Timer(TIMEOUT, _hang_up, (connection,))
+    end.daemon = True
+    end.start()
     try:
         # A node that listens on all interfaces is at no address that it would accept as its name.
         connection.request("GET", path, headers={"Host": "localhost"})
@@ -29,8 +36,15 @@ def check(address: str, path: str) -> tuple[bool, str]:
     except (OSError, http.client.HTTPException) as error:
         return False, f"no answer from {address}: {error}"
     finally:
+        end.cancel()
         connection.close()
     return answer.status == 200, text
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

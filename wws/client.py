@@ -20,6 +20,7 @@ import json
 import os
 import socket
 import stat
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -36,6 +37,8 @@ Answer: TypeAlias = dict[str, Any]
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer that are read; a node's answers are far smaller."""
+CHUNK: Final = 64 * 1024
+"""Bytes that are read at a time."""
 MAX_COOKIE: Final = 256
 """Bytes of the cookie's file that are read."""
 DEFAULT_TIMEOUT: Final = 130.0
@@ -246,13 +249,14 @@ def call_once(
     *,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> Any:  # noqa: ANN401 - a method's answer is any JSON value
-    """One call on a connection of its own, without asyncio. Blocks up to `timeout` seconds a step."""
+    """One call on a connection of its own, without asyncio. Blocks up to `timeout` seconds, and as many to
+    get through."""
     try:
         connection, token = _open(ready, timeout)
         with connection:
+            deadline = time.monotonic() + timeout
             connection.sendall(_request(method, params, 1, token))
-            with connection.makefile("rb") as stream:
-                line = stream.readline(MAX_ANSWER)
+            line = _line(connection, deadline)
     except TimeoutError:
         raise RpcError(-32005, f"{method}: no answer in {timeout:g} s", {"code": "timeout"}) from None
     except OSError as error:
@@ -263,6 +267,21 @@ def call_once(
         return _result(_parse(line))
     except ValueError as error:
         raise RpcError(-32603, f"{method}: the answer is not JSON-RPC", {"code": "internal_error"}) from error
+
+
+def _line(connection: socket.socket, deadline: float) -> bytes:
+    """The first line, or as much of it as there is. Raises `TimeoutError`, also when it comes in drips."""
+    found = bytearray()
+    while b"\n" not in found[-CHUNK:] and len(found) < MAX_ANSWER:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        chunk = connection.recv(CHUNK)
+        if not chunk:
+            break
+        found += chunk
+    return bytes(found.partition(b"\n")[0])
 
 
 def _open(ready: Ready, timeout: float) -> tuple[socket.socket, str | None]:

@@ -207,9 +207,7 @@ def test_a_server_that_is_not_there_is_not_healthy(run: Run) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_root_takes_the_place_of_the_node_s_user(tmp_path: Path) -> None:
     """The node's socket answers its own user and nobody else."""
-    path = tmp_path / "ready.json"
-    path.touch()
-    os.chown(path, 65534, 65534)
-    with control._as_owner_of(path):
+    os.chown(tmp_path, 65534, 65534)
+    with control._as_owner_of(Home(tmp_path)):
         assert os.geteuid() == 65534
     assert os.geteuid() == 0
