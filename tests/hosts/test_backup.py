@@ -48,7 +48,7 @@ def vault(tmp_path: Path) -> Vault:
     return Vault(tmp_path)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_node_comes_back_on_a_new_machine_and_its_promises_only_once(
     nodes: Nodes, vault: Vault, tell: Callable[[str, str], None]
 ) -> None:

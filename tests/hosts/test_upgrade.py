@@ -14,6 +14,7 @@ from tests.lab.releases import BROKEN, Release, corrupted
 from wws.testing.scale import scale, scale_factor
 
 NEWER = "1.1.0"
+pytestmark = pytest.mark.timeout(600)  # the first test of a run makes the hosts into nodes
 BACK_WITHIN = 60.0
 """Seconds from the failure until the version before has passed the gate (targets: Operations)."""
 WAYS = list(BROKEN) if scale_factor() >= 1 else ["refuses connections", "leaks and dies"]
@@ -25,7 +26,6 @@ BLAMED = {
 """What the operator is told of each; who leaks may be found out by any check that comes after its death."""
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_broken_release_is_taken_back_and_no_other_host_is_touched(
     nodes: Nodes, way: str, tell: Callable[[str, str], None]
@@ -99,7 +99,6 @@ def test_a_disk_that_fills_up_leaves_the_node_as_it_was(nodes: Nodes, tmp_path: 
 
 
 @pytest.mark.skipif(scale_factor() < 1, reason="a long drill: only at the full scale")
-@pytest.mark.timeout(600)
 def test_a_roll_that_was_interrupted_goes_on_where_it_was(nodes: Nodes) -> None:
     good = nodes.release(NEWER)
     us = nodes["us"]
@@ -127,7 +126,6 @@ def test_a_roll_that_was_interrupted_goes_on_where_it_was(nodes: Nodes) -> None:
 
 
 @pytest.mark.skipif(scale_factor() < 1, reason="a long drill: only at the full scale")
-@pytest.mark.timeout(600)
 def test_a_host_that_was_switched_and_not_gated_is_gated_by_the_next_run(nodes: Nodes) -> None:
     """The controller dies right after the switch to a release that is broken: the next run finds out."""
     way = "refuses connections"
