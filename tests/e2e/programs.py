@@ -16,6 +16,7 @@ MODULES = {
     "wws-bootstrap": ["-m", "bootstrap_node"],
     "wws-connector": ["-m", "wws.runtime"],
     "wws-ops": ["-c", "from agent_cli.ops.app import main; main()"],
+    "wws-dns": ["-c", "from wws_dns.app import main; main()"],
 }
 """Program → how Python runs it here, also where the scripts are not installed."""
 
@@ -30,7 +31,7 @@ class Programs:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WWS_")}
         self.env = {
             **kept,
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "dns"))),
             "HOME": str(folder),
             "TMPDIR": str(folder),
             "XDG_RUNTIME_DIR": str(runtime),

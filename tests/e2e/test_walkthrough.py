@@ -12,6 +12,8 @@ from tests.prerequisites import require
 pytestmark = [pytest.mark.net, pytest.mark.slow]
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+RUNBOOKS = [*sorted((REPOSITORY / "docs" / "operators").glob("*.md")), REPOSITORY / "drills" / "README.md"]
+"""Their blocks are run by the drills (tests/drills, tests/contract/test_operator_runbooks.py)."""
 
 
 def test_every_command_of_the_documents(programs: Programs) -> None:
@@ -37,11 +39,12 @@ def test_no_command_is_shown_that_is_not_run() -> None:
         assert bool(blocks_of(document)) == (document.name in run), document
         fences = re.findall(r"^```(\w+)", text, re.MULTILINE)
         others = [kind for kind in fences if kind in {"bash", "shell", "console", "python"}]
+        others += re.findall(r"^```(toml) [\w.]+$", text, re.MULTILINE)
         assert len(others) == len(blocks_of(document)), f"{document}: a block without anybody to run it"
 
 
 def test_every_link_leads_somewhere() -> None:
-    for document in (*DOCUMENTS, *(REPOSITORY / "docs" / "adr").glob("*.md")):
+    for document in (*DOCUMENTS, *RUNBOOKS, *(REPOSITORY / "docs" / "adr").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 

@@ -1,7 +1,7 @@
 """Runs the commands that the documents show, each as the person or host that the document gives them to.
 
     ```console alice          what alice types; `$ ` begins a command, the rest is what it shows
-    ```python who.py          a file that everybody has from here on
+    ```python who.py          a file that everybody has from here on; also `toml`
 
 A shown line must be there up to its first digit: identifiers, times and counts are others each time. What the
 test needs and the reader does not is in the environment: a DNS server, loopback, no mDNS.
@@ -20,16 +20,19 @@ from pathlib import Path
 
 from agent_cli.demo.records import Place, choose_places
 from tests.e2e.programs import MODULES, Programs
-from tests.lab.knot import Knot
+from tests.lab.knot import Knot, Tsig
 
 HOSTS = ("one", "two", "three", "lone")
 ADDRESSES = {"one": "192.0.2.1", "two": "198.51.100.1", "three": "203.0.113.1", "lone": "203.0.113.7"}
 """Host → its address in the documents; all are on port 9000 there."""
 DOMAIN = "example.org"
+PRIMARY = "192.0.2.53"
+"""The primary of the zone in the documents."""
+FILES = {"python", "toml"}
+"""Kinds of blocks that are files, not what somebody types."""
 TIMEOUT = 60
 
 _BLOCK = re.compile(r"^```(?P<kind>\w+) (?P<who>[\w.]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_RECORD = re.compile(r"^(?P<name>_\S+?)\. \d+ IN TXT (?P<strings>.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,7 @@ class World:
     values: dict[str, str] = field(default_factory=dict)
     """Placeholder → what stands for it here."""
     files: dict[str, str] = field(default_factory=dict)
-    records: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     hosts: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
-    knot_is_up: bool = False
 
     @classmethod
     def make(cls, programs: Programs, rng: random.Random) -> "World":
@@ -75,13 +76,15 @@ class World:
             script = bin_folder / name
             script.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, *arguments])} "$@"\n')
             script.chmod(0o755)
-        return cls(programs, Knot(programs.folder / "knot", DOMAIN, {}), places)
+        tsig = Tsig()
+        knot = Knot(programs.folder / "knot", DOMAIN, tsig=tsig).__enter__()
+        return cls(programs, knot, places, files={"tsig.key": f"{tsig.line}\n"})
 
     def run(self, document: Path) -> None:
         """Run a whole document, from its first block to its last."""
         for block in blocks_of(document):
-            if block.kind == "python":
-                self.files[block.who] = block.text
+            if block.kind in FILES:
+                self.files[block.who] = self._typed(block.text)
                 continue
             for command, shown in block.commands():
                 if command.startswith("wws-bootstrap"):
@@ -113,14 +116,14 @@ class World:
             process.terminate()
         for process in self.hosts.values():
             process.wait(TIMEOUT)
-        if self.knot_is_up:
-            self.knot.__exit__(None, None, None)
+        self.knot.__exit__(None, None, None)
 
     def _folder(self, who: str) -> Path:
         folder = self.programs.folder / who
         folder.mkdir(mode=0o700, exist_ok=True)
         for name, text in self.files.items():
             (folder / name).write_text(text)
+            (folder / name).chmod(0o600)
         return folder
 
     def _environment(self, who: str) -> dict[str, str]:
@@ -135,14 +138,15 @@ class World:
         }
 
     def _typed(self, command: str) -> str:
-        """The command with this machine's values for the placeholders of the document."""
+        """The command or file with this machine's values for the placeholders of the document."""
         for host, address in ADDRESSES.items():
             place = self.places[host]
             command = command.replace(f"{address}/tcp/9000", f"{place.ip}/tcp/{place.port}")
-            command = command.replace(f"{address}:9000", f"{place.ip}:{place.port}")
+            command = command.replace(f'host = "{address}"', f'host = "{place.ip}"\nport = {place.port}')
+        command = command.replace(PRIMARY, self.knot.address)
         for placeholder, value in self.values.items():
             command = command.replace(f"<{placeholder}>", value)
-        assert "<" not in command, f"no value for a placeholder of: {command}"
+        assert not re.search(r"<\w[\w ]*>", command), f"no value for a placeholder of: {command}"
         return command
 
     def _start_host(self, who: str, command: str) -> str:
@@ -175,24 +179,12 @@ class World:
             match = re.search(r"^PeerId: (\w+)$", output, re.MULTILINE)
             assert match is not None
             self.values[f"PeerId of {who}"] = match[1]
-        if command.endswith("node-id"):
-            self.values["publisher key"] = output.strip()
+        if command.startswith("wws-dns keygen"):
+            match = re.search(r"^public key +([0-9a-f]{64})$", output, re.MULTILINE)
+            assert match is not None
+            self.values["publisher key"] = match[1]
         if command.endswith("> entry"):  # who gets it has it as a file
             self.files["entry"] = (self._folder(who) / "entry").read_text()
-        if command.endswith("> record"):
-            self._publish((self._folder(who) / "record").read_text())
-
-    def _publish(self, bundle: str) -> None:
-        """What an operator does with the records: into the zone."""
-        printed = [(self._folder(host) / "output").read_text() for host in ("one", "two", "three")]
-        records: dict[str, dict[str, list[str]]] = {}
-        for match in _RECORD.finditer("\n".join((bundle, *printed))):
-            text = "".join(shlex.split(match["strings"]))
-            records.setdefault(match["name"], {"TXT": []})["TXT"].append(text)
-        assert [len(kinds["TXT"]) for kinds in records.values()] == [1, 3, 3]
-        self.knot._records = records
-        self.knot.__enter__()
-        self.knot_is_up = True
 
     def _compare(self, who: str, command: str, shown: list[str], output: str) -> None:
         for line in shown:
