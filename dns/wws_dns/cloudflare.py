@@ -16,6 +16,7 @@ quoted. Record ids are never kept: whoever edits in the dashboard gives a record
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -129,6 +130,10 @@ class CloudflareProvider:
         """The id of the zone: of the name itself, or of the nearest one above it."""
         if self._zone_id is not None:
             return self._zone_id
+        with self._proper():
+            return self._found_zone()
+
+    def _found_zone(self) -> str:
         labels = self.zone.split(".")
         for start in range(len(labels) - 1):
             name = ".".join(labels[start:])
@@ -144,7 +149,17 @@ class CloudflareProvider:
         )
 
     def _look(self, wanted: Collection[RecordSet]) -> list[_Kept]:
-        return [kept for record_set in sorted(set(wanted)) for kept in self._look_at(*record_set)]
+        self._find_zone()
+        with self._proper():
+            return [kept for record_set in sorted(set(wanted)) for kept in self._look_at(*record_set)]
+
+    @contextmanager
+    def _proper(self) -> Iterator[None]:
+        """The SDK checks nothing that it reads: what has another shape shows when it is used."""
+        try:
+            yield
+        except (AttributeError, TypeError, ValueError) as error:
+            raise self._other_answer() from error
 
     def _look_at(self, name: str, kind: RecordKind) -> Iterator[_Kept]:
         zone_id = self._find_zone()
@@ -175,7 +190,7 @@ class CloudflareProvider:
                 )
             info = page.result_info
             size = self._config.page if info is None or info.per_page is None else info.per_page
-            if len(records) < size:
+            if len(records) < max(1, size):
                 return
 
     def _page(self, ask: Callable[[], SyncV4PagePaginationArray[T]]) -> SyncV4PagePaginationArray[T]:

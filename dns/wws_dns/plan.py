@@ -189,8 +189,25 @@ def day(unix: int) -> str:
 
 
 def _line(sign: str, record: Record, ttl: str) -> str:
-    value = f'"{record.value}"' if record.kind == "TXT" else record.value
+    value = f'"{_quoted(record.value)}"' if record.kind == "TXT" else record.value
     return f"{sign} {record.name} {ttl} {record.kind} {value}"
+
+
+def _quoted(text: str) -> str:
+    """As zone files write it: whoever can write to the zone chooses the text, and not the lines of a plan."""
+    if text.isprintable() and not {'"', "\\"} & set(text):
+        return text
+    return "".join(map(_quoted_letter, text))
+
+
+def _quoted_letter(letter: str) -> str:
+    if letter in '"\\':
+        return f"\\{letter}"
+    if letter.isprintable():
+        return letter
+    is_byte = "\udc80" <= letter <= "\udcff"  # one that is no UTF-8
+    data = letter.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+    return "".join(f"\\{byte:03d}" for byte in data)
 
 
 def _record_json(record: Record) -> JsonObject:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from wws.discovery.bundle import Bundle
 from wws.discovery.publishers import PublisherKey
+from wws.discovery.txt import dnsaddr_name
 from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.rpc.codes import Exit
@@ -144,7 +145,9 @@ class Publisher:
         return self._as_desired(last)
 
     def retire(self, domain: str) -> None:
-        """Remove all our records of the domain. The history stays: numbers must go on from where they were.
+        """Remove all our records of the domain, and no hints of others.
+
+        The history stays: numbers must go on from where they were.
 
         Raises `ProviderError`, `NotServed`.
         """
@@ -192,6 +195,8 @@ class Publisher:
             for record in seen.found
             if record.kind != "TXT" and record.name not in managed and (record.name, record.value) not in left
         )
+        if not desired.nodes:
+            leave |= self._of_others(seen)
         return make_plan(replace(wish, leave=leave), seen, self._config.planning)
 
     def _look(
@@ -205,6 +210,19 @@ class Publisher:
         keys = [PublisherKey(signer.public_key) for signer in signers]
         now, trusted = int(self._clock()), self._trusted
         return look(self.history, found, now, declared=declared, signers=keys, trusted=trusted)
+
+    def _of_others(self, seen: Seen) -> frozenset[Record]:
+        """What other libp2p programs have put at the name of hints: the one name that they use, too."""
+        ours = {
+            f"dnsaddr={address}"
+            for publication in seen.history.published
+            for entry in publication.bundle.entries
+            for address in entry.addresses()
+        }
+        name = dnsaddr_name(seen.history.domain)
+        return frozenset(
+            record for record in seen.found if record.set == (name, "TXT") and record.value not in ours
+        )
 
     def _check_zone(self, domain: str, hosts: Collection[str]) -> None:
         zone = self.provider.zone

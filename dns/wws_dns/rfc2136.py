@@ -170,6 +170,13 @@ class Rfc2136Provider:
             ) from None
         except (OSError, EOFError) as error:
             raise Unavailable(f"{self.name} cannot be reached: {error}.") from None
+        except dns.exception.TooBig:
+            raise Refused(
+                f"What stands in {self.zone} and is to be changed does not fit into one message.",
+                hint="Somebody has put very much there. Remove it on the server, then publish again.",
+            ) from None
+        except dns.exception.DNSException as error:
+            raise Unavailable(f"{self.name} gives no proper answer: {type(error).__name__}.") from None
         rcode = answer.rcode()
         if rcode == dns.rcode.NOERROR or (rcode == dns.rcode.NXDOMAIN and what == "query"):
             if not answer.had_tsig:
