@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -36,11 +38,18 @@ class TokenMalformed(LocalError):
     hint = f"It is one word of letters, digits, '-' and '_', without 'Bearer' and quotes. {HOW_TO_GET_ONE}"
 
 
+class TokenFileLoose(LocalError):
+    """Others can read the API token, so others may change the zone."""
+
+    code = "dns_token_file_loose"
+    exit_code = Exit.INTEGRITY
+
+
 def read_token(environ: Mapping[str, str], path: Path | None = None) -> str:
     """The API token: from the file at `path` or the one that `CLOUDFLARE_API_TOKEN_FILE` names, else it is
     what `CLOUDFLARE_API_TOKEN` says.
 
-    Raises `TokenMissing`, `TokenMalformed`. The token stands in no message.
+    Raises `TokenMissing`, `TokenMalformed`, `TokenFileLoose`. The token stands in no message.
     """
     if path is None and environ.get(FILE_VARIABLE):
         path = Path(environ[FILE_VARIABLE])
@@ -53,11 +62,24 @@ def read_token(environ: Mapping[str, str], path: Path | None = None) -> str:
         where = str(path)
         try:
             with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
                 token = file.read(_MAX_TOKEN_FILE + 1).decode("ascii", "replace").strip()
         except OSError as error:
             raise TokenMissing(f"The token file {path} cannot be read: {error.strerror}.") from None
+        _check_mode(path, mode, environ)
         if not token:
             raise TokenMissing(f"The token file {path} is empty.")
     if not _TOKEN_FORM.match(token):
         raise TokenMalformed(f"What stands in {where} is no API token.")
     return token
+
+
+def _check_mode(path: Path, mode: int, environ: Mapping[str, str]) -> None:
+    """Raises `TokenFileLoose`. Credentials of systemd come with group bits that mean nothing."""
+    given = environ.get("CREDENTIALS_DIRECTORY")
+    is_given = bool(given) and path.resolve().is_relative_to(Path(str(given)).resolve())
+    if mode & (0o007 if is_given else 0o077):
+        raise TokenFileLoose(
+            f"Others can read the token file {path} (mode {stat.S_IMODE(mode):04o}).",
+            hint=f"If nobody has: chmod 600 {path}. If someone may have, roll the token in the dashboard.",
+        )

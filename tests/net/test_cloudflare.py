@@ -338,6 +338,7 @@ def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     token = "v1-" + "0" * 37
     assert read_token({"CLOUDFLARE_API_TOKEN": f" {token}\n"}) == token
     file = tmp_path / "token"
+    file.touch(mode=0o600)
     file.write_text(f"{token}\n")
     assert read_token({}, file) == token
     assert read_token({"CLOUDFLARE_API_TOKEN": "x" * 40}, file) == token  # what is named, counts
