@@ -107,6 +107,9 @@ def add(
     entry: _Entry,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Stands beside the entry.")] = "",
     host: _Host = None,
+    stolen: Annotated[
+        bool, typer.Option("--stolen", help="It is the key of a node of ours: deny it on the others.")
+    ] = False,
     inventory: InventoryFile = None,
     stack: Stack = None,
     infra: Infra = None,
@@ -122,6 +125,8 @@ def add(
         return _ended(listed.content) + "".join(f"{one}   # {note}\n" for one in new)
 
     known = load_inventory(inventory, stack, infra)
+    if stolen:
+        return _apply(options, known, _others(known, host or [], wanted), change, wanted)
     for one in wanted:
         _refuse_own(one, known)
     return _apply(options, known, host or [], change, wanted)
@@ -235,7 +240,7 @@ def _deny_file(host: HostEntry, config: str, settings: str) -> str:
     """The path of the list, relative to the folder of the settings. Raises `DenyFileMissing`."""
     try:
         section = tomllib.loads(settings).get("deny", {})
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise DenyFileMissing(host, f"{config} cannot be read: {error}") from None
     named = section.get("file") if isinstance(section, dict) else None
     if not isinstance(named, str) or not named:
@@ -285,6 +290,18 @@ def _entry_of(line: str) -> str | None:
     return _canonical(entry) if (entry := line.partition("#")[0].strip()) else None
 
 
+def _others(inventory: Inventory, hosts: list[str], stolen: tuple[str, ...]) -> list[str]:
+    """The nodes that keep their keys. Raises `WrongUsage` where that is not what was meant."""
+    ours = {host.peer_id for host in inventory.hosts}
+    for one in stolen:
+        if one not in ours:
+            raise WrongUsage(f"{one} is the PeerId of no node in the inventory.", hint="Leave --stolen out.")
+    others = [host.name for host in inventory.choose(hosts) if host.peer_id not in stolen]
+    if not others:
+        raise WrongUsage("There is no other node to deny it.")
+    return others
+
+
 def _refuse_own(entry: str, inventory: Inventory) -> None:
     """Raises `DenyRefused` for a node of ours."""
     for host in inventory.hosts:
@@ -292,7 +309,7 @@ def _refuse_own(entry: str, inventory: Inventory) -> None:
         if entry == host.peer_id or any(_covers(entry, address) for address in own):
             raise DenyRefused(
                 f"{entry} is, or has in it, the node {host.name}: the others would not talk to it any more.",
-                hint="A node whose key is stolen goes out of the signed list and the inventory first.",
+                hint="Is its key stolen? Then deny its PeerId on the others: --stolen",
             )
 
 

@@ -254,9 +254,11 @@ def _table(names: list[str], result: PlaybookResult) -> str:
         facts = result.facts.get(name, {})
         before, after = facts.get("from"), facts.get("version")
         way = f"{before} → {after}" if before and after and before != after else after or facts.get("file")
-        rows.append(
-            (name, _word(name, result), way, text.duration(facts.get("seconds")), facts.get("reason") or None)
-        )
+        if facts.get("book"):
+            way = f"promises as a witness: {facts['book']}"
+        # The first line; an error below the table has all of it.
+        reason = str(facts.get("reason") or "").partition("\n")[0]
+        rows.append((name, _word(name, result), way, text.duration(facts.get("seconds")), reason or None))
     return text.table(("host", "result", "", "took", "why"), rows)
 
 
