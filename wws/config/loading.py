@@ -41,8 +41,12 @@ OTHER_NAMES: Mapping[str, str] = {
 }
 """The seed's names of variables, beside `WWS_<SECTION>_<FIELD>`; on a tie they win."""
 
-OTHER_VARIABLES = ("WWS_HOME", "WWS_NODE", "WWS_CONFIG", "WWS_AGENT_NAME", "WWS_TEST_SCALE")
-"""Variables that are no settings: no warning for these."""
+OTHER_VARIABLES = (
+    *("WWS_HOME", "WWS_NODE", "WWS_CONFIG", "WWS_AGENT_NAME", "WWS_TEST_SCALE"),
+    *("WWS_INVENTORY", "WWS_ANSIBLE"),
+    *("WWS_DNS_RECORDS", "WWS_DNS_RESOLVERS", "WWS_DNS_TSIG", "WWS_DNS_TSIG_FILE"),
+)
+"""Variables that are no settings of a node, but the programs' around it: no warning for these."""
 
 _MAY_BE_EMPTY = frozenset({"rpc.tcp", "rpc.http"})
 """Settings that an empty variable turns off; everywhere else an empty variable counts as not set."""
