@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import select
 import shlex
 import socket
@@ -25,6 +26,9 @@ from fabric import Config, Connection  # type: ignore[import-untyped]  # has no 
 from agent_cli.ops.inventory import HostEntry
 from wws.errors import LocalError
 from wws.rpc.codes import Exit
+
+# What a host says would reach the terminal through the log of last resort, as it is.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _READ: Final = 32 * 1024
 """Bytes read at a time."""
@@ -203,7 +207,7 @@ class Remote:
     def _session(self, line: str, *, terminal: bool = False) -> Iterator[paramiko.Channel]:
         try:
             channel: paramiko.Channel = self._connection.create_session()
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except Exception as error:  # as in _log_in
             raise HostUnreachable(self.host, f"the connection is gone: {_why(error)}") from error
         try:
             channel.settimeout(self._config.connect_timeout)
@@ -289,7 +293,7 @@ def _log_in(host: HostEntry, connection: Connection) -> None:
         raise HostKeyWrong(host, _other_key(host, error.key)) from None
     except FileNotFoundError as error:
         raise LoginRefused(host, f"the key to log in with is not there: {error.filename}") from None
-    except (OSError, EOFError, paramiko.SSHException) as error:
+    except Exception as error:  # noqa: BLE001 - what a peer breaks in paramiko's thread comes as it is
         transport = connection.client.get_transport()
         if isinstance(error, paramiko.SSHException) and transport is not None and transport.is_active():
             # The host has proven itself: what failed is the login, for want of a key too.

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+LONGEST_CELL = 1_000
+"""Characters of a cell of a table that are shown."""
+_MOST = 10**18
+"""Beyond it nothing is a duration or a size, whatever somebody says; infinity is not, either."""
+
 
 def pairs(rows: Iterable[tuple[str, object]]) -> str:
     """Labels and values in two columns; rows whose value is None or empty are left out.
@@ -18,8 +23,8 @@ def pairs(rows: Iterable[tuple[str, object]]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns as wide as they need to be; None is a dash."""
-    lines = [list(head), *(["-" if cell is None else str(cell) for cell in row] for row in rows)]
+    """Columns as wide as they need to be; None is a dash. Nobody makes two rows of one."""
+    lines = [list(head), *(["-" if cell is None else one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -44,7 +49,7 @@ def when(unix: object) -> str:
 
 def duration(seconds: object) -> str:
     """`42 s`, `5 min`, `3 h 20 min`, `2 d 4 h`."""
-    if not isinstance(seconds, (int, float)):
+    if not isinstance(seconds, (int, float)) or not abs(seconds) < _MOST:
         return "-"
     whole = int(seconds)
     if whole < 60:
@@ -61,7 +66,7 @@ def duration(seconds: object) -> str:
 
 def size(count: object) -> str:
     """Bytes as `512 B`, `1.5 MB`."""
-    if not isinstance(count, (int, float)):
+    if not isinstance(count, (int, float)) or not abs(count) < _MOST:
         return "-"
     value, unit = float(count), "B"
     for larger in ("kB", "MB", "GB", "TB"):
@@ -82,6 +87,13 @@ def swarm_size(value: object) -> str | None:
     estimate, low, high = value["estimate"], value.get("low"), value.get("high")
     plural = "node" if estimate == 1 else "nodes"
     return f"{estimate} {plural}" if low == high else f"about {estimate} {plural} ({low} to {high})"
+
+
+def one_line(text: str, longest: int = LONGEST_CELL) -> str:
+    """The text in one line, cut where it is too long: what others say must not look like something else."""
+    if not text.isprintable():
+        text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def printable(text: str) -> str:

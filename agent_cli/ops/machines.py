@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from agent_cli.ops.inventory import HostEntry, Inventory
 from agent_cli.remote import CommandTimedOut, Ran, RemoteError, connected
+from agent_cli.text import one_line
 from wws.errors import WwsError
 from wws.rpc.codes import WORDS, Exit, exit_code
 from wws.runtime.homes import Home, NodePaths
@@ -30,6 +32,8 @@ AT_ONCE: Final = 8
 CONTROL_TIMEOUT: Final = 30.0
 
 _EXITS: Final = {"not_installed": Exit.NO_NODE}
+
+_COUNT: Final = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 
 T = TypeVar("T")
 
@@ -130,7 +134,9 @@ def ask(machine: Machine, *words: str, timeout: float = CONTROL_TIMEOUT) -> Mapp
     errors, data = answer.get("errors"), answer.get("data")
     if isinstance(errors, list) and errors and isinstance(errors[0], dict):
         word, message, hint = (str(errors[0].get(name, "")) for name in ("code", "message", "hint"))
-        raise ControlFailed(host, word or "control_failed", message, hint)
+        raise ControlFailed(
+            host, one_line(word, 60) or "control_failed", one_line(message, 600), one_line(hint, 300)
+        )
     return data if isinstance(data, dict) else {}
 
 
@@ -145,7 +151,7 @@ def free_bytes(machine: Machine) -> tuple[int, int] | None:
         return usage.free, usage.total
     ran = machine.run(["df", "--output=avail,size", "--block-size=1", home], as_root=True)
     words = ran.output.split()
-    if ran.exit_code != 0 or len(words) < 4 or not (words[-1].isdecimal() and words[-2].isdecimal()):
+    if ran.exit_code != 0 or len(words) < 4 or not all(_COUNT.match(word) for word in words[-2:]):
         return None
     return int(words[-2]), int(words[-1])
 

@@ -333,7 +333,7 @@ def _report(folder: Path, name: str) -> dict[str, Json]:
         facts = json.loads(data) if len(data) <= MAX_REPORT else None
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CannotRead(f"The report of {name} cannot be read: {error}") from error
     if not isinstance(facts, dict):
         raise CannotRead(f"The report of {name} is no JSON object of at most {MAX_REPORT} bytes")

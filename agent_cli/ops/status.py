@@ -24,6 +24,7 @@ from agent_cli.options import Options
 from agent_cli.progress import progress
 from agent_cli.registration import command
 from agent_cli.result import Problem, Result
+from agent_cli.text import one_line, printable
 from wws.errors import LocalError, WwsError
 from wws.rpc.codes import Exit
 
@@ -50,7 +51,10 @@ _COPIED: Final = (
     "pid",
     "http",
 )
-"""Members of what `wws-control status` says that are taken over as they are."""
+"""Members of what `wws-control status` says that are taken over."""
+LONGEST: Final = 100
+"""Characters that are shown of one."""
+MOST: Final = 10**18
 
 
 class PeerIdWrong(LocalError):
@@ -123,7 +127,22 @@ def shown(inventory: Inventory, outcomes: list[Outcome[NodeState]], unix_now: fl
 
 def _look(host: HostEntry, inventory: Inventory) -> NodeState:
     with logged_in(host, inventory) as machine:
-        return NodeState(ask(machine, "status"), free_bytes(machine))
+        return NodeState(taken_over(ask(machine, "status")), free_bytes(machine))
+
+
+def taken_over(said: Mapping[str, object]) -> dict[str, object]:
+    """Of what a node says that we show: its host may say anything, and only about itself."""
+    shown: dict[str, object] = {}
+    for name in _COPIED:
+        value = said.get(name)
+        if isinstance(value, str):
+            value = one_line(printable(value), LONGEST)
+        elif isinstance(value, (int, float)):
+            value = value if abs(value) < MOST else None
+        else:
+            value = None
+        shown[name] = value
+    return shown
 
 
 def _wrong_key(outcome: Outcome[NodeState]) -> PeerIdWrong | None:
