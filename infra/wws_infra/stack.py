@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env
+from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env
 
 from agent_cli.ops.inventory import Inventory
+from wws.discovery.bundle import Bundle
 from wws.errors import WwsError
+from wws_dns.signing import RequestMalformed, parse_request
 from wws_infra.components.bootstrap_host import BootstrapHost
 from wws_infra.components.bootstrap_identity import BootstrapIdentity
 from wws_infra.components.discovery_records import DiscoveryRecords, DiscoveryRecordsArgs
@@ -28,8 +33,10 @@ MAX_SIGNED = 16 * 1024
 
 def deploy() -> None:
     """Name every resource of the stack. A configuration that is not right ends the run before the first."""
+    config = configuration()
+    refuse_plain_secrets(config, get_config_secret_keys_env())
     try:
-        provider = provider_for(read_values(configuration()))
+        provider = provider_for(read_values(config))
     except WwsError as error:
         raise pulumi.RunError(f"[{error.code}] {error}\n{error.hint}") from None
     Stack(provider).deploy()
@@ -134,13 +141,7 @@ class Stack:
 
     def _signed_elsewhere(self) -> str:
         path = self._settings.signed
-        if path is None:
-            return ""
-        try:
-            with path.open("rb") as file:
-                return file.read(MAX_SIGNED).decode("ascii", "replace").strip()
-        except OSError as error:
-            raise pulumi.RunError(f"wws:signed: {path} cannot be read: {error.strerror}") from None
+        return "" if path is None else read_signed(path, self._settings.domain)
 
     def _entry(self, member: _Member) -> pulumi.Output[str]:
         named = f"{member.settings.name}.{self._settings.domain}" if self._settings.entries_by_name else ""
@@ -177,6 +178,43 @@ class Stack:
                 )
             ),
         )
+
+
+def read_signed(path: Path, domain: str) -> str:
+    """The list in the file that `wws-dns sign` wrote, or that holds nothing but the list.
+
+    Ends the run where it is none, is not signed, or was signed for another domain.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SIGNED + 1)
+    except OSError as error:
+        raise pulumi.RunError(f"wws:signed: {path} cannot be read: {error.strerror}") from None
+    try:
+        if len(data) > MAX_SIGNED:
+            raise RequestMalformed(f"it is larger than {MAX_SIGNED} bytes")
+        if not data.lstrip().startswith(b"{"):
+            return Bundle.parse(data.decode("ascii", "replace").strip()).text
+        request = parse_request(data)
+    except WwsError as error:
+        raise pulumi.RunError(f"wws:signed: {path}: {error}") from None
+    if request.domain != domain or not request.is_signed:
+        what = f"is of {request.domain}, not of {domain}" if request.domain != domain else "is not signed"
+        raise pulumi.RunError(f"wws:signed: {path} {what}: wws-dns sign FILE --key KEY")
+    return request.bundle.text
+
+
+def refuse_plain_secrets(config: Iterable[str], secret: Iterable[str]) -> None:
+    """Ends the run when a secret stands in `Pulumi.<stack>.yaml` in plain, and so in version control."""
+    for key in sorted(set(config) - set(secret)):
+        if _SECRET.search(key):
+            raise pulumi.RunError(
+                f"{key} stands in the stack's configuration in plain. Whoever has read it may have used it: "
+                f"make another, and set that by: pulumi config set --secret {key}"
+            )
+
+
+_SECRET = re.compile(r"(token|secret|password|passphrase|api_?key|secret_?key|private_?key)\Z", re.IGNORECASE)
 
 
 def multiaddrs(ip: str, port: int, peer_id: str) -> list[str]:

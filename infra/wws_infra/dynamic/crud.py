@@ -14,6 +14,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 from typing_extensions import override
 
+from agent_cli.text import printable
 from wws.errors import WwsError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class _told:  # noqa: N801 - reads as a word in `with _told():`
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, WwsError):
             hint = f" {error.hint[:1].upper()}{error.hint[1:]}" if error.hint else ""
-            raise ResourceFailed(f"[{error.code}] {error}{hint}") from None
+            raise ResourceFailed(printable(f"[{error.code}] {error}{hint}")) from None
 
 
 class DynamicResource(Resource, module="wws"):

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import pulumi
+from pulumi.dynamic import DiffResult
 from typing_extensions import override
 
 from wws.discovery.bundle import Bundle
 from wws.discovery.publishers import parse_publisher_key
+from wws.errors import LocalError
 from wws.identity.peer_id import PeerId
 from wws.runtime.homes import Home
 from wws_dns.desired import Desired, Node, txt_sets
@@ -32,6 +34,14 @@ from wws_infra.dynamic.zones import open_zone, writing
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json
+
+
+class ForceSpent(LocalError):
+    """`wws:force_unsafe` has forced one change already, and still stands in the configuration."""
+
+    code = "force_spent"
+    exit_code = 7
+    hint = "take it out first (pulumi config rm wws:force_unsafe, pulumi up), and look at what is unsafe now"
 
 
 class DiscoveryProvider(Crud):
@@ -55,8 +65,14 @@ class DiscoveryProvider(Crud):
     def refuse(self, id_: str, olds: dict[str, Json], news: dict[str, Json]) -> None:
         plan = _plan(_publisher(news, _history(olds)), news)
         print(plan.render(), flush=True)  # the engine shows it beside the resource
-        if plan.unsafe and news.get("force_unsafe") is not True:
-            raise UnsafePlan(plan.unsafe)
+        _check(plan, news, was_forced=olds.get("forced") is True)
+
+    @override
+    def diff(self, _id: str, _olds: dict[str, Json], _news: dict[str, Json]) -> DiffResult:
+        found = super().diff(_id, _olds, _news)
+        if _olds.get("forced") is True and _news.get("force_unsafe") is not True:
+            found.changes = True  # the switch has been taken out: that is to be remembered
+        return found
 
     @override
     def has_drifted(self, olds: dict[str, Json]) -> bool:
@@ -71,7 +87,7 @@ class DiscoveryProvider(Crud):
 
     @override
     def changed(self, id_: str, olds: dict[str, Json], news: dict[str, Json]) -> dict[str, Json]:
-        return _published(news, _history(olds))
+        return _published(news, _history(olds), was_forced=olds.get("forced") is True)
 
     @override
     def removed(self, id_: str, props: dict[str, Json]) -> None:
@@ -79,11 +95,21 @@ class DiscoveryProvider(Crud):
             _publisher(props, _history(props)).retire(text(props, "domain"))
 
 
-def _published(props: Mapping[str, Json], history: History) -> dict[str, Json]:
+def _check(plan: Plan, props: Mapping[str, Json], *, was_forced: bool) -> None:
+    """Raises `UnsafePlan`; and `ForceSpent` for a switch that has been left in since it was used."""
+    if plan.unsafe and props.get("force_unsafe") is not True:
+        raise UnsafePlan(plan.unsafe)
+    if plan.unsafe and was_forced:
+        raise ForceSpent(" ".join(one.message for one in plan.unsafe))
+
+
+def _published(props: Mapping[str, Json], history: History, *, was_forced: bool = False) -> dict[str, Json]:
     publisher = _publisher(props, history)
     with writing:
         plan = _plan(publisher, props)
-        published = publisher.publish(plan, force_unsafe=props.get("force_unsafe") is True)
+        _check(plan, props, was_forced=was_forced)
+        is_forced = props.get("force_unsafe") is True
+        published = publisher.publish(plan, force_unsafe=is_forced)
     for home in texts(props, "local_homes"):
         _look_again(Path(home))
     records = sorted(f"{one.name} {one.kind} {one.value}" for one in published.records)
@@ -93,6 +119,7 @@ def _published(props: Mapping[str, Json], history: History) -> dict[str, Json]:
         "bundle": published.text,
         "records": [*records],
         "served": True,
+        "forced": is_forced and (was_forced or bool(plan.unsafe)),
         "history": publisher.history.to_text(),
     }
 

@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from agent_cli.ops.inventory import HostEntry, Inventory
 from agent_cli.ops.playbooks import run_playbook
+from agent_cli.text import printable
 from wws.errors import LocalError
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text, texts
 from wws_infra.dynamic.node_on_host import Found, look, retire, wait_for
@@ -201,6 +202,7 @@ class _Teller:
         self._task = ""
 
     def __call__(self, line: str) -> None:
+        line = printable(line)  # a host chooses some of it
         if line.startswith(("TASK [", "RUNNING HANDLER [")):
             self._task = line.partition("[")[2].partition("]")[0]
         elif line.startswith("changed: ["):
