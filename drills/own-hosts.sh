@@ -13,13 +13,16 @@ main() {
     step up
     run 'cd infra'
     run 'pulumi stack init prod'
-    run 'pulumi up --yes --skip-preview --suppress-outputs'
+    run 'pulumi up --yes --skip-preview --suppress-outputs > up.log 2>&1 || cat up.log'
+    unseen 'error'
+    run "sed -n '/^Resources/,\$p' up.log"
     expect 'created'
     run 'pulumi stack output inventory --json > ../inventory.json'
 
     step look
     run 'export WWS_INVENTORY=~/inventory.json'
-    run 'wws-ops status'
+    run 'wws-ops exec --root -- wws-control reload'
+    eventually ' until ' 'wws-ops status'
     expect 'eu' 'us' 'ap' '1.0.0'
 
     step join
@@ -29,7 +32,7 @@ main() {
     run 'wws leave --release-name'
 
     step again
-    run 'pulumi up --yes --skip-preview --suppress-outputs | tail -n 4'
+    run 'pulumi up --yes --skip-preview --suppress-outputs'
     expect 'unchanged'
 }
 

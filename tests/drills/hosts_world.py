@@ -1,9 +1,9 @@
 """The world `hosts`: an operator with the real engine, and three machines with systemd and SSH.
 
-Its folder holds `infra/` with the stack `prod` (`Pulumi.prod.yaml`), `passphrase`, `wws-state/` (the backend),
-`releases/` and `inventory.json`. The zone is a file, served by the operator's own machine. Machines are as new
-before the drill `own-hosts`; for another one that is run alone the stack is made first. What happens to
-machines between drills (a disk that fills up, a machine that burns) is done by `prepare`.
+Its folder holds `infra/` with the stack `prod` (`Pulumi.prod.yaml`), `passphrase`, `wws-state/` (the
+backend), `releases/` and `inventory.json`. The zone is a file, served by the operator's own machine. Machines
+are as new before the drill `own-hosts`; for another one that is run alone the stack is made first. What
+happens to machines between drills (a disk that fills up, a machine that burns) is done by `prepare`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from typing_extensions import override
 
@@ -64,6 +63,8 @@ systemctl start wws-bootstrap
 mkdir /var/lib/wws/dump && dd if=/dev/zero of=/var/lib/wws/dump/core.4711 bs=1M 2>/dev/null || :
 """
 """A disk of 48 MiB below the node's home, and somebody who fills it."""
+REPLACED = {"lost-machine": ("us", "backup", "backups"), "moved-node": ("eu", "last-backup", "moving")}
+"""Drills that begin with a new machine in the place of one: which, the drill before, and what that leaves."""
 DEPLOY = (
     "cd infra && pulumi stack init prod && pulumi up --yes --skip-preview && "
     "pulumi stack output inventory --json > ../inventory.json"
@@ -75,6 +76,8 @@ class HostsWorld(World):
     """A stack on three machines."""
 
     name = "hosts"
+    nodes: tuple[str, ...] = NAMES
+    """Of which machines the stack knows in the beginning."""
 
     def __init__(self, hosts: Hosts | None = None) -> None:
         super().__init__()
@@ -90,7 +93,8 @@ class HostsWorld(World):
     def make(self) -> None:
         self._hosts = self._given or self._exit.enter_context(Hosts(self._exit.enter_context(Internet())))
         machines = self._new_machines()
-        self._exit.callback(lambda: [host.renew() for host in machines] if self._given else None)
+        if self._given is not None:
+            self._exit.callback(self._leave_new_machines)
         self._write_stack(machines)
         self._serve_zone()
         programs = self.folder / "bin"
@@ -106,13 +110,13 @@ class HostsWorld(World):
     def prepare(self, drill: str) -> None:
         if drill != "own-hosts" and not self._is_made():
             self._deploy()
-        if drill == "lost-machine":
-            us = self.hosts["us"]
-            us.renew(new_host_key=True)
-            us.wait_up()
-            (self.home / "new_host_key").write_text(f"{us.host_key}\n")
+        if drill in REPLACED:
+            name, before, leaves = REPLACED[drill]
+            if not (self.home / leaves).is_dir():
+                self.run(before)
+            self._replace(name)
         if drill == "full-disk":
-            self.hosts["ap"].ssh(SMALL_DISK)
+            self.hosts["us"].ssh(SMALL_DISK)
 
     @override
     def prefix(self) -> Sequence[str]:
@@ -134,6 +138,20 @@ class HostsWorld(World):
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "XDG_STATE_HOME": str(self.folder / "xdg"),
         }
+
+    def _leave_new_machines(self) -> None:
+        for name in NAMES:
+            self.hosts[name].renew()
+
+    def _replace(self, name: str) -> None:
+        """Another machine in the place of this one; its console shows its key."""
+        host = self.hosts[name]
+        (self.home / "old_host_key").write_text(f"{host.host_key}\n")
+        host.renew(new_host_key=True)
+        # For what tests say to it themselves; the operator's settings still have the old one.
+        self.hosts.operator.known_hosts.write_text(self.hosts.known_hosts())
+        host.wait_up()
+        (self.home / "new_host_key").write_text(f"{host.host_key}\n")
 
     def _new_machines(self) -> list[Host]:
         """All of them with an empty disk; those that were never on have one."""
@@ -167,9 +185,12 @@ class HostsWorld(World):
         infra.mkdir()
         for name in ("Pulumi.yaml", "__main__.py", "wws_infra"):
             (infra / name).symlink_to(ROOT / "infra" / name)
-        nodes = "".join(
-            NODE.format(name=host.name, address=host.address, host_key=host.host_key) for host in machines
-        )
+        lines = {
+            host.name: NODE.format(name=host.name, address=host.address, host_key=host.host_key)
+            for host in machines
+        }
+        nodes = "".join(lines[name] for name in self.nodes)
+        (self.home / "new_node").write_text("".join(lines[name] for name in NAMES if name not in self.nodes))
         archive_name, sha256 = archives["1.0.0"]
         (infra / "Pulumi.prod.yaml").write_text(
             CONFIG.format(
@@ -220,3 +241,10 @@ class HostsWorld(World):
         )
         if done.returncode:
             raise DrillFailed(f"there is no stack:\n{done.stdout[-4_000:]}{done.stderr[-4_000:]}")
+
+
+class TwoHostsWorld(HostsWorld):
+    """The third machine is there, and no node yet: `new_node` is its line for the settings."""
+
+    name = "two-hosts"
+    nodes = ("eu", "us")

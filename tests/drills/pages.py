@@ -40,7 +40,9 @@ LONGEST = 118
 """Longest line about a record."""
 
 _NORMALISED: tuple[tuple[str, str], ...] = (
+    (r"activating \(\S+\), result \S+, restarted \d+ times", "STATE"),
     (r"12D3KooW\w+", "PEER"),
+    (r"\b\d+(\.\d+)?e[+-]?\d+\b", "N"),
     (r"did:swarm:[0-9a-f]+", "DID"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?\b|\b\d{4}-\d\d-\d\d\b", "TIME"),
     (r"\b\d{8}T\d{6}Z\b", "TIME"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tests.drills.hosts_world import HostsWorld
+from tests.drills.hosts_world import HostsWorld, TwoHostsWorld
 from tests.drills.knot_world import KnotWorld
 from tests.drills.pages import drills
 from tests.drills.stack_world import LocalStack
@@ -15,6 +15,7 @@ WORLDS: dict[str, Callable[[], World]] = {
     "hosts": HostsWorld,
     "knot": KnotWorld,
     "local": LocalStack,
+    "two-hosts": TwoHostsWorld,
     "zone": ZoneWorld,
 }
 """The name in the head of a drill → its world."""
@@ -22,7 +23,7 @@ WORLDS: dict[str, Callable[[], World]] = {
 ORDER: tuple[str, ...] = ("first-deployment", "own-hosts", "upgrade", "backup", "lost-machine")
 """Drills that come before all others, in this order."""
 
-LONG: tuple[str, ...] = ("another-node", "compromised-node", "moved-node")
+LONG: tuple[str, ...] = ("another-node", "compromised-node", "last-backup", "moved-node", "whole-roll")
 """Drills that are run at the full scale only: what is in them is tested by itself, too."""
 
 LAST: tuple[str, ...] = ("all-gone",)

@@ -27,6 +27,11 @@ _stack = contextlib.ExitStack()
 _made: list[Hosts] = []
 
 
+def existing() -> Hosts | None:
+    """The hosts that tests of this process have made already."""
+    return _made[0] if _made else None
+
+
 @pytest.fixture(scope="session")
 def hosts() -> Iterator[Hosts]:
     """One lab of hosts a process, also where several conftests import this."""
