@@ -309,7 +309,9 @@ def _refuse_own(entry: str, inventory: Inventory) -> None:
         if entry == host.peer_id or any(_covers(entry, address) for address in own):
             raise DenyRefused(
                 f"{entry} is, or has in it, the node {host.name}: the others would not talk to it any more.",
-                hint="Is its key stolen? Then deny its PeerId on the others: --stolen",
+                hint="Is its key stolen? Then deny its PeerId on the others: --stolen"
+                if entry == host.peer_id
+                else "Deny a smaller network, or single addresses.",
             )
 
 
