@@ -27,8 +27,9 @@ def check(address: str, path: str) -> tuple[bool, str]:
     # Each step has its time-out; all together have this one, or an answer could be dripped for ever.
     end = threading.Timer(TIMEOUT, _hang_up, (connection,))
     end.daemon = True
-    end.start()
     try:
+        connection.connect()
+        end.start()
         # A node that listens on all interfaces is at no address that it would accept as its name.
         connection.request("GET", path, headers={"Host": "localhost"})
         answer = connection.getresponse()

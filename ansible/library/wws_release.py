@@ -19,9 +19,11 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -67,6 +69,8 @@ previous: {type: str, returned: always, description: The version before, or noth
 
 STOP_WITHIN = 60
 STEP = 0.25
+PAGE_WITHIN = 5.0
+"""Seconds for a page of the node."""
 CHUNK = 1024 * 1024
 MAX_PAGE = 4 * 1024 * 1024
 MAX_FILES = 20_000
@@ -200,14 +204,20 @@ class Unit:
 
     def _page(self, path: str) -> str | None:
         """What the node serves there; nothing unless it is well."""
-        connection = http.client.HTTPConnection(self._http, timeout=5)
+        connection = http.client.HTTPConnection(self._http, timeout=PAGE_WITHIN)
+        # Each step has its time-out; all together have this one, or a page could be dripped for ever.
+        end = threading.Timer(PAGE_WITHIN, _hang_up, (connection,))
+        end.daemon = True
         try:
+            connection.connect()
+            end.start()
             connection.request("GET", path)
             answer = connection.getresponse()
             text = answer.read(MAX_PAGE).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
             return None
         finally:
+            end.cancel()
             connection.close()
         return text if answer.status == 200 else None
 
@@ -218,7 +228,15 @@ class Unit:
             text=True,
             check=False,
         )
-        return done.stdout.strip()[-600:]
+        # The node chose them: they must not steer the terminal of whoever is shown them.
+        said = done.stdout.strip()[-600:]
+        return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in said)
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def look(module: AnsibleModule, releases: Releases, unit: Unit) -> dict[str, object]:
