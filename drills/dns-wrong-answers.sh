@@ -10,18 +10,18 @@ main() {
     step well
     quietly 'wws-dns keygen publisher.key'
     quietly 'wws-dns publish'
-    run 'wws-dns verify --authority "$DNS_SERVER" --least-resolvers 0'
+    awaits 0 'wws-dns verify --authority "$DNS_SERVER" --least-resolvers 0'
 
     step forged
     quietly "sed -i 's/@192.0.2.1:9000/@192.0.2.66:9000/' zone.json"
     quietly 'kill -HUP "$(cat dns.pid)"'
-    refused 8 'wws-dns verify --authority "$DNS_SERVER" --least-resolvers 0'
+    awaits 8 'wws-dns verify --authority "$DNS_SERVER" --least-resolvers 0'
 
     step mend
     run 'wws-dns plan'
     run 'wws-dns publish'
     expect 'serves now bundle'
-    run 'wws-dns verify --authority "$DNS_SERVER" --least-resolvers 0'
+    awaits 0 'wws-dns verify --authority "$DNS_SERVER" --least-resolvers 0'
 }
 
 main "$@"

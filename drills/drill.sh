@@ -6,6 +6,7 @@
 #   run LINE             type LINE: print it, run it in this shell, print what it says; it must succeed
 #   refused CODE LINE    the same, and it must end with this exit code
 #   eventually TEXT LINE the same, again and again until it says TEXT; only the last time is printed
+#   awaits CODE LINE     the same, until it ends with this exit code
 #   quietly LINE         run LINE without showing it, unless it fails: for what an operator does by other means
 #   expect TEXT…         what was run last has said each TEXT
 #   unseen TEXT…         and none of these
@@ -50,6 +51,25 @@ eventually() {
         if [ "$drill_left" -le 0 ]; then
             cat "$DRILL_SAID"
             drill_failed "never said: $1"
+        fi
+        sleep 1
+    done
+    cat "$DRILL_SAID"
+}
+
+awaits() {
+    printf '$ %s\n' "$2"
+    drill_left=${DRILL_PATIENCE:-60}
+    while :; do
+        drill_code=0
+        eval "$2" >"$DRILL_SAID" 2>&1 </dev/null || drill_code=$?
+        if [ "$drill_code" -eq "$1" ]; then
+            break
+        fi
+        drill_left=$((drill_left - 1))
+        if [ "$drill_left" -le 0 ]; then
+            cat "$DRILL_SAID"
+            drill_failed "never ended with exit code $1"
         fi
         sleep 1
     done

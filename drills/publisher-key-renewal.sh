@@ -22,7 +22,7 @@ main() {
     run 'cat renew.prom'
 
     step fine
-    run 'wws-dns verify --authority "$DNS_SERVER" --least-resolvers 0'
+    awaits 0 'wws-dns verify --authority "$DNS_SERVER" --least-resolvers 0 --strict'
 }
 
 main "$@"

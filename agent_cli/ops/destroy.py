@@ -282,4 +282,4 @@ def _fate(resource: Resource, is_kept: bool) -> str:
 
 
 def _names(resources: Iterable[Resource]) -> str:
-    return ", ".join(f"{_kind(one)} {one.name}" for one in resources)
+    return ", ".join(sorted(f"{_kind(one)} {one.name}" for one in resources))

@@ -17,6 +17,7 @@ TEXT_ONLY = {"README.md", "costs.md"}
 TASKS = {
     "first-deployment.md",
     "nodes.md",
+    "own-hosts.md",
     "upgrade.md",
     "rollback.md",
     "publisher-key.md",

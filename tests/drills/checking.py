@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import unified_diff
+
 from tests.drills.pages import normalised, shown_blocks, steps_of, text_of
 from tests.drills.worlds import World
 
@@ -11,8 +13,6 @@ def check(drill: str, world: World) -> None:
     steps = steps_of(world.run(drill))
     blocks = [block for block in shown_blocks() if block.drill == drill]
     for block in blocks:
-        told = normalised(text_of(steps, block.step))
-        assert normalised(block.text) == told, (
-            f"{block.page.name} shows something else than {drill}; when this is right: "
-            f"python -m tests.drills record {drill}"
-        )
+        shown, told = normalised(block.text), normalised(text_of(steps, block.step))
+        difference = "\n".join(unified_diff(shown, told, block.page.name, drill, lineterm="", n=1))
+        assert not difference, f"python -m tests.drills record {drill}, when this is right:\n{difference}"
