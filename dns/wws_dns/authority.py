@@ -48,12 +48,20 @@ async def find_authority(
     if not zone:
         return Authority("", {})
     named = await _ask(resolvers, [(zone, "NS")], asking)
-    names = sorted({name for answer in named for name in answer.values})[: bounds.max_names]
+    names = most_named(named, bounds.max_names)
     located = await _ask(resolvers, [(name, kind) for name in names for kind in ("A", "AAAA")], asking)
-    servers = {
-        (address, bounds.port): answer.question.name for answer in located for address in answer.values
-    }
-    return Authority(zone, dict(sorted(servers.items())[: bounds.max_servers]))
+    called = {address: answer.question.name for answer in located for address in answer.values}
+    chosen = sorted(most_named(located, bounds.max_servers))
+    return Authority(zone, {(address, bounds.port): called[address] for address in chosen})
+
+
+def most_named(answers: Sequence[Answer], most: int) -> list[str]:
+    """The values that most resolvers give, the first of them first: one that lies crowds nobody out."""
+    resolvers: dict[str, set[tuple[str, int]]] = {}
+    for answer in answers:
+        for value in answer.values:
+            resolvers.setdefault(value, set()).add(answer.question.server)
+    return sorted(resolvers, key=lambda value: (-len(resolvers[value]), value))[:most]
 
 
 async def _zone_of(domain: str, resolvers: Sequence[tuple[str, int]], asking: AskingConfig | None) -> str:
