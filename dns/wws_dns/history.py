@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wws.codec.canonical import MAX_INTEGER, JsonObject, JsonValue
@@ -152,7 +152,10 @@ class History:
             os.close(lock)
 
     def _insert(self, publication: Publication) -> None:
-        if any(one.bundle.text == publication.bundle.text for one in self.published):
+        same = next((one for one in self.published if one.bundle.text == publication.bundle.text), None)
+        if same is not None:  # hosts get other addresses without another bundle
+            latest = replace(publication, at=same.at)
+            self.published = tuple(latest if one is same else one for one in self.published)
             return
         together = sorted((*self.published, publication), key=lambda one: (one.bundle.seq, one.at))
         first, size = len(together) - 1, together[-1].size

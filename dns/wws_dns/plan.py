@@ -27,6 +27,7 @@ UnsafeCode: TypeAlias = Literal[
     "drops_needed_key",
     "bad_signature",
     "unvouched",
+    "name_taken",
     "refused_by_clients",
     "newcomers_majority",
     "set_changed_recently",

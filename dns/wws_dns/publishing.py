@@ -23,7 +23,7 @@ from wws.rpc.codes import Exit
 from wws_dns.desired import Desired, DesiredMalformed, address_sets, from_bundle, txt_sets
 from wws_dns.history import History, Publication
 from wws_dns.looking import Seen, look
-from wws_dns.plan import Plan, SignatureMissing, UnsafePlan
+from wws_dns.plan import Plan, SignatureMissing, Unsafe, UnsafePlan
 from wws_dns.planning import PlanningConfig, Wish, make_plan
 from wws_dns.provider import NotServed, Provider, Record
 
@@ -197,7 +197,23 @@ class Publisher:
         )
         if not desired.nodes:
             leave |= self._of_others(seen)
-        return make_plan(replace(wish, leave=leave), seen, self._config.planning)
+        made = make_plan(replace(wish, leave=leave), seen, self._config.planning)
+        return replace(made, unsafe=(*made.unsafe, *self._taken_over(made)))
+
+    def _taken_over(self, made: Plan) -> list[Unsafe]:
+        """Addresses that would go and were never published from here: another machine may be called so."""
+        ours = {pair for publication in self.history.published for pair in publication.addresses}
+        going = {record.content for record in made.changes.remove}
+        going -= {record.content for record in made.changes.add}
+        odd = [
+            f"{value} of {name}"
+            for name, kind, value in sorted(going)
+            if kind != "TXT" and (name, value) not in ours
+        ]
+        if not odd:
+            return []
+        message = f"It removes addresses that were not published from here: {', '.join(odd)}."
+        return [Unsafe("name_taken", message)]
 
     def _look(
         self,

@@ -12,8 +12,12 @@ import pytest
 from tests.lab.cloudflare_api import CloudflareApi
 from tests.unit.dns.world import DOMAIN, World, node, wanted
 from wws.discovery.txt import bundle_name, dnsaddr_name
+from wws_dns.asking import Answer, Question
+from wws_dns.authority import most_named
 from wws_dns.cloudflare import CloudflareConfig, CloudflareProvider
 from wws_dns.cloudflare_token import TokenFileLoose, read_token
+from wws_dns.desired import Desired, Node
+from wws_dns.plan import UnsafePlan
 from wws_dns.provider import Changes, ProviderError, Record
 from wws_dns.rfc2136 import Rfc2136Provider
 from wws_dns.tsig import TsigKey
@@ -148,3 +152,44 @@ def test_a_token_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> N
     given = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     if mode == 0o640:
         assert read_token(given, file) == "a" * 40
+
+
+def at_home(label: str, ip: str) -> Node:
+    return Node(node(label).peer_id, f"{label}.{DOMAIN}", addresses=(ip,))
+
+
+def test_the_addresses_of_another_machine_are_not_taken_over() -> None:
+    """One line in the records file would be enough to move a web site."""
+    world = World()
+    theirs = Record(f"www.{DOMAIN}", "A", "192.0.2.80", 300)
+    world.provider.records.add(theirs)
+    desired = Desired(DOMAIN, (at_home("www", "203.0.113.66"),))
+    assert world.codes(desired) == {"name_taken"}
+    with pytest.raises(UnsafePlan):
+        world.publish(desired)
+    assert world.provider.records == {theirs}
+
+
+def test_our_own_addresses_may_change() -> None:
+    world = World()
+    for ip in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
+        world.publish(Desired(DOMAIN, (at_home("alice", ip),)))
+        world.now += 1
+    assert {record.value for record in world.provider.records if record.kind == "A"} == {"192.0.2.1"}
+
+
+def test_an_address_that_is_there_as_wanted_is_nobodys_harm() -> None:
+    """The stack writes the names of its hosts itself."""
+    world = World()
+    world.provider.records.add(Record(f"alice.{DOMAIN}", "A", "192.0.2.1", 60))
+    assert not world.codes(Desired(DOMAIN, (at_home("alice", "192.0.2.1"),)))
+
+
+def test_one_lying_resolver_crowds_nobody_out() -> None:
+    """It names as many servers as are asked, each before the real ones in the alphabet."""
+    answers = [
+        Answer(Question(("192.0.2.53", 53), DOMAIN, "NS", "edns"), tuple(f"a{n}.example" for n in range(99))),
+        Answer(Question(("198.51.100.53", 53), DOMAIN, "NS", "edns"), ("ns1.example.org", "ns2.example.org")),
+        Answer(Question(("203.0.113.53", 53), DOMAIN, "NS", "tcp"), ("ns1.example.org", "ns2.example.org")),
+    ]
+    assert most_named(answers, 3) == ["ns1.example.org", "ns2.example.org", "a0.example"]
