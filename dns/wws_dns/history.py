@@ -30,7 +30,7 @@ from wws.discovery.publishers import (
 )
 from wws.errors import LocalError, ParseError
 from wws.rpc.codes import Exit
-from wws.runtime.machine_errors import reading_failed
+from wws.runtime.machine_errors import reading_failed, writing_failed
 from wws.runtime.whole_files import make_folder, write_whole
 from wws_dns.desired import DEFAULT_TTL, MAX_TTL
 
@@ -135,9 +135,11 @@ class History:
             yield
             return
         make_folder(self.path.parent)
-        lock = os.open(
-            self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        path = self.path.with_name(f".{self.path.name}.lock")
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise writing_failed(path, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             other = load_history(self.path, self.domain)

@@ -75,7 +75,9 @@ class ZoneFileProvider:
     def _locked(self) -> Iterator[None]:
         try:
             lock = os.open(
-                self._file.with_name(f".{self._file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+                self._file.with_name(f".{self._file.name}.lock"),
+                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+                0o600,
             )
         except OSError as error:
             raise Unavailable(f"Cannot write beside {self._file}: {error.strerror}.") from error

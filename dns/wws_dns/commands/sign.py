@@ -21,7 +21,7 @@ from wws.runtime.whole_files import write_whole
 from wws_dns.comparing import compare, difference
 from wws_dns.looking import look
 from wws_dns.old_clients import must_carry_keys
-from wws_dns.plan import UnsafePlan, bundle_json, day
+from wws_dns.plan import Unsafe, UnsafePlan, bundle_json, day
 from wws_dns.planning import PlanningConfig, new_bundle
 from wws_dns.signing import RequestMalformed, SigningRequest, parse_request
 from wws_dns.workspace import KeyOption, RecordsOption, load_signers, open_workspace, read_bounded
@@ -58,9 +58,7 @@ def sign(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be signed; sign nothing.")
     ] = False,
-    force_unsafe: Annotated[
-        bool, typer.Option("--force-unsafe", help="With --since: sign it all the same.")
-    ] = False,
+    force_unsafe: Annotated[bool, typer.Option("--force-unsafe", help="Sign it all the same.")] = False,
 ) -> Result:
     """Sign a list of nodes, on the machine that has the key; publish it elsewhere with --signed.
 
@@ -68,6 +66,7 @@ def sign(
     look at it first (--dry-run), and keep what you have signed here, to compare the next with (--since).
     """
     unix_now = int(time.time())
+    unsafe: list[Unsafe] = []
     if file is not None and records is not None:
         raise WrongUsage("FILE and --records are two sources; give one.")
     if file is not None:
@@ -86,6 +85,7 @@ def sign(
             unix_now,
             declared=work.desired.keys,
             signers=[PublisherKey(signer.public_key) for signer in signers],
+            trusted=work.desired.keys or (),
         )
         keys = work.desired.keys or seen.known
         bundle = new_bundle(
@@ -96,10 +96,11 @@ def sign(
             backdate=PlanningConfig().backdate,
         )
         request = SigningRequest(work.desired.domain, bundle)
+        unsafe += seen.vouched.judge(None, bundle.keys or (), ())
     done = request.sign(signers, unix_now)
     mine = [PublisherKey(signer.public_key) for signer in signers]
     last = None if since is None else _last(since, done.domain, signers)
-    unsafe = [] if last is None else compare(last, done.bundle, mine, unix_now)
+    unsafe += [] if last is None else compare(last, done.bundle, mine, unix_now)
     if unsafe and not (force_unsafe or dry_run):
         raise UnsafePlan(unsafe)
     target = None if dry_run else out or file

@@ -14,6 +14,7 @@ from wws.discovery.publishers import PublisherKey
 from wws.identity.keys import Identity
 from wws.runtime.keyfile import store
 from wws_dns.app import run
+from wws_dns.history import History, Publication
 from wws_dns.signing import RequestMalformed, RequestUnsafe, SigningRequest
 
 MALLORY = Identity.from_label("mallory")
@@ -151,3 +152,25 @@ def test_a_renewal_passes(offline: Offline) -> None:
     code, told = offline.sign(asked(now=offline.now), "--since", str(offline.folder / "last.json"))
     assert (code, offline.is_signed) == (0, True)
     assert "list is the same" in told
+
+
+def test_a_key_that_the_history_there_made_up_is_not_signed(offline: Offline) -> None:
+    """The list comes from a file that he wrote; the history beside it was brought along."""
+    alice = node("alice")
+    (offline.folder / "records.toml").write_text(
+        f'domain = "{DOMAIN}"\n[[node]]\npeer_id = "{alice.peer_id}"\nhost = "{alice.host}"\n'
+    )
+    now = offline.now
+    keys = (key(PUBLISHER), key(MALLORY))
+    past = Bundle(now - 9 * DAY, now - 9 * DAY, now + 9 * DAY, keys, (alice.entry,)).sign(DOMAIN, [MALLORY])
+    history = History(DOMAIN, publishers=[key(MALLORY)], published=[Publication(past, now - 9 * DAY)])
+    (offline.folder / "records.history.json").write_text(history.to_text())
+    out = offline.folder / "out.json"
+    words = ["sign", "--records", str(offline.folder / "records.toml"), "--out", str(out)]
+    words += ["--key", str(offline.folder / "publisher.key"), "--json"]
+    assert run(words) == 7
+    assert not out.exists()
+    listed = f'publishers = ["{PUBLISHER.public_key.hex()}", "{MALLORY.public_key.hex()}"]\n'
+    records = offline.folder / "records.toml"
+    records.write_text(listed + records.read_text())
+    assert run(words) == 0
