@@ -10,13 +10,17 @@ A playbook reports facts by writing JSON to `{{ wws_report_dir }}/<host>.json` o
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -46,6 +50,9 @@ PATIENCE: Final = 20.0
 MAX_PRIVATE_PATH: Final = 48
 """Longest path above the private folder: sockets of SSH lie in it, whose paths the kernel bounds."""
 
+_PREFIX: Final = "wws-ops-"
+_SETTLED: Final = 60.0
+"""Seconds after which a private folder has its lock."""
 _SHORTEST: Final = "/tmp"  # noqa: S108 - mkdtemp makes a folder of ours alone in it
 _CALLBACK: Final = Path(__file__).parent / "ansible_callback"
 
@@ -154,7 +161,7 @@ def run_playbook(
             f"{', '.join(local)}: processes of this machine, which no playbook looks after.",
             hint="They belong to a stack of the kind `local`: pulumi up, pulumi destroy.",
         )
-    with _private_folder() as private:
+    with _private_folder() as (private, lock):
         reports = make_folder(private / "reports")
         hosts = inventory.write_ansible(private, extra={host: {**of} for host, of in (secrets or {}).items()})
         given: dict[str, Json] = {name: literal(value) for name, value in (variables or {}).items()}
@@ -168,20 +175,29 @@ def run_playbook(
             command += ["--tags", ",".join(tags)]
         if check:
             command.append("--check")
-        rc, last = _run(command, _environment(folder, private), folder, on_line, timeout)
+        rc, last = _run(command, _environment(folder, private), folder, lock, on_line, timeout)
         return _judged(rc, last, private / "events", reports, [host.name for host in chosen])
 
 
 @contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A folder of this user's alone, in memory where the system has one; gone after the block."""
+def _private_folder() -> Iterator[tuple[Path, int]]:
+    """A folder of this user's alone, in memory where the system has one; gone after the block.
+
+    With it a descriptor that whoever works there holds open: a run that was killed leaves its folder, which
+    the next one removes unless its playbook still goes on.
+    """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     parents = [runtime] if os.path.isdir(runtime) else []
     parents += [tempfile.gettempdir(), _SHORTEST]
     parent = next((one for one in parents if len(one) < MAX_PRIVATE_PATH), _SHORTEST)
-    with tempfile.TemporaryDirectory(prefix="wws-ops-", dir=parent) as path:
+    _sweep(Path(parent))
+    with (
+        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as path,
+        open(Path(path, "lock"), "wb") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            yield Path(path)
+            yield Path(path), lock.fileno()
         finally:
             for socket in Path(path, "cp").glob("*"):  # SSH would keep these connections for a minute
                 with suppress(OSError, subprocess.TimeoutExpired):
@@ -192,6 +208,23 @@ def _private_folder() -> Iterator[Path]:
                         timeout=5,
                         check=False,
                     )
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what runs have left that were killed: there may be keys in it."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            if time.time() - found.st_mtime < _SETTLED:
+                continue
+            descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
 
 
 def _environment(folder: Path, private: Path) -> dict[str, str]:
@@ -220,6 +253,7 @@ def _run(
     command: Sequence[str],
     environment: Mapping[str, str],
     folder: Path,
+    lock: int,
     on_line: Callable[[str], None] | None,
     timeout: float,
 ) -> tuple[int, list[str]]:
@@ -233,6 +267,7 @@ def _run(
         cwd=folder,
         env=dict(environment),
         process_group=0,
+        pass_fds=(lock,),
         text=True,
         encoding="utf-8",
         errors="replace",

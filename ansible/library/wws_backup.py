@@ -53,6 +53,7 @@ options:
   identity_file: {type: path, description: The private key of age, on the controller.}
   opened: {type: path, description: Where C(open) puts the plain tar file. In a folder of this user alone.}
   final: {type: bool, default: false, description: The node is stopped and sealed for this backup.}
+  consume: {type: bool, default: false, description: C(put) removes the file as soon as it is open.}
   put_book: {type: bool, default: false, description: The book may be put back; else the marker is.}
   peer_id: {type: str, description: Who the node is.}
   settings: {type: path, default: /etc/wws, description: Where key and settings lie.}
@@ -216,6 +217,8 @@ def put(module: AnsibleModule) -> dict[str, object]:
     os.umask(0o077)
     owner = _owner(given["user"])
     with _opened(Path(given["file"])) as tar:
+        if given.get("consume"):  # it is plain text: whatever ends us, nothing of it stays
+            Path(given["file"]).unlink()
         manifest = _manifest(tar)
         names = {wanted["path"] for wanted in manifest["files"]}
         if given["peer_id"] and manifest["peer_id"] != given["peer_id"]:
@@ -550,6 +553,7 @@ def main() -> None:
             "identity_file": {"type": "path"},
             "opened": {"type": "path"},
             "final": {"type": "bool", "default": False},
+            "consume": {"type": "bool", "default": False},
             "put_book": {"type": "bool", "default": False},
             "peer_id": {"type": "str"},
             "settings": {"type": "path", "default": "/etc/wws"},
