@@ -37,7 +37,7 @@ from wws.client import NodeNotRunning, call_once
 from wws.errors import LocalError, WwsError
 from wws.rpc.codes import Exit, exit_code
 from wws.runtime.homes import Home, NodePaths, Ready, choose_home
-from wws.runtime.machine_errors import writing_failed
+from wws.runtime.machine_errors import CannotWrite, writing_failed
 from wws.runtime.witness.reading import open_for_reading, witness_of
 
 SERVICE_HOME: Final = "/var/lib/wws"
@@ -222,6 +222,7 @@ def _witness_copy(options: argparse.Namespace) -> Answer:
     with _as_owner_of(home):
         source = _paths(options).witness
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    _refuse_folder_of_others(target.parent)
     try:
         unfinished.unlink(missing_ok=True)
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -252,6 +253,19 @@ def _copy(home: Home, source: Path, target: Path) -> str | None:
             owner = witness_of(reading)
         writing.execute("PRAGMA journal_mode = DELETE")
     return owner
+
+
+def _refuse_folder_of_others(folder: Path) -> None:
+    """As root: raises `CannotWrite` where somebody else could put a link in place of the unfinished copy."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return  # nothing can be written there, which is found out soon
+    if os.geteuid() == 0 and (found.st_uid != 0 or found.st_mode & 0o022):
+        raise CannotWrite(
+            f"{folder} is not root's alone: somebody else could choose what is written to.",
+            hint="Name a file in a folder of root's, such as /root.",
+        )
 
 
 def _sha256(path: Path) -> str:

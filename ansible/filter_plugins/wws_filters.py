@@ -101,7 +101,7 @@ def config_change(old: str, new: str) -> str:
 def _settings(text: str) -> dict[str, object]:
     try:
         sections = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):  # a host may have anything there
         return {"": text}
     return {
         f"{section}.{key}": value

@@ -112,6 +112,18 @@ def test_root_copies_the_nodes_own_book_to_where_the_node_gets_not(taken: Taken)
     assert {path.stat().st_uid for path in taken.paths.state.iterdir()} == {pwd.getpwnam(NODE).pw_uid}
 
 
+@pytest.mark.parametrize("place", ["home", "shared"])
+def test_root_makes_no_copy_where_somebody_could_swap_it_for_a_link(taken: Taken, place: str) -> None:
+    (taken.root / "shared").mkdir()
+    (taken.root / "shared").chmod(0o1777)
+    with closing(sqlite3.connect(taken.paths.witness)) as database:
+        database.executescript(TABLES)
+    taken.give()
+    before = sorted((taken.root / place).iterdir())
+    assert taken.control("witness-copy", str(taken.root / place / "copy")) == Exit.MACHINE
+    assert sorted((taken.root / place).iterdir()) == before
+
+
 def serving(path: str, talk: Callable[[socket.socket], None]) -> socket.socket:
     """What answers on the node's socket, once."""
     listening = socket.socket(socket.AF_UNIX)
