@@ -243,6 +243,20 @@ def test_nobody_shuts_out_his_own(
     assert (node.home / "deny.txt").read_text() == before
 
 
+def test_the_stolen_key_of_a_node_is_denied_on_the_others(
+    node: Bootstrap, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = node.entry("gone", peer_id=EVE, multiaddrs=[], home=str(node.folder))
+    inventory = node.inventory(gone)
+    said = ask(capsys, 7, f"deny add {EVE} --inventory {inventory}")
+    assert "--stolen" in said["errors"][0]["hint"]
+    said = ask(capsys, 0, f"deny add {EVE} --stolen --inventory {inventory}")
+    assert said["hosts"] == [{"host": "one", "result": "changed"}]
+    assert EVE in ask(capsys, 0, f"deny list --host one --inventory {inventory}")["hosts"][0]["entries"]
+    assert ask(capsys, 2, f"deny add 198.51.100.0/24 --stolen --inventory {inventory}")["errors"]
+    assert ask(capsys, 0, f"deny remove {EVE} --host one --inventory {inventory}")["hosts"]
+
+
 def test_nothing_is_denied_anywhere_while_a_host_cannot_be_asked(
     node: Bootstrap, server: SshServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
