@@ -319,18 +319,23 @@ def switch(module: AnsibleModule, releases: Releases, unit: Unit) -> dict[str, o
     is_back = before != version and pending.get("version") == before and pending.get("from") == version
     former = pending.get("previous", "") if is_back else before
     if is_back:
-        releases.set_pending({"version": version})
+        with contextlib.suppress(OSError):  # a disk that is full keeps nobody from going back
+            releases.set_pending({"version": version})
     elif before != version and (pending.get("version"), pending.get("from")) != (version, before):
         previous = releases.link("previous")
         releases.set_pending({"version": version, "from": before, "previous": previous})
     drained, since = _drain(module, releases, unit)
     down = time.monotonic()
-    trouble = unit.control("stop")
+    trouble = _stop(unit)
     if trouble:
         raise Failed(f"the node cannot be stopped: {trouble}")
     if before != version:
-        releases.point("previous", former)
-        releases.point("current", version)
+        try:
+            releases.point("previous", former)
+            releases.point("current", version)
+        except OSError as error:
+            unit.control("start", "--no-block")  # from whichever it is: a node that stands still helps nobody
+            raise Failed(f"release {version} cannot be switched to: {error}") from error
     ready = _start(unit, releases.of(version), module.params["ready_within"])
     return {
         "changed": True,
@@ -385,6 +390,19 @@ def confirm(module: AnsibleModule, releases: Releases, _unit: Unit) -> dict[str,
         for path in leftovers:
             shutil.rmtree(path, ignore_errors=True)
     return {"changed": changed, "removed": removed}
+
+
+def _stop(unit: Unit) -> str:
+    """Stop the node; why it does not, or nothing.
+
+    A node may ask systemd for ever more time to stop (`EXTEND_TIMEOUT_USEC`). One that was taken over would
+    live through every upgrade, so its patience is ours.
+    """
+    trouble = unit.control("stop")
+    if trouble:
+        unit.control("kill", "--signal=SIGKILL")
+        trouble = unit.control("stop")
+    return trouble
 
 
 def _drain(module: AnsibleModule, releases: Releases, unit: Unit) -> tuple[bool, float]:

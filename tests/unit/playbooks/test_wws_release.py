@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -223,6 +224,56 @@ def test_a_node_that_does_not_start_is_reported_with_its_last_words(root: Path) 
     with pytest.raises(wws_release.Failed, match=r"does not start: failed(.|\n)*ImportError"):
         switch(root, "1.1.0", Service(root, starts=False))
     assert links(root) == ("1.1.0", "1.0.0"), "the playbook goes back, and gates that, too"
+
+
+class Stubborn(Service):
+    """A node that was taken over, and asks for ever more time to stop."""
+
+    def control(self, *command: str, within: float = 0) -> str:
+        if command[0] == "stop" and "kill" not in self.calls:
+            return "systemctl stop took more than 60 s"
+        return super().control(*command, within=within)
+
+
+def test_a_node_that_does_not_stop_is_killed(root: Path) -> None:
+    unit = Stubborn(root)
+    switch(root, "0.9.0", unit)
+    assert unit.calls == ["kill", "stop", "reset-failed", "start"]
+    assert unit.runs_from == "releases/0.9.0"
+
+
+@pytest.mark.parametrize("name", ["previous", "current"])
+def test_a_node_whose_link_cannot_be_made_runs_from_the_release_before(
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "releases/1.1.0").mkdir()
+    point = wws_release.Releases.point
+
+    def full(releases: object, link: str, version: str) -> None:
+        if link == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        point(releases, link, version)
+
+    monkeypatch.setattr(wws_release.Releases, "point", full)
+    unit = Service(root)
+    with pytest.raises(wws_release.Failed, match="No space left"):
+        switch(root, "1.1.0", unit)
+    assert unit.runs_from == "releases/1.0.0"
+
+
+def test_a_full_disk_keeps_nobody_from_going_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who can fill it, the node for one, could keep a release in use that is not well."""
+    (root / "releases/1.1.0").mkdir()
+    unit = Service(root)
+    switch(root, "1.1.0", unit)
+
+    def full(releases: object, value: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(wws_release.Releases, "set_pending", full)
+    switch(root, "1.0.0", unit)
+    assert unit.runs_from == "releases/1.0.0"
+    assert links(root) == ("1.0.0", "0.9.0")
 
 
 def test_a_sealed_node_is_never_started(root: Path) -> None:
