@@ -14,7 +14,7 @@ main() {
 
     step forged
     quietly "sed -i 's/@192.0.2.1:9000/@192.0.2.66:9000/' zone.json"
-    quietly 'kill -HUP "$(cat dns.pid)"'
+    quietly 'kill -HUP "$(cut -d" " -f1 dns.pid)"'
     awaits 8 'wws-dns verify --authority "$DNS_SERVER" --least-resolvers 0'
 
     step mend

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from tests.drills.worlds import World
 from wws.identity.keys import Identity
+from wws.runtime.homes import process_start
 
 DOMAIN = "example.org"
 RECORDS = """\
@@ -65,7 +66,9 @@ class ZoneWorld(World):
         assert self._server.stdout is not None
         said = json.loads(self._server.stdout.readline())
         self._address = f"{said['host']}:{said['port']}"
-        (self.home / "dns.pid").write_text(f"{self._server.pid}\n")
+        # When it began, too: whoever has a clock that was moved cannot tell that by the file's time.
+        began = process_start(self._server.pid)
+        (self.home / "dns.pid").write_text(f"{self._server.pid} {began or ''}\n")
 
     @override
     def environment(self) -> dict[str, str]:
