@@ -75,6 +75,8 @@ manifest: {type: dict, returned: make and open, description: What is in the back
 """
 
 SCHEMA = 1
+STOP_WITHIN = 60
+"""Seconds that a node has to stop by itself."""
 MAX_FILE = 16 * 1024 * 1024
 """Largest file besides the book, in bytes."""
 MAX_BOOK = 2 * 1024 * 1024 * 1024
@@ -93,15 +95,30 @@ class Failed(Exception):
 
 
 def seal(module: AnsibleModule) -> dict[str, object]:
-    """From now on the unit's condition keeps the node from starting here, also after a boot."""
-    path = Path(module.params["settings"], "sealed")
+    """Stop the node; the unit's condition keeps it from starting here from now on, also after a boot."""
+    path, unit = Path(module.params["settings"], "sealed"), module.params["unit"]
     if path.exists():
+        if not module.check_mode:
+            _stop(unit)
         return {"changed": False, "seal": _seal(module).get("id", "")}
     if module.check_mode:
         return {"changed": True}
     mark = {"id": secrets.token_hex(16), "at": int(time.time()), "why": "a final backup was made"}
     _write(path, json.dumps(mark).encode() + b"\n", 0o644)
+    _stop(unit)
     return {"changed": True, "seal": mark["id"]}
+
+
+def _stop(unit: str) -> None:
+    """Stop what runs, whatever it thinks of it: a node may ask systemd for ever more time."""
+    if not _is_active(unit):
+        return
+    command = ["systemctl", "stop", unit]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, capture_output=True, timeout=STOP_WITHIN, check=False)
+    if _is_active(unit):
+        subprocess.run(["systemctl", "kill", "--signal=SIGKILL", unit], capture_output=True, check=False)
+        subprocess.run(command, capture_output=True, check=False)
 
 
 def make(module: AnsibleModule) -> dict[str, object]:

@@ -150,6 +150,33 @@ def test_the_copy_of_the_book_is_never_given_away_by_root(
     assert os.listdir(host.secrets) == ["shadow"]
 
 
+SYSTEMCTL = """\
+#!/bin/sh
+state={folder}/state
+case $1 in
+show) cat "$state" ;;
+kill) echo killed >{folder}/killed ;;
+stop) test -e {folder}/killed || exec sleep 60; echo inactive >"$state" ;;
+esac
+"""
+
+
+def test_a_node_that_does_not_want_to_stop_is_sealed_and_stopped_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "systemctl").write_text(SYSTEMCTL.format(folder=tmp_path))
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "state").write_text("active\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(wws_backup, "STOP_WITHIN", 0.2)
+    given = Given(settings=str(tmp_path), unit="wws-bootstrap.service")
+    assert wws_backup.seal(given)["changed"] is True
+    assert (tmp_path / "state").read_text() == "inactive\n"
+    (tmp_path / "state").write_text("active\n")  # a run that was interrupted after the seal
+    assert wws_backup.seal(given)["changed"] is False
+    assert (tmp_path / "state").read_text() == "inactive\n"
+
+
 def backup(path: Path, *, members: dict[str, bytes] | None = None, **changed: object) -> Path:
     """A backup whose host wrote into it what it liked."""
     files = {"etc/identity.key": ALICE.seed, **(members or {})}
