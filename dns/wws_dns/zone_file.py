@@ -116,7 +116,9 @@ class ZoneFileProvider:
             pid, *began = [int(word) for word in self._pid_file.read_text().split()]
             if pid <= 1 or len(began) > 1:
                 raise ValueError
-            if process_start(pid) == began[0] if began else not _is_younger(pid, self._pid_file):
+            if not began and _is_younger(pid, self._pid_file):
+                raise ValueError(f"process {pid} began after the file was written, so it is another one")
+            if not began or process_start(pid) == began[0]:
                 os.kill(pid, signal.SIGHUP)
         except (FileNotFoundError, ProcessLookupError):
             return
