@@ -40,7 +40,7 @@ refused() {
 
 eventually() {
     printf '$ %s\n' "$2"
-    drill_left=${DRILL_PATIENCE:-60}
+    drill_left=${DRILL_PATIENCE:-20}
     while :; do
         drill_code=0
         eval "$2" >"$DRILL_SAID" 2>&1 </dev/null || drill_code=$?
@@ -59,7 +59,7 @@ eventually() {
 
 awaits() {
     printf '$ %s\n' "$2"
-    drill_left=${DRILL_PATIENCE:-60}
+    drill_left=${DRILL_PATIENCE:-20}
     while :; do
         drill_code=0
         eval "$2" >"$DRILL_SAID" 2>&1 </dev/null || drill_code=$?
