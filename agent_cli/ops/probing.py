@@ -20,9 +20,11 @@ from __future__ import annotations
 import asyncio
 import http.client
 import random
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -418,11 +420,22 @@ def _read_metrics(url: str, config: ProbeConfig) -> tuple[int, str]:
     """Status and text. Raises `CheckFailed`."""
     place = urlsplit(url)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=config.request_timeout)
+
+    def hang_up() -> None:
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    # Each step has its time-out; all together have this one, or an answer could be dripped for ever.
+    end = threading.Timer(config.request_timeout, hang_up)
+    end.daemon = True
     try:
+        connection.connect()
+        end.start()
         connection.request("GET", place.path or "/metrics")
         answer = connection.getresponse()
         return answer.status, answer.read(config.max_metrics).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         raise CheckFailed(f"the metrics cannot be read: {error}", code="metrics_unreachable") from error
     finally:
+        end.cancel()
         connection.close()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
+from agent_cli.ops import probing
 from bootstrap_node import health
 from tests.unit.playbooks.modules import load
 
@@ -54,6 +55,13 @@ def test_the_health_check_ends(
 ) -> None:
     monkeypatch.setattr(health, "TIMEOUT", 0.3)
     assert isinstance(health.check(dripping(beginning), "/readyz")[1], str)
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_a_probe_ends(dripping: Callable[[bytes], str], beginning: bytes) -> None:
+    url, config = f"http://{dripping(beginning)}/metrics", probing.ProbeConfig(request_timeout=0.3)
+    with suppress(probing.CheckFailed):
+        assert probing._read_metrics(url, config)[0] == 200
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
