@@ -36,7 +36,7 @@ _SUM_FILE: Final = 4_096
 _Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="A further variable of the role, such as wws_gate_hold=60."
+        "--set", metavar="NAME=VALUE", help="A further variable of the role, such as wws_gate_hold=30."
     ),
 ]
 _DrainWait = Annotated[
@@ -282,7 +282,7 @@ def _given(variables: list[str] | None, drain_wait: float | None) -> dict[str, J
     for one in variables or []:
         name, equals, value = one.partition("=")
         if not equals or not _VARIABLE.match(name):
-            raise WrongUsage(f"{one[:80]!r} sets no variable.", hint="Write it like: --set wws_gate_hold=60")
+            raise WrongUsage(f"{one[:80]!r} sets no variable.", hint="Write it like: --set wws_gate_hold=30")
         try:
             found[name] = json.loads(value)
         except ValueError:

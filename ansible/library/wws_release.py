@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import http.client
 import json
@@ -49,8 +50,10 @@ options:
   controller_time: {type: float, description: Unix time there; look compares.}
   drain_wait: {type: float, default: 10, description: Seconds for clients to have moved away.}
   ready_within: {type: float, default: 20, description: Seconds for the node to be ready.}
+  within: {type: float, description: Seconds for a switch to stop the node and have it ready again.}
   pid: {type: int, description: The process to watch; else the one that runs.}
   hold_for: {type: float, default: 20, description: Seconds to watch.}
+  left: {type: float, description: Seconds that are left for it; if these are fewer it fails at once.}
   rss_max: {type: int, default: 700, description: Most MiB of memory.}
   rss_growth: {type: int, default: 256, description: Most MiB that it may grow by meanwhile.}
   keep: {type: int, default: 3, description: Releases that stay.}
@@ -67,7 +70,8 @@ current: {type: str, returned: always, description: The version in use, or nothi
 previous: {type: str, returned: always, description: The version before, or nothing.}
 """
 
-STOP_WITHIN = 60
+STOP_WITHIN = 30
+"""Seconds; the unit has 20 by itself (TimeoutStopSec)."""
 STEP = 0.25
 PAGE_WITHIN = 5.0
 """Seconds for a page of the node."""
@@ -326,7 +330,8 @@ def switch(module: AnsibleModule, releases: Releases, unit: Unit) -> dict[str, o
         releases.set_pending({"version": version, "from": before, "previous": previous})
     drained, since = _drain(module, releases, unit)
     down = time.monotonic()
-    trouble = _stop(unit)
+    within = module.params["within"]
+    trouble = _stop(unit, STOP_WITHIN if within is None else min(within, STOP_WITHIN))
     if trouble:
         raise Failed(f"the node cannot be stopped: {trouble}")
     if before != version:
@@ -336,7 +341,10 @@ def switch(module: AnsibleModule, releases: Releases, unit: Unit) -> dict[str, o
         except OSError as error:
             unit.control("start", "--no-block")  # from whichever it is: a node that stands still helps nobody
             raise Failed(f"release {version} cannot be switched to: {error}") from error
-    ready = _start(unit, releases.of(version), module.params["ready_within"])
+    ready_within = module.params["ready_within"]
+    if within is not None:
+        ready_within = min(ready_within, max(0.0, within - (time.monotonic() - down)))
+    ready = _start(unit, releases.of(version), ready_within)
     return {
         "changed": True,
         "switched_from": before,
@@ -351,7 +359,10 @@ def hold(module: AnsibleModule, _releases: Releases, unit: Unit) -> dict[str, ob
     """Watch the node for a while: one that dies or swells soon after its start is not to be kept."""
     pid = module.params["pid"] or int(unit.ask().get("MainPID") or 0)
     most, growth = module.params["rss_max"], module.params["rss_growth"]
-    end = time.monotonic() + module.params["hold_for"]
+    hold_for, left = module.params["hold_for"], module.params["left"]
+    if left is not None and left < hold_for:
+        raise Failed(f"it took too long: it was to be watched for {hold_for:g} s, and {left:.1f} s are left")
+    end = time.monotonic() + hold_for
     first = rss = _rss(pid)
     while True:
         asked = unit.ask()
@@ -392,13 +403,13 @@ def confirm(module: AnsibleModule, releases: Releases, _unit: Unit) -> dict[str,
     return {"changed": changed, "removed": removed}
 
 
-def _stop(unit: Unit) -> str:
+def _stop(unit: Unit, within: float) -> str:
     """Stop the node; why it does not, or nothing.
 
     A node may ask systemd for ever more time to stop (`EXTEND_TIMEOUT_USEC`). One that was taken over would
     live through every upgrade, so its patience is ours.
     """
-    trouble = unit.control("stop")
+    trouble = unit.control("stop", within=within)
     if trouble:
         unit.control("kill", "--signal=SIGKILL")
         trouble = unit.control("stop")
@@ -518,6 +529,15 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def _alone(releases: Releases):
+    """Nobody else changes the releases of this host meanwhile: of two operators the second waits."""
+    with (releases.root / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the process that holds it, whatever ends that
+        yield
+
+
+CHANGING = {"unpack", "switch", "confirm"}
 ACTIONS = {"look": look, "unpack": unpack, "switch": switch, "hold": hold, "confirm": confirm}
 
 
@@ -536,8 +556,10 @@ def main() -> None:
             "controller_time": {"type": "float"},
             "drain_wait": {"type": "float", "default": 10},
             "ready_within": {"type": "float", "default": 20},
+            "within": {"type": "float"},
             "pid": {"type": "int"},
             "hold_for": {"type": "float", "default": 20},
+            "left": {"type": "float"},
             "rss_max": {"type": "int", "default": 700},
             "rss_growth": {"type": "int", "default": 256},
             "keep": {"type": "int", "default": 3},
@@ -551,7 +573,9 @@ def main() -> None:
     releases = Releases(Path(module.params["root"]))
     unit = Unit(module.params["unit"], module.params["http"])
     try:
-        result = {"changed": False, **ACTIONS[module.params["action"]](module, releases, unit)}
+        action = module.params["action"]
+        with _alone(releases) if action in CHANGING and not module.check_mode else contextlib.nullcontext():
+            result = {"changed": False, **ACTIONS[action](module, releases, unit)}
     except Failed as error:
         module.fail_json(
             msg=str(error),

@@ -23,11 +23,18 @@ def load(name: str) -> ModuleType:
     return module
 
 
+class _Params(dict[str, object]):
+    """What the task does not say is None, as it is for Ansible where there is no default."""
+
+    def __missing__(self, name: str) -> object:
+        return None
+
+
 class Given:
     """What the task says: all that an action asks of an `AnsibleModule`."""
 
     def __init__(self, check_mode: bool = False, **params: object) -> None:
-        self.params = params
+        self.params = _Params(params)
         self.check_mode = check_mode
 
 
