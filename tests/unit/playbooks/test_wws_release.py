@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import tarfile
@@ -259,6 +260,14 @@ def test_a_node_whose_link_cannot_be_made_runs_from_the_release_before(
     with pytest.raises(wws_release.Failed, match="No space left"):
         switch(root, "1.1.0", unit)
     assert unit.runs_from == "releases/1.0.0"
+
+
+def test_of_two_operators_at_one_host_the_second_waits(root: Path) -> None:
+    releases = wws_release.Releases(root)
+    with (root / ".lock").open("wb") as other:
+        with wws_release._alone(releases), pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_full_disk_keeps_nobody_from_going_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
