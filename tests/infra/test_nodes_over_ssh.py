@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +17,7 @@ from agent_cli.remote import HostKeyWrong, HostUnreachable, LoginRefused
 from tests.net.ssh_server import SshServer
 from tests.prerequisites import require
 from wws_infra.dynamic import playbook
-from wws_infra.dynamic.node_on_host import Found, look, wait_for
+from wws_infra.dynamic.node_on_host import RETIRE, Found, look, wait_for
 from wws_infra.dynamic.playbook import NodesLeftAlone, PlaybookProvider, one_at_a_time
 
 pytestmark = pytest.mark.net
@@ -37,6 +39,7 @@ ANSWERS = {
     "none": (answer(False), Found(problem="the node does not run")),
     "garbage": ("Traceback (most recent call last):", Found(problem="no node answers (exit code 3)")),
     "nothing": ("", Found(problem="no node answers (exit code 3)")),
+    "too deep": ("[" * 100_000, Found(problem="no node answers (exit code 3)")),
     "a list": ("[]", Found(problem="the node does not run")),
     "other data": ('{"ok": true, "data": []}', Found(problem="the node does not run")),
 }
@@ -61,6 +64,32 @@ def test_a_host_that_is_away_or_another_is_a_problem_and_no_error(server: SshSer
     assert "no connection to 127.0.0.1:1" in away.problem
     other = look(server.host(key="other_key"), server.key_file)
     assert "the inventory knows the key" in other.problem
+
+
+def retired(folder: Path, **codes: int) -> tuple[int, list[str]]:
+    """What the script that retires a node comes to, and asks of systemd, whose answers are `codes`."""
+    cases = "".join(f"{verb}) exit {code};; " for verb, code in codes.items())
+    systemctl = folder / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\necho "$1" >>{folder}/asked\ncase "$1" in {cases} esac\n')
+    systemctl.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", RETIRE, "sh", str(folder / "etc" / "sealed"), "a.service"],
+        env={"PATH": f"{folder}:{os.environ['PATH']}"},
+        check=False,
+        timeout=60,
+    )
+    assert (folder / "etc" / "sealed").exists(), "sealed whatever becomes of the rest"
+    return done.returncode, (folder / "asked").read_text().split()
+
+
+def test_a_node_is_retired_only_when_it_has_stopped(tmp_path: Path) -> None:
+    for name in ("well", "stubborn", "never"):
+        (tmp_path / name).mkdir()
+    assert retired(tmp_path / "well") == (0, ["cat", "disable", "stop"])
+    code, asked = retired(tmp_path / "stubborn", stop=1)
+    assert code != 0, "a node that may still run was taken for a stopped one"
+    assert asked == ["cat", "disable", "stop", "kill", "stop"]
+    assert retired(tmp_path / "never", cat=1) == (0, ["cat"])
 
 
 def test_a_new_host_is_waited_for_and_another_one_is_not(server: SshServer) -> None:

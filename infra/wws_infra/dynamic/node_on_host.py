@@ -9,14 +9,28 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent_cli.ops.inventory import HostEntry
+from agent_cli.ops.machines import CONTROL, SERVICE
 from agent_cli.remote import HostUnreachable, LoginRefused, RemoteConfig, RemoteError, connected
 
-CONTROL: Final = "/opt/wws/current/bin/wws-control"
-UNIT: Final = "wws-bootstrap.service"
 SEAL: Final = "/etc/wws/sealed"
 """While this file is there, the unit does not start: the node lives elsewhere now."""
 ASKING: Final = RemoteConfig(connect_timeout=5.0, command_timeout=30.0)
 BETWEEN_TRIES: Final = 2.0
+STOPPING: Final = 90.0
+"""Seconds for all that `RETIRE` does."""
+RETIRE: Final = """\
+set -eu
+mkdir -p "${1%/*}"
+touch "$1"
+systemctl cat "$2" >/dev/null 2>&1 || exit 0
+systemctl disable --quiet "$2"
+timeout 30 systemctl stop "$2" || {
+    systemctl kill --signal=SIGKILL "$2" || true
+    systemctl stop "$2"
+}
+"""
+"""Sealed first, so that nothing starts it again; a node may ask systemd for ever more time to stop. Where
+there has never been a node there is none to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ def look(host: HostEntry, key_file: str | None, *, control: str = CONTROL) -> Fo
         return Found(problem=str(error))
     try:
         answer = json.loads(asked.output)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Found(problem=f"no node answers (exit code {asked.exit_code})")
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, Mapping) or not answer.get("ok"):
@@ -80,10 +94,9 @@ def retire(host: HostEntry, key_file: str | None) -> str:
 
     What could not be done, in words; empty when all is well. A machine that is gone cannot be told.
     """
-    stop = f"systemctl disable --now {UNIT}; mkdir -p /etc/wws && touch {SEAL}"
     try:
         with connected(host, key_file=key_file, config=ASKING) as remote:
-            done = remote.run(["sh", "-c", stop], as_root=True)
+            done = remote.run(["sh", "-c", RETIRE, "sh", SEAL, SERVICE], timeout=STOPPING, as_root=True)
     except RemoteError as error:
         return str(error)
     return "" if done.exit_code == 0 else f"{host.name}: {done.errors.strip()[-200:]}"
