@@ -33,6 +33,11 @@ class LocalStack(World):
 
     name = "local"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_old_keys = False
+        """Whether the stack has taken its keys from files: that shows when it is taken down."""
+
     @override
     def make(self) -> None:
         infra = self.home / "infra"
@@ -50,9 +55,11 @@ class LocalStack(World):
 
     @override
     def prepare(self, drill: str) -> None:
-        if drill == "first-deployment" or self._is_made():
-            return
-        self.run("first-deployment")
+        if drill != "first-deployment" and not self._is_made():
+            self.run("first-deployment")
+        if drill == "all-gone" and not self._has_old_keys:
+            self.run("lost-state")
+        self._has_old_keys |= drill == "lost-state"
 
     @override
     def environment(self) -> dict[str, str]:

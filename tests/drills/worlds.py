@@ -98,6 +98,8 @@ class World:
             "TERM": "dumb",
             "WWS_NETWORK_ENABLE_MDNS": "false",
             "WWS_NETWORK_LISTEN": "/ip4/127.0.0.1/tcp/0",
+            "WWS_RPC_TCP": "",  # whether the usual ports are free depends on what else runs here
+            "WWS_RPC_HTTP": "",
             **({"DRILL_CLOCK": str(self.folder / "clock")} if self.moves_clock else {}),
         }
 
