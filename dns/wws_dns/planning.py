@@ -44,7 +44,7 @@ class PlanningConfig:
     """The times of planning."""
 
     renew_within: int = 14 * 86_400
-    """Seconds before `exp` from which on a bundle is signed anew."""
+    """Seconds before `exp` from which on a bundle is signed anew; at most half of what it holds."""
     settle: int = 3_600
     """Seconds after a change during which times to live stay short."""
     backdate: int = 3_600
@@ -129,6 +129,11 @@ def difference(
     return Changes(add, remove, tuple(sorted(record for record in found if record.set in touched)))
 
 
+def renewal_margin(lifetime: int, config: PlanningConfig) -> int:
+    """Seconds before its `exp` from which on a bundle that holds for so many seconds is signed anew."""
+    return min(config.renew_within, lifetime // 2)
+
+
 def new_bundle(
     desired: Desired, carried: tuple[PublisherKey, ...] | None, *, above: int, unix_now: int, backdate: int
 ) -> Bundle:
@@ -179,7 +184,6 @@ def _why(
 ) -> str:
     """Why a new bundle is needed; empty where none is."""
     before = seen.before
-    within = config if isinstance(config, int) else config.renew_within
     if before is None:
         return "Nothing was published yet."
     if set(before.entries) != set(desired.entries):
@@ -190,6 +194,8 @@ def _why(
         return "Clients that have slept must learn the publisher keys."
     if seen.unix_now >= before.expires_at:
         return f"Bundle {before.seq} has expired."
+    lifetime = before.expires_at - before.not_before
+    within = config if isinstance(config, int) else renewal_margin(lifetime, config)
     if seen.unix_now >= before.expires_at - within:
         return f"Bundle {before.seq} expires on {day(before.expires_at)}."
     return ""

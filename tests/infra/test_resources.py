@@ -137,6 +137,14 @@ def test_a_list_that_nears_its_end_is_signed_again(tmp_path: Path, published: Pr
     assert bundle(tmp_path).text == first.text  # it holds for 30 days yet: nothing was to be done
 
 
+def test_a_list_that_was_meant_to_be_short_is_not_signed_again_at_each_run(
+    tmp_path: Path, published: Props
+) -> None:
+    short = discovery(tmp_path, ALICE, BOB, CAROL, lifetime_days=7)
+    old = published | {"lifetime_days": 7, "expires_at": int(time.time()) + 6 * DAY}
+    assert DiscoveryProvider().diff(DOMAIN, old, short).changes is False
+
+
 def test_records_that_somebody_removed_are_seen_and_mended(tmp_path: Path, published: Props) -> None:
     provider, inputs = DiscoveryProvider(), discovery(tmp_path, ALICE, BOB, CAROL)
     whole = served(tmp_path)

@@ -25,7 +25,7 @@ from wws.runtime.homes import Home
 from wws_dns.desired import Desired, Node, txt_sets
 from wws_dns.history import History, parse_history
 from wws_dns.plan import Plan, UnsafePlan
-from wws_dns.planning import PlanningConfig
+from wws_dns.planning import PlanningConfig, renewal_margin
 from wws_dns.publishing import Publisher
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text, texts
 from wws_infra.dynamic.processes import NODE, Running
@@ -76,8 +76,8 @@ class DiscoveryProvider(Crud):
 
     @override
     def has_drifted(self, olds: dict[str, Json]) -> bool:
-        ends = number(olds, "expires_at") - PlanningConfig().renew_within
-        return olds.get("served") is not True or time.time() >= ends
+        margin = renewal_margin(number(olds, "lifetime_days") * 86_400, PlanningConfig())
+        return olds.get("served") is not True or time.time() >= number(olds, "expires_at") - margin
 
     @override
     def found(self, id_: str, props: dict[str, Json]) -> dict[str, Json] | None:

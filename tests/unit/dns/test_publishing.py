@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.dns.memory_provider import MemoryProvider
@@ -70,6 +72,14 @@ def test_publishing_twice_changes_nothing(world: World) -> None:
     assert not again.changed
     assert world.provider.records == before
     assert len(world.provider.applied) == 1
+
+
+@pytest.mark.parametrize("days", [1, 7, 14, 30, 90])
+def test_a_list_is_signed_anew_before_its_end_and_not_at_once(world: World, days: int) -> None:
+    world.publish(replace(THREE, lifetime_days=days))
+    assert world.plan(replace(THREE, lifetime_days=days)).is_empty, "planned twice"
+    world.now += days * DAY - 3_600
+    assert world.plan(replace(THREE, lifetime_days=days)).is_new
 
 
 def test_another_order_of_the_nodes_is_no_change(world: World) -> None:
