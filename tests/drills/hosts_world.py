@@ -76,6 +76,7 @@ class HostsWorld(World):
     """A stack on three machines."""
 
     name = "hosts"
+    patience = 500.0
     nodes: tuple[str, ...] = NAMES
     """Of which machines the stack knows in the beginning."""
 

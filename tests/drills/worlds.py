@@ -51,6 +51,8 @@ class World:
 
     name = ""
     moves_clock = False
+    patience = DRILL_TIMEOUT
+    """Seconds that a drill may take."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="wws-drill-", dir="/tmp"))
@@ -127,7 +129,7 @@ class World:
             start_new_session=True,
         )
         try:
-            output, _ = process.communicate(timeout=DRILL_TIMEOUT)
+            output, _ = process.communicate(timeout=self.patience)
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
