@@ -19,7 +19,7 @@ main() {
     expect 'eu' 'us' 'changed'
 
     step key
-    run "wws-ops exec ap --root -- 'mkdir -m 700 /root/stolen && mv /etc/wws /root/stolen/etc && mv /var/lib/wws /root/stolen/home'"
+    run "wws-ops exec ap --root -- 'mkdir -m 700 /srv/stolen && mv /etc/wws /srv/stolen/etc && mv /var/lib/wws /srv/stolen/home'"
     run 'cd infra'
     run "urn=\$(pulumi stack --show-urns | grep -o 'urn:pulumi:.*:Seed::ap\$')"
     run 'pulumi state unprotect --yes "$urn"'

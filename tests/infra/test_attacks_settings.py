@@ -45,7 +45,7 @@ def test_the_settings_that_are_attacked_are_right() -> None:
         {"wws_ssh_allow": ["0.0.0.0/1", "128.0.0.0/1"]},
         {"wws_identity": "c2VjcmV0"},
         {"wws_release_sha256": "cd" * 32},
-        {"wws_report_dir": "/home/alice/.ssh"},
+        {"wws_report_dir": "/srv/alice/.ssh"},
         {"wws_limits\n": {}},
     ],
     ids=str,

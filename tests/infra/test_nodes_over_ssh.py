@@ -145,5 +145,5 @@ def test_a_node_is_changed_when_settings_or_the_node_itself_have_changed() -> No
     assert compared({"running": True}, machine="2")
     # Neither the operator's own paths nor what was once known of promises make a change.
     assert not compared(
-        {"running": True}, ssh_key_file="/home/bob/key", archive="/tmp/x", seed="s", witness_lost=True
+        {"running": True}, ssh_key_file="/srv/bob/key", archive="/tmp/x", seed="s", witness_lost=True
     )
