@@ -54,6 +54,8 @@ _PREFIX: Final = "wws-ops-"
 _SETTLED: Final = 60.0
 """Seconds after which a private folder has its lock."""
 _SHORTEST: Final = "/tmp"  # noqa: S108 - mkdtemp makes a folder of ours alone in it
+_REPOSITORY: Final = Path(__file__).parents[2]
+"""What this package lies in."""
 _CALLBACK: Final = Path(__file__).parent / "ansible_callback"
 
 
@@ -110,7 +112,10 @@ class PlaybookMissing(LocalError):
 
     code = "playbook_missing"
     exit_code = Exit.MACHINE
-    hint = "They are the folder `ansible` of the repository; say where it is with WWS_ANSIBLE=DIR."
+    hint = (
+        "They are the folder `ansible` of the repository. Say where it is with WWS_ANSIBLE=DIR, or install "
+        "from there: pip install --editable '.[operator]'"
+    )
 
 
 class NotByPlaybook(LocalError):
@@ -120,11 +125,12 @@ class NotByPlaybook(LocalError):
     exit_code = Exit.USAGE
 
 
-def playbook_folder(env: Mapping[str, str] = os.environ) -> Path:
+def playbook_folder(env: Mapping[str, str] = os.environ, *, beside: Path = _REPOSITORY) -> Path:
     """`$WWS_ANSIBLE`, else `ansible` beside the package. Raises `PlaybookMissing`."""
     given = env.get("WWS_ANSIBLE")
-    folder = Path(given) if given else Path(__file__).parents[2] / "ansible"
-    if not folder.is_dir():
+    folder = Path(given) if given else beside / "ansible"
+    # Beside a package that was installed elsewhere lies Ansible's own, which is called so, too.
+    if not folder.is_dir() or (not given and not (folder / "ansible.cfg").is_file()):
         raise PlaybookMissing(f"There is no folder {folder} with playbooks.")
     return folder.absolute()
 

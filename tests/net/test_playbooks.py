@@ -20,6 +20,7 @@ from agent_cli.ops.playbooks import (
     PlaybookFailed,
     PlaybookMissing,
     PlaybookUnreachable,
+    playbook_folder,
     run_playbook,
 )
 from tests.net.ssh_server import SshServer
@@ -151,6 +152,14 @@ def test_what_cannot_be_run_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("WWS_ANSIBLE", "/nowhere")
     with pytest.raises(PlaybookMissing):
         run_playbook("try.yml", INVENTORY)
+
+
+def test_ansible_itself_is_not_taken_for_the_playbooks(tmp_path: Path) -> None:
+    assert playbook_folder({}).name == "ansible"
+    (tmp_path / "ansible" / "modules").mkdir(parents=True, exist_ok=True)  # site-packages, as pip fills it
+    with pytest.raises(PlaybookMissing) as caught:
+        playbook_folder({}, beside=tmp_path)
+    assert "--editable" in caught.value.hint
 
 
 def test_one_that_takes_too_long_is_ended() -> None:
