@@ -284,6 +284,10 @@ def _run(
     def end() -> None:
         is_late.set()
         _signal(process, signal.SIGTERM)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            _signal(process, signal.SIGKILL)
 
     timer = threading.Timer(timeout, end)
     timer.daemon = True

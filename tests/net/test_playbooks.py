@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_cli.ops import playbooks
 from agent_cli.ops.inventory import HostEntry, Inventory
 from agent_cli.ops.playbooks import (
     HostStats,
@@ -165,6 +166,23 @@ def test_ansible_itself_is_not_taken_for_the_playbooks(tmp_path: Path) -> None:
 def test_one_that_takes_too_long_is_ended() -> None:
     with pytest.raises(PlaybookFailed, match="more than 3 s"):
         run_playbook("hangs.yml", INVENTORY, timeout=3)
+
+
+def test_one_that_does_not_want_to_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playbooks, "PATIENCE", 0.2)
+    said: list[str] = []
+    with open(tmp_path / "lock", "wb") as lock:
+        rc, last = playbooks._run(
+            ["sh", "-c", "trap '' TERM; echo begun; while :; do sleep 0.1; done"],
+            {"PATH": os.environ["PATH"]},
+            tmp_path,
+            lock.fileno(),
+            said.append,
+            timeout=1,
+        )
+    assert rc != 0
+    assert said == ["begun"]
+    assert last[-1] == "The playbook took more than 1 s and was ended."
 
 
 def test_an_interrupted_one_leaves_nothing(tmp_path: Path) -> None:
