@@ -106,8 +106,11 @@ def open_workspace(
     history: str | None = None,
     environ: Mapping[str, str] | None = None,
     with_keys: bool = True,
+    signs_here: bool = True,
 ) -> Workspace:
     """Read what the command line names; without `with_keys` no key file, for they may lie elsewhere.
+
+    Where nothing is signed here, keys that only the records file names need not be on this machine.
 
     Raises `RecordsMissing`, `DesiredMalformed`, `HistoryMalformed`, `NoIdentity`, `KeyFileRefused` and
     `MachineError`.
@@ -128,7 +131,8 @@ def open_workspace(
         file = replace(file, desired=replace(wanted, keys=file.desired.keys or wanted.keys))
     folder = path.parent
     named = Path(history) if history else folder / (file.history or f"{path.stem}.history.json")
-    key_files = [Path(key) for key in keys] if keys else [folder / key for key in file.key_files]
+    listed = [folder / key for key in file.key_files]
+    key_files = [Path(key) for key in keys] if keys else [one for one in listed if signs_here or one.exists()]
     return Workspace(
         file,
         folder,

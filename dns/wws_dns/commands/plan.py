@@ -49,7 +49,9 @@ def plan(
     """
     if request is not None and (key or signed):
         raise WrongUsage("--request asks for a signature elsewhere; --key and --signed bring one.")
-    work = open_workspace(records, inventory=inventory, keys=key, history=history)
+    work = open_workspace(
+        records, inventory=inventory, keys=key, history=history, signs_here=request is None and signed is None
+    )
     signers = () if request is not None else work.signers
     made = work.publisher().plan(work.desired, signers, signed=read_signed(signed, work.desired.domain))
     notes: list[str] = []

@@ -60,7 +60,9 @@ def publish(
     """
     if prepare and signed:
         raise WrongUsage("--prepare signs nothing; give one of --prepare and --signed.")
-    work = open_workspace(records, inventory=inventory, keys=key, history=history)
+    work = open_workspace(
+        records, inventory=inventory, keys=key, history=history, signs_here=signed is None and not prepare
+    )
     publisher = work.publisher()
     if prepare:
         made = publisher.prepare(work.desired, work.signers)

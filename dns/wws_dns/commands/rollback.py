@@ -46,7 +46,7 @@ def rollback(
 
     Afterwards the records file says something else than DNS: set it back, too, before the next publish.
     """
-    work = open_workspace(records, keys=key, history=history)
+    work = open_workspace(records, keys=key, history=history, with_keys=not listing)
     if listing:
         return _listed(work.history)
     publisher = work.publisher()

@@ -171,6 +171,23 @@ def test_signing_on_another_machine(shell: Shell, tmp_path_factory: pytest.TempP
     assert shell.json("publish", "--signed", "to-sign.json")[1]["changed"] is False
 
 
+def test_keys_that_the_records_file_names_need_not_be_where_nothing_is_signed(
+    shell: Shell, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    key = tmp_path_factory.mktemp("safe") / "publisher.key"
+    store(Identity.from_label("one"), key)
+    public = Identity.from_label("one").public_key.hex()
+    shell.write("alice", "bob", "carol", top=f'publishers = ["{public}"]\nkey_files = ["publisher.key"]\n')
+    assert shell.run("plan", "--request", "to-sign.json")[0] == 0
+    assert shell.run("sign", "to-sign.json", "--key", str(key))[0] == 0
+    assert shell.run("plan", "--signed", "to-sign.json")[0] == 0
+    assert shell.run("publish", "--signed", "to-sign.json")[0] == 0
+    assert shell.run("publish", "--prepare")[0] == 0
+    assert shell.run("rollback", "--list")[0] == 0
+    code, _, errors = shell.json("publish")
+    assert (code != 0, errors[0]["code"]) == (True, "no_identity")
+
+
 def test_signing_from_the_records_file(shell: Shell) -> None:
     shell.run("keygen", "publisher.key")
     public = load(shell.folder / "publisher.key", {}).public_key.hex()
