@@ -7,6 +7,7 @@ that would cut our nodes off from each other, or the operator from them, is refu
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import tomllib
 from collections.abc import Callable, Iterable
@@ -36,10 +37,16 @@ CONFIG: Final = "/etc/wws/config.toml"
 """The settings of a node that Ansible has installed."""
 MAX_REASON: Final = 200
 
-# Whole or not at all, and for whom the settings beside it are.
+_CHANGED: Final = 9
+"""What `_WRITE` ends with where the list is another than the one that was read."""
+# Whole or not at all, and for whom the settings beside it are; of two operators at once the second is told.
 _WRITE: Final = """\
 set -eu
 umask 077
+exec 9<"$2"
+flock 9
+if test -e "$1"; then found=$(sha256sum <"$1"); else found=$(sha256sum </dev/null); fi
+test "${found%% *}" = "$3" || exit 9
 cat >"$1.new"
 chown --reference="$2" "$1.new"
 chmod --reference="$2" "$1.new"
@@ -66,6 +73,14 @@ class DenyFileMissing(RemoteError):
 
     code = "deny_file_missing"
     exit_code = Exit.REFUSED
+
+
+class DenyFileChanged(RemoteError):
+    """Somebody else has changed the list since it was read."""
+
+    code = "deny_file_changed"
+    exit_code = Exit.REFUSED
+    hint = "Nothing was changed there. Run it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +271,15 @@ def _operator_at(machine: Machine) -> str:
 
 
 def _write_at(host: HostEntry, inventory: Inventory, listed: _Listed, content: str) -> None:
+    digest = hashlib.sha256(listed.content.encode()).hexdigest()
     with logged_in(host, inventory) as machine:
         ran = machine.run(
-            ["sh", "-c", _WRITE, "sh", listed.path, listed.config], as_root=True, given=content.encode()
+            ["sh", "-c", _WRITE, "sh", listed.path, listed.config, digest],
+            as_root=True,
+            given=content.encode(),
         )
+        if ran.exit_code == _CHANGED:
+            raise DenyFileChanged(host, "its deny list is not the one that was read")
         if ran.exit_code != 0:
             raise DenyFileMissing(host, f"its deny list cannot be written: {ran.errors.strip()[-200:]}")
         ask(machine, "reload")

@@ -16,6 +16,7 @@ import pytest
 
 from agent_cli.ops import deny, machines
 from agent_cli.ops.app import run, schema_of
+from agent_cli.ops.inventory import Inventory
 from tests.net.bootstrap import REPOSITORY, Bootstrap
 from tests.net.ssh_server import SshServer
 from tests.prerequisites import require
@@ -197,6 +198,19 @@ def test_logs_that_are_followed_end_when_interrupted(node: Bootstrap) -> None:
         assert (first["schema"], first["data"]["host"]) == ("wws-ops.logs/v1", "one")
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
+
+
+def test_of_two_operators_at_one_deny_list_the_second_is_told(node: Bootstrap) -> None:
+    known = Inventory.read(node.inventory())
+    (host,) = known.hosts
+    alice = bob = deny._read_at(host, known)
+    before = (node.home / "deny.txt").read_text()
+    deny._write_at(host, known, alice, before + "198.51.100.0/24\n")
+    with pytest.raises(deny.DenyFileChanged):
+        deny._write_at(host, known, bob, before + "203.0.113.0/24\n")
+    assert (node.home / "deny.txt").read_text() == before + "198.51.100.0/24\n"
+    deny._write_at(host, known, deny._read_at(host, known), before)
+    assert (node.home / "deny.txt").read_text() == before
 
 
 def test_the_deny_list_is_the_same_everywhere(
