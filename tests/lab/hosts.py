@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.lab.internet import REGIONS, Internet, Uplink
-from tests.lab.operator import Operator, make_key
+from tests.lab.operator import KEPT_CONNECTION, Operator, make_key
 from tests.lab.probing import eventually
 from tests.lab.root_folder import root_folder
 from tests.lab.slow_links import LinkSpec
@@ -271,6 +271,9 @@ class Hosts:
             f"{hosts}Host *\n  User root\n  IdentityFile {operator.key_file}\n  IdentitiesOnly yes\n"
             f"  StrictHostKeyChecking yes\n  UserKnownHostsFile {operator.known_hosts}\n"
             "  GlobalKnownHostsFile /dev/null\n  BatchMode yes\n  ConnectTimeout 5\n"
+            # Tests look at hosts all the time: that each is asked in by a handshake anew costs both sides.
+            "  ControlMaster auto\n  ControlPersist 30\n"
+            f"  ControlPath {operator.folder}/{KEPT_CONNECTION}%r-%n\n"
         )
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from tests.lab.internet import Uplink
 
 REPOSITORY = Path(__file__).parents[2]
+KEPT_CONNECTION = "ssh-"
+"""How the names of sockets begin, in the folder of the machine: one connection for each user and host."""
 _ASIDE = ("WWS_", "ANSIBLE_", "PULUMI_", "SSH_", "PYTHONDONTWRITEBYTECODE")
 """Variables of the test run that would change what a program does here."""
 
@@ -92,8 +94,8 @@ class Operator:
             )
 
     def forget_connections(self) -> None:
-        """Connections that Ansible keeps open for its next task are not used again: a host has gone."""
-        for left in (self.home / ".ansible" / "cp").glob("*"):
+        """Connections that ssh and Ansible keep open for the next are not used again: a host has gone."""
+        for left in (*self.home.glob(".ansible/cp/*"), *self.folder.glob(f"{KEPT_CONNECTION}*")):
             with contextlib.suppress(FileNotFoundError):
                 left.unlink()
 
