@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent_cli.ops.inventory import Inventory
-from tests.hosts.nodes import FIRST, NAMES, SHORT_GATE, Nodes
+from tests.hosts.nodes import FIRST, NAMES, SHORT_GATE, Nodes, only_in_full
 from tests.prerequisites import require
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("hosts")]
@@ -68,6 +68,7 @@ def test_an_operator_looks_at_nodes_and_keeps_somebody_out(nodes: Nodes, ops: Op
     ops("drain", first, "--undo")
 
 
+@only_in_full
 def test_an_upgrade_and_the_way_back_by_one_command_each(nodes: Nodes, ops: Ops, tmp_path: Path) -> None:
     release = nodes.release("1.1.0")
     gate = [word for name, value in SHORT_GATE.items() for word in ("--set", f"{name}={value}")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.nodes import FIRST, NAMES, Nodes
+from tests.hosts.nodes import FIRST, NAMES, Nodes, only_in_full
 from tests.lab.probing import eventually
 from tests.lab.releases import BROKEN, Release, corrupted
 from wws.testing.scale import scale, scale_factor
@@ -59,6 +59,14 @@ def test_a_broken_release_is_taken_back_and_no_other_host_is_touched(
 
 def test_what_cannot_end_well_is_refused_before_any_host_is_changed(nodes: Nodes, tmp_path: Path) -> None:
     good = nodes.release(NEWER)
+    no_room = nodes.play("upgrade.yml", good, limit=["eu"], wws_release_space=10_000_000)
+    assert no_room.rc != 0
+    assert "The disk is full" in no_room.output, no_room
+    assert no_room.changed == 0
+    assert set(nodes.everywhere("ls -A /opt/wws/releases").values()) == {f"{FIRST}\n"}
+    if scale_factor() < 1:
+        return
+
     damaged = nodes.play("upgrade.yml", corrupted(good, tmp_path), limit=["eu"])
     assert damaged.rc != 0
     assert f"is not the archive with SHA-256 {good.sha256}" in damaged.output, damaged
@@ -67,19 +75,16 @@ def test_what_cannot_end_well_is_refused_before_any_host_is_changed(nodes: Nodes
     assert misspelt.rc != 0
     assert "did you mean wws_gate_hold" in misspelt.output, misspelt
 
-    no_room = nodes.play("upgrade.yml", good, limit=["eu"], wws_release_space=10_000_000)
-    assert no_room.rc != 0
-    assert "The disk is full" in no_room.output, no_room
-
     nodes["us"].ssh("systemctl stop wws-bootstrap")
     alone = nodes.play("upgrade.yml", good, limit=["eu"])
     assert alone.rc != 0
     assert "us is not ready (inactive): eu is left as it is" in alone.output, alone
 
-    assert [played.changed for played in (damaged, misspelt, no_room, alone)] == [0, 0, 0, 0]
+    assert [played.changed for played in (damaged, misspelt, alone)] == [0, 0, 0]
     assert set(nodes.everywhere("ls -A /opt/wws/releases").values()) == {f"{FIRST}\n"}
 
 
+@only_in_full
 def test_a_disk_that_fills_up_leaves_the_node_as_it_was(nodes: Nodes, tmp_path: Path) -> None:
     eu = nodes["eu"]
     # Room for the archive, but not for what is in it.
@@ -98,7 +103,7 @@ def test_a_disk_that_fills_up_leaves_the_node_as_it_was(nodes: Nodes, tmp_path: 
         eu.ssh("umount -l /opt/wws/releases /run/small; rmdir /run/small")
 
 
-@pytest.mark.skipif(scale_factor() < 1, reason="a long drill: only at the full scale")
+@only_in_full
 def test_a_roll_that_was_interrupted_goes_on_where_it_was(nodes: Nodes) -> None:
     good = nodes.release(NEWER)
     us = nodes["us"]
@@ -114,18 +119,18 @@ def test_a_roll_that_was_interrupted_goes_on_where_it_was(nodes: Nodes) -> None:
     finally:
         cutter.join()
         us.uplink.mend()
+    nodes.operator.forget_connections()
     assert first.rc != 0
     assert "unreachable=1" in first.output, first
     assert nodes.running()["ap"] == FIRST, "the play stopped"
 
-    nodes.operator.forget_connections()
     second = nodes.play("upgrade.yml", good)
     assert second.rc == 0, second
     assert nodes.running() == dict.fromkeys(NAMES, NEWER)
     assert second.reports["eu"]["result"] == "unchanged"
 
 
-@pytest.mark.skipif(scale_factor() < 1, reason="a long drill: only at the full scale")
+@only_in_full
 def test_a_host_that_was_switched_and_not_gated_is_gated_by_the_next_run(nodes: Nodes) -> None:
     """The controller dies right after the switch to a release that is broken: the next run finds out."""
     way = "refuses connections"

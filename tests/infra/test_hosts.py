@@ -136,9 +136,11 @@ def test_the_life_of_a_stack(tmp_path: Path, hosts: Hosts, tell: Tell) -> None:
     assert [makes_first_claims(host) for host in machines] == [True, True, False], "it knows what it forgot"
 
     # A setting that the role does not know ends the run before anything changes.
-    stack.set(variables={"wws_limit": {}})
-    assert "there is no variable wws_limit; did you mean wws_limits?" in stack.up("a typo", fails=True).said
-    stack.set(variables={})
+    if scale_factor() >= 1:
+        stack.set(variables={"wws_limit": {}})
+        said = stack.up("a typo", fails=True).said
+        assert "there is no variable wws_limit; did you mean wws_limits?" in said
+        stack.set(variables={})
 
     # Identities are protected. Without that the nodes are taken off, and the machines stay.
     assert "protect" in stack.run("", "destroy", "--yes", "--skip-preview", "--json", fails=True).said
