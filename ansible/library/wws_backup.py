@@ -77,6 +77,10 @@ manifest: {type: dict, returned: make and open, description: What is in the back
 SCHEMA = 1
 STOP_WITHIN = 60
 """Seconds that a node has to stop by itself."""
+ASK_WITHIN = 20
+"""Seconds for systemd to say or do what takes no time."""
+COPY_WITHIN = 900
+"""Seconds for a copy of the book, or to open a backup with one: gigabytes, on a slow disk."""
 MAX_FILE = 16 * 1024 * 1024
 """Largest file besides the book, in bytes."""
 MAX_BOOK = 2 * 1024 * 1024 * 1024
@@ -117,8 +121,9 @@ def _stop(unit: str) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(command, capture_output=True, timeout=STOP_WITHIN, check=False)
     if _is_active(unit):
-        subprocess.run(["systemctl", "kill", "--signal=SIGKILL", unit], capture_output=True, check=False)
-        subprocess.run(command, capture_output=True, check=False)
+        for last in (["systemctl", "kill", "--signal=SIGKILL", unit], command):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(last, capture_output=True, timeout=ASK_WITHIN, check=False)
 
 
 def make(module: AnsibleModule) -> dict[str, object]:
@@ -209,7 +214,17 @@ def open_backup(module: AnsibleModule) -> dict[str, object]:
         str(source),
     ]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COPY_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:  # a key with a passphrase asks the terminal for it
+        target.unlink(missing_ok=True)
+        raise Failed(f"{source} was not decrypted within {COPY_WITHIN} s") from None
     except FileNotFoundError:
         raise Failed("there is no age on this machine") from None
     if done.returncode:
@@ -389,15 +404,19 @@ def _copied_book(module: AnsibleModule, book: Path):
         # As the node's user: files that SQLite makes beside the book must be the node's.
         command = [f"{module.params['root']}/current/bin/wws-control", "--home", module.params["home"]]
         command += ["--node", module.params["node"], "witness-copy", str(copy)]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            user=owner.pw_uid,
-            group=owner.pw_gid,
-            extra_groups=[],
-        )
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=COPY_WITHIN,
+                check=False,
+                user=owner.pw_uid,
+                group=owner.pw_gid,
+                extra_groups=[],
+            )
+        except subprocess.TimeoutExpired:
+            raise Failed(f"the witness's book was not copied within {COPY_WITHIN} s") from None
         if done.returncode:
             raise Failed(f"the witness's book cannot be copied: {done.stderr.strip()[:300]}")
         with _as_user(owner):
@@ -508,7 +527,10 @@ def _seal(module: AnsibleModule) -> dict:
 
 def _is_active(unit: str) -> bool:
     command = ["systemctl", "show", "--property", "ActiveState", "--value", unit]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_WITHIN, check=False)
+    except subprocess.TimeoutExpired:
+        return True  # who cannot tell must not be taken for stopped
     return done.stdout.strip() not in {"inactive", "failed"}
 
 

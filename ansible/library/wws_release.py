@@ -73,6 +73,8 @@ previous: {type: str, returned: always, description: The version before, or noth
 STOP_WITHIN = 30
 """Seconds; the unit has 20 by itself (TimeoutStopSec)."""
 STEP = 0.25
+ASK_WITHIN = 20.0
+"""Seconds for systemd and its journal to say something."""
 PAGE_WITHIN = 5.0
 """Seconds for a page of the node."""
 CHUNK = 1024 * 1024
@@ -172,13 +174,8 @@ class Unit:
 
     def ask(self) -> dict[str, str]:
         wanted = "ActiveState,SubState,MainPID,NRestarts,Result"
-        done = subprocess.run(
-            ["systemctl", "show", "--property", wanted, self.name],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        said = _output(["systemctl", "show", "--property", wanted, self.name])
+        return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
 
     @property
     def is_active(self) -> bool:
@@ -226,15 +223,22 @@ class Unit:
         return text if answer.status == 200 else None
 
     def last_words(self) -> str:
-        done = subprocess.run(
-            ["journalctl", f"_SYSTEMD_UNIT={self.name}", "--lines", "5", "--output", "cat", "--no-pager"],
-            capture_output=True,
-            text=True,
-            check=False,
+        said = _output(
+            ["journalctl", f"_SYSTEMD_UNIT={self.name}", "--lines", "5", "--output", "cat", "--no-pager"]
         )
         # The node chose them: they must not steer the terminal of whoever is shown them.
-        said = done.stdout.strip()[-600:]
+        said = said.strip()[-600:]
         return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in said)
+
+
+def _output(command: list[str]) -> str:
+    """What a program says; nothing where it does not end, as of one that has nothing to say."""
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=ASK_WITHIN, check=False
+        ).stdout
+    except subprocess.TimeoutExpired:
+        return ""
 
 
 def _hang_up(connection: http.client.HTTPConnection) -> None:

@@ -343,3 +343,18 @@ def test_a_node_is_held_that_stays_up_and_can_be_watched(root: Path) -> None:
     unit.counts = False
     with pytest.raises(wws_release.Failed, match="has no metrics"):
         wws_release.hold(given, None, unit)
+
+
+@pytest.mark.parametrize("module", ["wws_release", "wws_backup"])
+def test_a_systemd_that_says_nothing_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    (tmp_path / "systemctl").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    loaded = load(module)
+    monkeypatch.setattr(loaded, "ASK_WITHIN", 0.2)
+    if module == "wws_release":
+        assert loaded.Unit("a.service", "127.0.0.1:1").ask() == {}
+    else:
+        assert loaded._is_active("a.service"), "who cannot tell must not be taken for stopped"
