@@ -188,26 +188,29 @@ def test_the_sandbox_leaves_little_exposed(eu: Host, tell: Tell) -> None:
 
 @only_in_full
 def test_agents_join_and_reach_each_other_through_nodes_in_the_sandbox(site: Site, eu: Host) -> None:
-    """Behind symmetric NATs no hole can be punched, so a relay carries what they say."""
+    """Behind symmetric NATs no hole can be punched, so a relay carries what they say.
+
+    The nodes keep their names for them from now on: no other test on these hosts has agents of these names.
+    """
     internet = site.hosts.internet
     homes = [
         Router(internet, label, Kind.SYMMETRIC, address)
-        for label, address in (("alice's home", "198.18.61.2"), ("bob's home", "198.18.62.2"))
+        for label, address in (("carol's home", "198.18.61.2"), ("dave's home", "198.18.62.2"))
     ]
     with Swarm.on(internet, site.nodes.network_file) as swarm:
-        alice, bob = (
-            swarm.agent(name, home.host(name)) for name, home in zip(("alice", "bob"), homes, strict=True)
+        carol, dave = (
+            swarm.agent(name, home.host(name)) for name, home in zip(("carol", "dave"), homes, strict=True)
         )
         swarm.wait_joined()
 
         def reached_through_a_relay() -> bool:
-            code, envelope = swarm.wws(alice, "ping", "-c", "1", "bob")
+            code, envelope = swarm.wws(carol, "ping", "-c", "1", "dave")
             return code == 0 and envelope["data"]["replies"][0]["path"] == "relay"
 
         eventually(reached_through_a_relay, PATIENCE)
         relayed = [site.status(site.hosts[name])["reservations"] for name in NAMES]
         assert sum(relayed) >= 2, relayed
-        names = swarm.wws(bob, "name", "list")[1]["data"]["names"]
+        names = swarm.wws(dave, "name", "list")[1]["data"]["names"]
         assert names[0]["witnessed"], names
 
 
