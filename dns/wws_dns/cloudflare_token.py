@@ -11,6 +11,7 @@ from typing import Final
 
 from wws.errors import LocalError
 from wws.rpc.codes import Exit
+from wws.runtime.keyfile import is_loose
 
 TOKEN_VARIABLE: Final = "CLOUDFLARE_API_TOKEN"  # noqa: S105 - the name of the variable, as the SDK has it
 FILE_VARIABLE: Final = "CLOUDFLARE_API_TOKEN_FILE"
@@ -66,20 +67,14 @@ def read_token(environ: Mapping[str, str], path: Path | None = None) -> str:
                 token = file.read(_MAX_TOKEN_FILE + 1).decode("ascii", "replace").strip()
         except OSError as error:
             raise TokenMissing(f"The token file {path} cannot be read: {error.strerror}.") from None
-        _check_mode(path, mode, environ)
+        if is_loose(path, mode, environ):
+            raise TokenFileLoose(
+                f"Others can read the token file {path} (mode {stat.S_IMODE(mode):04o}).",
+                hint=f"If nobody has: chmod 600 {path}. If someone may have, roll the token in the "
+                "dashboard.",
+            )
         if not token:
             raise TokenMissing(f"The token file {path} is empty.")
     if not _TOKEN_FORM.match(token):
         raise TokenMalformed(f"What stands in {where} is no API token.")
     return token
-
-
-def _check_mode(path: Path, mode: int, environ: Mapping[str, str]) -> None:
-    """Raises `TokenFileLoose`. Credentials of systemd come with group bits that mean nothing."""
-    given = environ.get("CREDENTIALS_DIRECTORY")
-    is_given = bool(given) and path.resolve().is_relative_to(Path(str(given)).resolve())
-    if mode & (0o007 if is_given else 0o077):
-        raise TokenFileLoose(
-            f"Others can read the token file {path} (mode {stat.S_IMODE(mode):04o}).",
-            hint=f"If nobody has: chmod 600 {path}. If someone may have, roll the token in the dashboard.",
-        )

@@ -21,6 +21,7 @@ from wws.codec import base64
 from wws.discovery.publishers import host_kind
 from wws.errors import LocalError, ParseError
 from wws.rpc.codes import Exit
+from wws.runtime.keyfile import is_loose
 from wws.runtime.machine_errors import reading_failed
 
 VARIABLE: Final = "WWS_DNS_TSIG"
@@ -104,10 +105,7 @@ def read_tsig(environ: Mapping[str, str], path: Path | None = None) -> TsigKey:
         raise TsigMissing(f"There is no TSIG key file at {path}.") from None
     except OSError as error:
         raise reading_failed(path, error) from error
-    # Credentials of systemd come with group bits that mean nothing.
-    given = environ.get("CREDENTIALS_DIRECTORY")
-    is_given = bool(given) and path.resolve().is_relative_to(Path(str(given)).resolve())
-    if mode & (0o007 if is_given else 0o077):
+    if is_loose(path, mode, environ):
         raise TsigFileLoose(
             f"Others can read the TSIG key {path} (mode {stat.S_IMODE(mode):04o}).",
             hint=f"If nobody has: chmod 600 {path}. If someone may have, make a new one.",

@@ -117,6 +117,16 @@ def load(path: Path, env: Mapping[str, str]) -> Identity:
         os.close(descriptor)
 
 
+def is_loose(path: Path, mode: int, env: Mapping[str, str]) -> bool:
+    """Whether others than its owner can use the file at `path`, which has this mode.
+
+    Below `$CREDENTIALS_DIRECTORY` (systemd) group bits mean nothing, so there only the "other" bits count.
+    """
+    folder = env.get("CREDENTIALS_DIRECTORY")
+    is_given = bool(folder) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(str(folder)))
+    return bool(mode & (0o007 if is_given else 0o077))
+
+
 def create(path: Path) -> Identity:
     """Make a new identity and its key file. Never replaces: raises `KeyExists`, `MachineError`.
 
@@ -256,8 +266,7 @@ def _open_checked(path: Path, env: Mapping[str, str]) -> int:
 def _check_opened(path: Path, found: os.stat_result, env: Mapping[str, str]) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise KeyFileSize(f"{path} is not a file.", hint="Move it away, or use --identity-path P.")
-    forbidden = 0o007 if _below_credentials(path, env) else 0o077
-    if found.st_mode & forbidden:
+    if is_loose(path, found.st_mode, env):
         raise KeyFileLoose(
             f"Others can use the key file {path} (mode {stat.S_IMODE(found.st_mode):04o}).",
             hint=f"If nobody has read it: chmod 600 {path}. If someone may have, make a new key elsewhere.",
@@ -295,11 +304,6 @@ def _check_folder(path: Path, folder: Path) -> None:
             f"The key file {path} is a symlink into {folder}, where anyone can write.",
             hint=f"Put the key itself at {path}, mode 0600.",
         )
-
-
-def _below_credentials(path: Path, env: Mapping[str, str]) -> bool:
-    folder = env.get("CREDENTIALS_DIRECTORY")
-    return bool(folder) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(str(folder)))
 
 
 def _key_exists(path: Path) -> KeyExists:
