@@ -30,6 +30,8 @@ SERVICE: Final = "wws-bootstrap.service"
 AT_ONCE: Final = 8
 """Hosts that are worked with at a time."""
 CONTROL_TIMEOUT: Final = 30.0
+STARTED_BY_ITS_STACK: Final = "Its stack starts it again, in the folder of its program: pulumi up --refresh"
+"""What is done about a node of this machine that does not run: there is no service of systemd for it."""
 
 _EXITS: Final = {"not_installed": Exit.NO_NODE}
 
@@ -134,6 +136,8 @@ def ask(machine: Machine, *words: str, timeout: float = CONTROL_TIMEOUT) -> Mapp
     errors, data = answer.get("errors"), answer.get("data")
     if isinstance(errors, list) and errors and isinstance(errors[0], dict):
         word, message, hint = (str(errors[0].get(name, "")) for name in ("code", "message", "hint"))
+        if host.is_local and word == "node_not_running":
+            hint = STARTED_BY_ITS_STACK
         raise ControlFailed(
             host, one_line(word, 60) or "control_failed", one_line(message, 600), one_line(hint, 300)
         )

@@ -19,6 +19,9 @@ from wws.rpc.codes import Exit
 PULUMI_TIMEOUT: Final = 120.0
 """Seconds that Pulumi has to print outputs."""
 
+WITHOUT_STACK: Final = "The nodes do not need the stack; take an inventory that was kept: --inventory FILE"
+"""What is done where the stack does not answer."""
+
 InventoryFile = Annotated[
     str | None, typer.Option("--inventory", metavar="FILE", help="The inventory ($WWS_INVENTORY).")
 ]
@@ -65,13 +68,15 @@ def load_inventory(inventory: str | None, stack: str | None, infra: str | None) 
 
 def stack_output(stack: str, infra: str | None) -> str:
     """The output `inventory` of a stack, as JSON text."""
-    answer = run_pulumi(
-        ["stack", "output", "inventory", "--show-secrets=false", "--json", "--stack", stack], infra
-    )
+    words = ["stack", "output", "inventory", "--show-secrets=false", "--json", "--stack", stack]
+    try:
+        answer = run_pulumi(words, infra)
+    except StackFailed as error:
+        raise StackFailed(str(error), hint=WITHOUT_STACK) from None
     try:
         value = json.loads(answer)
     except ValueError:
-        raise StackFailed(f"The stack {stack} gives no inventory.") from None
+        raise StackFailed(f"The stack {stack} gives no inventory.", hint=WITHOUT_STACK) from None
     return value if isinstance(value, str) else json.dumps(value)
 
 
