@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -54,11 +54,15 @@ def drain(
     ]
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     data = {"hosts": [dict(zip(("host", *members), row, strict=True)) for row in rows]}
-    shown = (
-        text.table(("host", "draining", "reserved", "not moved", "circuits", "peers"), rows) if rows else ""
-    )
+    shown = table_of(rows) if rows else ""
     problems = tuple(Problem(error.code, str(error), error.hint) for error in errors)
     return Result(data, shown, errors=problems, exit_code=worst(errors))
+
+
+def table_of(rows: Sequence[tuple[object, ...]]) -> str:
+    """How far each node has come: host, whether it drains, and what is left on it."""
+    said = [(host, "yes" if drains else "no", *counts) for host, drains, *counts in rows]
+    return text.table(("host", "draining", "reserved", "not moved", "circuits", "peers"), said)
 
 
 def _tell(host: HostEntry, inventory: Inventory, words: list[str], wait: float) -> Mapping[str, object]:
