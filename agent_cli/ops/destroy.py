@@ -132,7 +132,7 @@ def destroy(
     ]
     shown = text.table(
         ("what", "name", "", "id"),
-        [(_kind(one), one.name, _fate(one, one in kept), one.id[:40] or None) for one in things],
+        [(_kind(one), one.name, _fate(one, one in kept), one.id or None) for one in things],
     )
     data: dict[str, object] = {
         "stack": stack,
@@ -146,10 +146,10 @@ def destroy(
     }
     if not things:
         return Result(data, "There is nothing in the stack.")
-    refusal = _refusal(things, domain, yes, keep=keep_identities, give_up=give_up_identities)
-    if refusal is not None:
-        problem = Problem(refusal.code, str(refusal), refusal.hint)
-        return Result(data, shown, errors=(problem,), exit_code=Exit(refusal.exit_code))
+    refused = refusals(things, stack, domain, yes, keep=keep_identities, give_up=give_up_identities)
+    if refused:
+        problems = tuple(Problem(one.code, str(one), one.hint) for one in refused)
+        return Result(data, shown, errors=problems, exit_code=Exit.REFUSED)
     left = _destroy(options, stack, infra, things, keep=keep_identities, retire_dns=retire_dns)
     gone = len({one.urn for one in things} - {one.urn for one in left})
     data |= {"destroyed": gone, "left": [one.urn for one in left]}
@@ -159,10 +159,27 @@ def destroy(
     return Result(data, f"{shown}\n\n{gone} gone, {len(left)} left.", notes=tuple(notes))
 
 
-def _refusal(
-    things: list[Resource], domain: str, yes: str | None, *, keep: bool, give_up: bool
-) -> LocalError | None:
-    """Why nothing is deleted, if so. What is protected comes before any question."""
+def refusals(
+    things: list[Resource], stack: str, domain: str, yes: str | None, *, keep: bool, give_up: bool
+) -> list[LocalError]:
+    """Why nothing is deleted, if so: what is protected, and a confirmation that is of another stack."""
+    found: list[LocalError] = []
+    protected = _protected(things, keep=keep, give_up=give_up)
+    if protected is not None:
+        found.append(protected)
+    if yes is None and not found:
+        found.append(NotConfirmed("Nothing was deleted.", hint=f"To do it, add: --yes {domain}"))
+    if yes is not None and yes != domain:
+        found.append(
+            NotConfirmed(
+                f"The domain of the stack {stack} is another than {yes[:80]!r}. Nothing was deleted.",
+                hint=f"Is it the right stack? Its domain is {domain}.",
+            )
+        )
+    return found
+
+
+def _protected(things: list[Resource], *, keep: bool, give_up: bool) -> LocalError | None:
     others = [one for one in things if one.is_protected and not one.is_identity]
     if others:
         return ResourcesProtected(
@@ -174,13 +191,6 @@ def _refusal(
         return ResourcesProtected(
             f"These are keys of nodes, or of the publisher: {_names(identities)}. Nothing was deleted.",
             hint="Say what becomes of them: --keep-identities, or --give-up-identities for good.",
-        )
-    if yes is None:
-        return NotConfirmed("Nothing was deleted.", hint=f"To do it, add: --yes {domain}")
-    if yes != domain:
-        return NotConfirmed(
-            f"The stack's domain is another than {yes[:80]!r}. Nothing was deleted.",
-            hint="Is it the right stack? Its domain is: pulumi config get wws:domain",
         )
     return None
 
