@@ -166,6 +166,7 @@ def _status(options: argparse.Namespace) -> Answer:
         "witness_entries": witness.get("entries"),
         "witness_log_rows": witness.get("log_rows"),
         "witness_writable": witness.get("writable"),
+        "witness_no_first_claims_until": witness.get("no_first_claims_until"),
         "swarm_size": _part(status, "swarm_size").get("estimate"),
         "bans": status.get("bans"),
         "pid": ready.pid,

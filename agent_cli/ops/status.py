@@ -46,6 +46,7 @@ _COPIED: Final = (
     "bundle_expires_at",
     "witness_entries",
     "witness_writable",
+    "witness_no_first_claims_until",
     "rss_bytes",
     "open_files",
     "pid",
@@ -233,6 +234,12 @@ def _notes(outcomes: list[Outcome[NodeState]], unix_now: float) -> tuple[str, ..
             notes.append(f"{name}: the signed list {left}. Sign it again: wws-dns renew")
         if said.get("witness_writable") is False:
             notes.append(f"{name}: the witness cannot write, and gives no receipts. Is its disk full?")
+        until = said.get("witness_no_first_claims_until")
+        if isinstance(until, (int, float)) and until > unix_now:
+            notes.append(
+                f"{name}: no first claims until {text.when(until)}, for its promises as a witness were lost. "
+                "Until then the others have to witness new names."
+            )
         if disk is not None and disk[0] < DISK_SHORT * disk[1]:
             notes.append(f"{name}: only {text.size(disk[0])} of the disk are free.")
     return tuple(notes)
