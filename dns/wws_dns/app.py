@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     "renew": "Sign what is published anew before it expires.",
     "rollback": "Publish an earlier list again, under a higher number.",
     "rotate": "Change the publisher keys so that everybody can follow.",
+    "manifest": "Write the signed network file that people are given.",
 }
 """The commands in the order in which help lists them; each is a module of `wws_dns.commands`."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.programs import Programs
 from tests.interop.ours import OurNode
 from wws.discovery.bundle import Bundle
 from wws.discovery.publishers import key_id
@@ -351,3 +352,43 @@ async def test_what_people_see(desk: Desk) -> None:
     assert "holds" in printed.out
     assert "one publisher key" in printed.err
     assert os.environ.get("CLOUDFLARE_API_TOKEN") is None
+
+
+async def test_the_network_file_is_one_that_wws_takes(desk: Desk) -> None:
+    """The real `wws` saves it; a changed one it refuses, and other keys under its name, too."""
+    await published(desk)
+    (desk.folder / "dave").mkdir(mode=0o700)
+    programs = Programs(desk.folder / "dave")
+    file = desk.folder / "network.json"
+    code, envelope = await desk.run("manifest", "--name", "boot", "--out", str(file))
+    assert (code, envelope["schema"], envelope["data"]["min_seq"]) == (
+        0,
+        "wws-dns.manifest/v1",
+        desk.served().seq,
+    )
+
+    async def add(*words: str) -> tuple[int, dict[str, Any]]:
+        done = await asyncio.to_thread(programs.wws, "network", "add", *words, "--json")
+        return done.returncode, json.loads(done.stdout)
+
+    code, added = await add(str(file))
+    assert (code, added["data"]["name"], added["data"]["domain"]) == (0, "boot", DOMAIN)
+    assert added["data"]["publishers"] == [OLD.public_key.hex()]
+    assert added["data"]["peers"] == envelope["data"]["peers"]
+    assert len(added["data"]["peers"]) == 4
+
+    changed = desk.folder / "changed.json"
+    changed.write_text(file.read_text().replace("192.0.2.1", "192.0.2.7"))
+    code, answer = await add(str(changed))
+    assert (code, codes(answer)) == (8, ["network_bad_signature"])
+
+    desk.want(f'peer_id = "{ALICE}"\nhost = "192.0.2.1"')
+    records = desk.folder / "records.toml"
+    records.write_text(f'publishers = ["{NEW.public_key.hex()}"]\n' + records.read_text())
+    words = ("manifest", "--name", "boot", "--key", str(desk.folder / "new.key"), "--out", str(file))
+    code, envelope = await desk.run(*words)
+    assert (code, codes(envelope)) == (7, ["manifest_of_others"])
+    assert (await desk.run(*words, "--replace"))[0] == 0
+    code, answer = await add(str(file))
+    assert (code, codes(answer)) == (7, ["network_key_pinned"])
+    assert (await add(str(file), "--replace"))[0] == 0
