@@ -85,6 +85,7 @@ def make_plan(wish: Wish, seen: Seen, config: PlanningConfig) -> Plan:
         too_large, large = judge_size(desired.domain, bundle)
         unsafe += too_large
         warnings += large
+        warnings += _not_signing(bundle, wish.signers, seen.clients, keys)
     change = last_change(seen.history)
     if before is not None:
         unsafe += judge_set(before, desired.peers, change, seen.unix_now, adopted=bool(seen.adopted))
@@ -219,6 +220,22 @@ def _sign(bundle: Bundle, wish: Wish, seen: Seen, keys: Sequence[PublisherKey]) 
         fewest = fewest_signers(signers, seen.clients, keys)
         signed = bundle.sign(domain, fewest or signers)
     return signed
+
+
+def _not_signing(
+    bundle: Bundle, signers: Sequence[Identity], clients: Sequence[OldClient], keys: Sequence[PublisherKey]
+) -> list[str]:
+    """Keys that came in lately, and were not there to sign: nothing else would tell of it."""
+    lately = {key for client in clients for key in set(keys) - set(client.keys)}
+    given = {name for name, _ in bundle.signatures} | {key_id(signer.public_key) for signer in signers}
+    missing = [key_id(key) for key in keys if key in lately and key_id(key) not in given]
+    if not missing or not bundle.signatures:
+        return []
+    names = ", ".join(missing)
+    return [
+        f"Key {names} was introduced and does not sign: who joins with it alone refuses this list. Give its "
+        "file, too: key_files in records.toml, or --key once more."
+    ]
 
 
 def _checked(signed: Bundle, desired: Desired) -> Bundle:

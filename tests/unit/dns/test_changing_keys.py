@@ -7,6 +7,7 @@ import pytest
 from tests.unit.dns.world import DAY, DOMAIN, NEW, PUBLISHER, SPARE, World, key, wanted
 from wws.discovery.bundle import BundleError, PublisherUnknown
 from wws.discovery.bundle_state import BundleState
+from wws.discovery.publishers import key_id
 from wws.identity.keys import Identity
 from wws_dns.history import History
 from wws_dns.old_clients import fewest_signers, old_clients
@@ -57,6 +58,19 @@ def test_old_clients_learn_the_new_keys(world: World) -> None:
 )
 def test_who_must_sign_a_change(world: World, signers: tuple[Identity, ...], unsafe: set[str]) -> None:
     assert {one.code for one in world.plan(AFTER, *signers).unsafe} == unsafe
+
+
+def test_a_new_key_that_does_not_sign_is_told_of(world: World) -> None:
+    three = wanted("alice", "bob", "carol", keys=(*OLD_KEYS, NEW))
+    world.publish(three, *OLD_KEYS, NEW)
+    assert not any(
+        "does not sign" in one for one in world.plan(three, *OLD_KEYS).warnings
+    )  # nothing new
+    world.wait(20 * DAY)
+    (told,) = (one for one in world.plan(three, *OLD_KEYS).warnings if "does not sign" in one)
+    assert key_id(key(NEW)) in told
+    assert "key_files" in told
+    assert not any("does not sign" in one for one in world.plan(three, *OLD_KEYS, NEW).warnings)
 
 
 def test_until_the_last_sleeper_is_past_every_bundle_carries_the_keys(world: World) -> None:
