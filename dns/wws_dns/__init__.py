@@ -11,5 +11,5 @@ How a change goes, and which module to read::
        ▼
     plan ──► signing (perhaps on another machine) ──► publishing ──► provider: rfc2136, cloudflare, zone_file
 
-`verify` looks from outside, `rotation` changes publisher keys; `commands/` has a module for each verb of `wws-dns`.
+`verify` looks from outside, `rotation` changes publisher keys; `commands/` has a module for each verb.
 """
