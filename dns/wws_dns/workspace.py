@@ -41,7 +41,11 @@ RecordsOption: TypeAlias = Annotated[
 ]
 InventoryOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--inventory", metavar="FILE", help="Take the nodes from the inventory of the stack."),
+    typer.Option(
+        "--inventory",
+        metavar="FILE",
+        help="Take the nodes from the inventory of the stack; the records file says through whom.",
+    ),
 ]
 KeyOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--key", metavar="FILE", help="A publisher key to sign with; may repeat.")
@@ -60,7 +64,7 @@ class RecordsMissing(LocalError):
 
     code = "records_missing"
     exit_code = Exit.USAGE
-    hint = "Name it: --records FILE. What stands in it: wws-dns plan --help"
+    hint = "Name it: --records FILE. It says domain and provider, with --inventory too: wws-dns plan --help"
 
 
 @dataclass(frozen=True, slots=True)

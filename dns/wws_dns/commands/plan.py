@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         examples=(
             "wws-dns plan --key publisher.key",
             "wws-dns plan --request to-sign.json",
-            "wws-dns plan --inventory inventory.json --json",
+            "wws-dns plan --records records.toml --inventory inventory.json --json",
         ),
     )
 

@@ -216,6 +216,14 @@ def test_preparing_a_change(shell: Shell) -> None:
     assert {record["ttl"] for record in added} == {60}
 
 
+def test_the_nodes_of_the_stack_need_a_records_file_beside_them(shell: Shell) -> None:
+    (shell.folder / "inventory.json").write_text('{"domain": "demo.test", "hosts": []}')
+    code, _, errors = shell.json("plan", "--inventory", "inventory.json")
+    assert (code, errors[0]["code"]) == (2, "records_missing")
+    assert "provider" in errors[0]["hint"]
+    assert "--records records.toml --inventory inventory.json" in shell.run("plan", "--help")[1]
+
+
 def test_nodes_from_the_stack(shell: Shell) -> None:
     shell.run("keygen", "publisher.key")
     hosts = [
