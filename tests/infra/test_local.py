@@ -121,6 +121,19 @@ def test_a_setting_that_is_not_one_changes_nothing(tmp_path: Path, place: Path) 
     assert list(place.iterdir()) == []
 
 
+def test_a_node_comes_by_a_plain_up_that_previews(tmp_path: Path, place: Path) -> None:
+    """Addresses are unknown in the preview: it says so, and the records are planned when they are known."""
+    engine = Engine(tmp_path, config(place))
+    engine.up()
+    engine.configure(config(place, nodes=[{"name": name} for name in (*NAMES, "boot4")]))
+    shown = engine.preview().said
+    assert "records are planned when the addresses are known" in shown
+    assert "Traceback" not in shown
+    grown = engine.run("up", "--yes").said
+    assert "Traceback" not in grown
+    assert len(engine.outputs()["peer_ids"]) == 4
+
+
 def what_broke_is_seen_and_mended(engine: Engine, folder: Path, place: Path) -> None:
     """A node and the DNS server die, and somebody has cleared a record. State, port and list stay."""
     before, outputs, zone = promised(place, "boot2"), engine.outputs(), place / "stack" / "dns" / "zone.json"

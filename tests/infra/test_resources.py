@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pulumi.output import Unknown
 
 from wws.discovery.bundle import Bundle, BundleEntry
 from wws.identity.keys import Identity
 from wws.runtime.keyfile import store
 from wws_infra.dynamic.addresses import AddressesProvider
-from wws_infra.dynamic.crud import UNKNOWN, ResourceFailed
+from wws_infra.dynamic.crud import UNKNOWN, Crud, ResourceFailed
 from wws_infra.dynamic.discovery import DiscoveryProvider
 from wws_infra.dynamic.manifest import ManifestProvider
+from wws_infra.dynamic.playbook import PlaybookProvider
 from wws_infra.dynamic.promises import PromisesProvider
 from wws_infra.dynamic.seed import SeedProvider
+from wws_infra.dynamic.ssh_host_key import SshHostKeyProvider
+from wws_infra.providers.local.address import AddressProvider
+from wws_infra.providers.local.dns import DnsProvider
 from wws_infra.providers.local.host import HostProvider
+from wws_infra.providers.local.node import NodeProvider
 
 DOMAIN = "example.org"
 PUBLISHER = Identity.from_label("publisher")
@@ -123,9 +129,44 @@ def test_a_second_change_within_two_days_is_refused(tmp_path: Path, published: P
         provider.diff(DOMAIN, updated.outs or {}, discovery(tmp_path, ALICE, erin, DAVE))
 
 
-def test_what_is_not_known_yet_is_judged_later(tmp_path: Path, published: Props) -> None:
-    inputs = discovery(tmp_path) | {"entries": UNKNOWN}
+@pytest.mark.parametrize("unknown", (UNKNOWN, Unknown()), ids=("the engine's", "the SDK's"))
+@pytest.mark.parametrize("where", ("entries", "one entry", "options", "publishers", "signer_seed"))
+def test_what_is_not_known_yet_is_judged_later(
+    tmp_path: Path, published: Props, unknown: object, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = discovery(tmp_path, ALICE, BOB) | (
+        {"entries": [ALICE, unknown]} if where == "one entry" else {where: unknown}
+    )
     assert DiscoveryProvider().diff(DOMAIN, published, inputs).changes is True
+    assert "planned when the addresses are known" in capsys.readouterr().out
+
+
+PROVIDERS = (
+    AddressesProvider,
+    AddressProvider,
+    DiscoveryProvider,
+    DnsProvider,
+    HostProvider,
+    ManifestProvider,
+    NodeProvider,
+    PlaybookProvider,
+    PromisesProvider,
+    SeedProvider,
+    SshHostKeyProvider,
+)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("unknown", (UNKNOWN, Unknown()), ids=("the engine's", "the SDK's"))
+def test_no_resource_stumbles_over_inputs_that_are_unknown_in_a_preview(
+    tmp_path: Path, published: Props, provider: type[Crud], unknown: object
+) -> None:
+    known: Props = {"running": True, "seed": "old", "key_file": "", "host": "one", "peers": []}
+    inputs: Props = dict.fromkeys((*discovery(tmp_path), *known), unknown)
+    olds = published | known
+    checked = provider().check(olds, inputs)
+    assert checked.failures == []
+    assert provider().diff("one", olds, checked.inputs).changes is True
 
 
 def test_a_list_that_nears_its_end_is_signed_again(tmp_path: Path, published: Props) -> None:

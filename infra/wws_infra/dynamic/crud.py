@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+from pulumi.output import Unknown
 from typing_extensions import override
 
 from agent_cli.text import printable
@@ -24,6 +25,15 @@ UNKNOWN = pulumi.runtime.rpc.UNKNOWN
 """Stands for a value that is known only when something else has been made (in previews)."""
 
 PROVIDER_KEY = "__provider"
+
+
+def is_unknown(value: object) -> bool:
+    """Whether a value, or one in it, is not known yet: as the engine spells that, or as its SDK does."""
+    if isinstance(value, dict):
+        return any(is_unknown(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(is_unknown(item) for item in value)
+    return value == UNKNOWN or isinstance(value, Unknown)
 
 
 class ResourceFailed(Exception):
@@ -61,13 +71,18 @@ class Crud(ResourceProvider):
     def refuse(self, id_: str, olds: dict[str, Json], news: dict[str, Json]) -> None:
         """Refuse a change before it is made, also in a preview. Raises `WwsError`."""
 
+    def postponed(self, olds: dict[str, Json], news: dict[str, Json]) -> None:
+        """Say in a preview that a change is judged later: not all inputs are known yet."""
+
     @override
     def diff(self, _id: str, _olds: dict[str, Json], _news: dict[str, Json]) -> DiffResult:
         compared = self._compared(_news)
         differing = [name for name, value in compared.items() if _olds.get(name) != value]
         replaces = [name for name in differing if name in self.replaced_by]
         changes = bool(differing) or self.has_drifted(_olds)
-        if changes and UNKNOWN not in compared.values():
+        if changes and any(is_unknown(value) for value in _news.values()):
+            self.postponed(_olds, _news)
+        elif changes:
             with _told():
                 self.refuse(_id, _olds, _news)
         return DiffResult(changes, replaces, delete_before_replace=True)

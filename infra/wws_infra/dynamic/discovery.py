@@ -68,6 +68,10 @@ class DiscoveryProvider(Crud):
         _check(plan, news, was_forced=olds.get("forced") is True)
 
     @override
+    def postponed(self, olds: dict[str, Json], news: dict[str, Json]) -> None:
+        print("Nodes come and go; the records are planned when the addresses are known.", flush=True)
+
+    @override
     def diff(self, _id: str, _olds: dict[str, Json], _news: dict[str, Json]) -> DiffResult:
         found = super().diff(_id, _olds, _news)
         if _olds.get("forced") is True and _news.get("force_unsafe") is not True:

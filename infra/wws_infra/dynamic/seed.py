@@ -47,10 +47,11 @@ class SeedProvider(Crud):
     @override
     def diff(self, _id: str, _olds: dict[str, Json], _news: dict[str, Json]) -> DiffResult:
         """Nothing ever changes. A file that holds another key than the state does is refused, not ignored."""
-        if _news.get("key_file") and Path(text(_news, "key_file")).exists():
+        file = _news.get("key_file")
+        if isinstance(file, str) and file and Path(file).exists():
             given = str(_in_file(_news).peer_id)
             if given != _id:
-                error = IdentityDiffers(f"{text(_news, 'key_file')} is the key of {given}, not of {_id}.")
+                error = IdentityDiffers(f"{file} is the key of {given}, not of {_id}.")
                 raise ResourceFailed(f"[{error.code}] {error} {error.hint}")
         return super().diff(_id, _olds, _news)
 
