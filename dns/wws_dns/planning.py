@@ -233,8 +233,8 @@ def _not_signing(
         return []
     names = ", ".join(missing)
     return [
-        f"Key {names} was introduced and does not sign: who joins with it alone refuses this list. Give its "
-        "file, too: key_files in records.toml, or --key once more."
+        f"Key {names} was introduced and does not sign: who joins with it alone refuses this list. "
+        + "Give its file, too: key_files in records.toml, or --key once more."
     ]
 
 

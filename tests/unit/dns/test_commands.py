@@ -218,6 +218,7 @@ def test_preparing_a_change(shell: Shell) -> None:
 
 def test_the_nodes_of_the_stack_need_a_records_file_beside_them(shell: Shell) -> None:
     (shell.folder / "inventory.json").write_text('{"domain": "demo.test", "hosts": []}')
+    (shell.folder / "records.toml").unlink()
     code, _, errors = shell.json("plan", "--inventory", "inventory.json")
     assert (code, errors[0]["code"]) == (2, "records_missing")
     assert "provider" in errors[0]["hint"]
