@@ -34,9 +34,9 @@ def open_provider(settings: ProviderSettings, folder: Path, environ: Mapping[str
         return CloudflareProvider(settings.zone, token=read_token(environ, path("token_file")))
     from wws_dns.zone_file import ZoneFileProvider
 
-    file = path("file")
+    file = path("path")
     if file is None:
-        raise DesiredMalformed("[provider] of kind zone-file lacks its file.")
+        raise DesiredMalformed('[provider] of kind zone_file lacks its path: path = "zone.json"')
     return ZoneFileProvider(settings.zone, file, pid_file=path("pid_file"))
 
 

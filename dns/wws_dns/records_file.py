@@ -17,13 +17,13 @@
     addresses = ["192.0.2.1"]            # optional: publish A and AAAA for the host, too
 
     [provider]
-    kind = "rfc2136"                     # or cloudflare, zone-file
+    kind = "rfc2136"                     # or cloudflare, zone_file
     zone = "example.org"                 # optional: the domain
     server = "192.0.2.53"                # rfc2136: its primary, HOST[:PORT]
     tsig_file = "tsig.key"               # rfc2136; else $WWS_DNS_TSIG_FILE or $WWS_DNS_TSIG
     token_file = "token"                 # cloudflare; else $CLOUDFLARE_API_TOKEN
-    file = "zone.json"                   # zone-file
-    pid_file = "dns.pid"                 # zone-file, optional
+    path = "zone.json"                   # zone_file
+    pid_file = "dns.pid"                 # zone_file, optional
 
 No secret stands in it. An unknown key is refused with the nearest that there is.
 """
@@ -61,9 +61,11 @@ _MARKS: Final[dict[str, TransportMark]] = {"both": "", "tcp": "/t", "quic": "/q"
 PROVIDER_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "rfc2136": ("kind", "zone", "server", "tsig_file"),
     "cloudflare": ("kind", "zone", "token_file"),
-    "zone-file": ("kind", "zone", "file", "pid_file"),
+    "zone_file": ("kind", "zone", "path", "pid_file"),
 }
-"""Each kind of provider, and what may be said of it."""
+"""Each kind of provider, and what may be said of it; as in the settings of a stack."""
+_FORMERLY: Final = {"zone-file": "zone_file", "file": "path"}
+"""What kinds and keys of the provider were called before, and still may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +168,20 @@ def _provider(value: object, domain: str) -> ProviderSettings | None:
         return None
     if not isinstance(value, dict):
         raise DesiredMalformed("provider is a section: write [provider] above its keys.")
-    kind = value.get("kind")
+    settings: dict[str, object] = {
+        _FORMERLY.get(str(name), str(name)): option for name, option in value.items()
+    }
+    kind = settings.get("kind")
+    kind = _FORMERLY.get(kind, kind) if isinstance(kind, str) else kind
     if not isinstance(kind, str) or kind not in PROVIDER_KEYS:
         raise DesiredMalformed(f"[provider]: kind is one of {', '.join(PROVIDER_KEYS)}.")
-    _known(value, PROVIDER_KEYS[kind], f"[provider] of kind {kind}")
+    _known(settings, PROVIDER_KEYS[kind], f"[provider] of kind {kind}")
     options: dict[str, str] = {}
-    for name, option in value.items():
+    for name, option in settings.items():
         if not isinstance(option, str) or not option:
             raise DesiredMalformed(f"[provider]: {name} is a text.")
         options[name] = option
+    options["kind"] = kind
     return ProviderSettings(kind, _domain(options.get("zone", domain)), options)
 
 

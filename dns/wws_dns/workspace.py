@@ -92,7 +92,7 @@ class Workspace:
         if self.records.provider is None:
             raise DesiredMalformed(
                 "The records file names no provider.",
-                hint='Add: [provider] with kind = "rfc2136", "cloudflare" or "zone-file".',
+                hint='Add: [provider] with kind = "rfc2136", "cloudflare" or "zone_file".',
             )
         return open_provider(self.records.provider, self.folder, self.environ)
 

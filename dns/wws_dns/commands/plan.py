@@ -45,7 +45,7 @@ def plan(
     """Show what would change in DNS, and what is unsafe about it; exit code 7 when something is.
 
     Nothing is changed. The records file is TOML: domain, a [[node]] with peer_id and host for each node, and
-    [provider] with kind, zone, and server or file.
+    [provider] with kind, zone, and server or path.
     """
     if request is not None and (key or signed):
         raise WrongUsage("--request asks for a signature elsewhere; --key and --signed bring one.")

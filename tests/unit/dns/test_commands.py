@@ -18,8 +18,8 @@ RECORDS = """\
 domain = "demo.test"
 
 [provider]
-kind = "zone-file"
-file = "zone.json"
+kind = "zone_file"
+path = "zone.json"
 """
 
 
@@ -273,10 +273,10 @@ def test_a_key_that_others_can_read_is_refused(shell: Shell) -> None:
 
 
 def test_a_typo_in_the_records_file_names_the_nearest(shell: Shell) -> None:
-    (shell.folder / "records.toml").write_text(RECORDS.replace("file =", "flie ="))
+    (shell.folder / "records.toml").write_text(RECORDS.replace("path =", "paht ="))
     code, _, errors = shell.json("plan")
     assert (code, errors[0]["code"]) == (2, "records_malformed")
-    assert "Did you mean file?" in errors[0]["message"]
+    assert "Did you mean path?" in errors[0]["message"]
 
 
 def test_no_secret_is_an_option(shell: Shell) -> None:

@@ -28,7 +28,7 @@ from wws_dns.history import (
 from wws_dns.old_clients import keys_now
 from wws_dns.provider import Changes, Conflict, Record, Unavailable, ZoneLocked
 from wws_dns.providers import open_provider
-from wws_dns.records_file import ProviderSettings, parse_records
+from wws_dns.records_file import PROVIDER_KEYS, ProviderSettings, parse_records
 from wws_dns.rfc2136 import Rfc2136Provider
 from wws_dns.signing import RequestMalformed, SigningRequest, parse_request
 from wws_dns.stack_outputs import parse_inventory
@@ -65,6 +65,22 @@ def test_a_whole_records_file() -> None:
     assert file.history == "h.json"
     assert file.provider is not None
     assert (file.provider.kind, file.provider.zone) == ("rfc2136", DOMAIN)
+
+
+def test_the_example_names_each_provider_with_all_that_may_be_said_of_it() -> None:
+    text = (Path(__file__).parents[3] / "dns" / "records.example.toml").read_text()
+    _, *sections = text.replace("# ", "").split("[provider]\n")
+    for kind, names in PROVIDER_KEYS.items():
+        (section,) = (one for one in sections if f'kind = "{kind}"' in one)
+        assert [name for name in names if f"{name} = " not in section] == []
+
+
+@pytest.mark.parametrize("kind, path", [("zone_file", "path"), ("zone-file", "file")])
+def test_the_zone_file_goes_by_one_name_and_by_its_former(kind: str, path: str) -> None:
+    text = f'domain = "demo.test"\n[provider]\nkind = "{kind}"\n{path} = "zone.json"\n'
+    provider = parse_records(text).provider
+    assert provider is not None
+    assert (provider.kind, provider.options["path"]) == ("zone_file", "zone.json")
 
 
 def test_the_example_is_right() -> None:
