@@ -232,10 +232,8 @@ def _not_signing(
     if not missing or not bundle.signatures:
         return []
     names = ", ".join(missing)
-    return [
-        f"Key {names} was introduced and does not sign: who joins with it alone refuses this list. "
-        + "Give its file, too: key_files in records.toml, or --key once more."
-    ]
+    wrong = f"Key {names} was introduced and does not sign: who joins with it alone refuses this list."
+    return [f"{wrong} Give its file, too: key_files in records.toml, or --key once more."]
 
 
 def _checked(signed: Bundle, desired: Desired) -> Bundle:
