@@ -13,7 +13,14 @@ main() {
 
     step destroy
     run 'wws-ops destroy --stack local --infra . --give-up-identities --retire-dns --yes local.wws.test'
-    run 'ls ../nodes || true'
+    expect '0 left'
+    refused 3 'wws-ops status --inventory ../inventory.json'
+    expect 'boot1' 'boot2' 'boot3' 'stopped'
+    unseen 'joined'
+
+    step remove
+    run 'pulumi stack rm local --yes --preserve-config'
+    expect 'removed'
 }
 
 main "$@"

@@ -28,7 +28,7 @@ main() {
     run 'wws leave'
 
     step again
-    run 'cd infra && pulumi up --yes --skip-preview --suppress-outputs'
+    run 'cd infra && pulumi up --yes --skip-preview --refresh --suppress-outputs'
     expect 'unchanged'
     unseen 'updated' 'created'
 
@@ -38,7 +38,10 @@ main() {
     run 'pulumi stack export > ../backup/stack.json'
     run 'cp Pulumi.local.yaml ../backup/'
     run 'pulumi stack output publisher_key --show-secrets | base64 -d > ../backup/keys/publisher.key'
-    run 'for name in boot1 boot2 boot3; do cp ../nodes/$name/identity.key ../backup/keys/$name.key; done'
+    run "python3 -c 'import json; [print(h[\"name\"], h[\"home\"]) for h in json.load(open(\"../inventory.json\"))[\"hosts\"]]' > ../homes"
+    run '(while read -r name home; do cp "$home/identity.key" "../backup/keys/$name.key" || exit 1; done < ../homes)'
+    run 'ls ../backup/keys'
+    expect 'boot1.key' 'boot2.key' 'boot3.key'
     run 'wws-dns keygen ../backup/keys/publisher.key --show'
     expect 'public key'
 }

@@ -29,8 +29,11 @@ main() {
     quietly 'rm -rf ../wws-state && mkdir ../wws-state'
     quietly 'sed -i /^encryptionsalt/d Pulumi.local.yaml'
     run 'pulumi stack init local'
-    run 'for n in 0 1 2; do pulumi config set --path "wws:nodes[$n].identity_key_file" "$HOME/backup/keys/boot$((n + 1)).key"; done'
-    run 'pulumi config set wws:publisher_key_file "$HOME/backup/keys/publisher.key"'
+    run "names=\$(sed -n 's/^ *- name: //p' Pulumi.local.yaml)"
+    run 'n=0; for name in $names; do pulumi config set --path "wws:nodes[$n].identity_key_file" "$PWD/../backup/keys/$name.key"; n=$((n + 1)); done'
+    run 'pulumi config set wws:publisher_key_file "$PWD/../backup/keys/publisher.key"'
+    run 'pulumi config get --path "wws:nodes[2].identity_key_file"'
+    expect 'boot3.key'
     run 'pulumi up --yes --skip-preview --suppress-outputs'
     expect 'created'
 
@@ -44,6 +47,7 @@ main() {
     run "$(pulumi stack output join_command) --name alice"
     expect 'Joined.'
     quietly 'wws leave'
+    run 'printf %s "$(pulumi stack output network_json)" > ../network.json'
     quietly 'mv ../inventory-new.json ../inventory.json'
 }
 
