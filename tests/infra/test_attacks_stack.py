@@ -19,7 +19,7 @@ from wws_dns.signing import SigningRequest
 from wws_infra import stack
 from wws_infra.dynamic.crud import ResourceFailed, _told
 from wws_infra.dynamic.discovery import DiscoveryProvider
-from wws_infra.dynamic.playbook import _Teller
+from wws_infra.dynamic.playbook import FORGOTTEN, _Teller
 from wws_infra.stack import MAX_SIGNED, read_signed, refuse_plain_secrets
 
 DAY = 86_400
@@ -62,6 +62,18 @@ def test_errors_and_hosts_steer_no_terminal(capsys: pytest.CaptureFixture[str]) 
     for line in ("TASK [\x1b[2J]", 'fatal: [boot1]: {"msg": "\x1b[8m\udcff"}', "changed: [\x1b[2J]"):
         teller(line)
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_node_that_begins_without_its_promises_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """The task is known by its name: it is one of the role's."""
+    role = Path(__file__).parents[2] / "ansible" / "roles" / "bootstrap_node" / "tasks" / "config.yml"
+    assert FORGOTTEN in role.read_text()
+    teller = _Teller()
+    for line in (f"TASK [bootstrap_node : Config | {FORGOTTEN}] ****", "ok: [boot1]", "changed: [boot2]"):
+        teller(line)
+    told = capsys.readouterr().out
+    assert "warning: boot2 has lost its promises as a witness" in told
+    assert "boot1" not in told
 
 
 def forged(published: Props, *entries: str) -> Props:

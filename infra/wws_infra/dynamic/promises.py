@@ -6,16 +6,30 @@ cannot see that there was an old one; this resource belongs to the identity, and
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import pulumi
 from typing_extensions import override
 
+from wws.names.record import KEPT_AFTER_EXPIRY
+from wws.names.rules import MAX_LEASE
+from wws_dns.plan import day
 from wws_infra.dynamic.crud import Crud, DynamicResource, text
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json
+
+
+def tell_of_lost(name: str) -> None:
+    """Warn that a node was started with its promises lost; the engine shows it beside the resource."""
+    until = day(int(time.time()) + MAX_LEASE + KEPT_AFTER_EXPIRY)
+    print(
+        f"warning: {name} has lost its promises as a witness, and makes no first claims until {until}. "
+        "While most nodes wait like this, new names are not witnessed; names that were are renewed.",
+        flush=True,
+    )
 
 
 class PromisesProvider(Crud):

@@ -18,6 +18,7 @@ from wws.runtime.homes import Home
 from wws.runtime.whole_files import make_folder, write_whole
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text, texts
 from wws_infra.dynamic.processes import NODE, Running, start, stop_node
+from wws_infra.dynamic.promises import tell_of_lost
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json
@@ -75,6 +76,7 @@ def _started(home: Path, props: Mapping[str, Json]) -> dict[str, Json]:
     if props.get("witness_lost") is True and not paths.witness.exists():
         make_folder(paths.state)
         write_whole(paths.witness, LOST)
+        tell_of_lost(home.name)
     network = _write_network(home, props)
     ip, port = text(props, "ip"), number(props, "port")
 
