@@ -76,8 +76,10 @@ def test_from_nothing_to_nothing(tmp_path: Path, place: Path, tell: Tell) -> Non
     assert "cannot be deleted" in refused.said
     assert {name.partition("::")[0] for name in engine.resources()} >= {"Seed", "Promises"}
     assert processes_of(place) == {}
-    engine.up()
+    again = engine.up().said
     assert engine.outputs()["peer_ids"] == outputs["peer_ids"]
+    assert all(f"warning: {name} has lost its promises" in again for name in NAMES)
+    assert "makes no first claims until 20" in again
     assert all(promises_are_lost(place, name) for name in NAMES)
 
     engine.run("state", "unprotect", "--all", "--yes")
@@ -199,9 +201,15 @@ def one_operator_at_a_time(engine: Engine, folder: Path, place: Path) -> None:
 def an_unsafe_change_is_refused(engine: Engine, place: Path) -> None:
     zone = (place / "stack" / "dns" / "zone.json").read_bytes()
     engine.configure(config(place, nodes=[{"name": "boot1"}]))
-    refused = engine.preview(fails=True)
-    assert "[unsafe_plan]" in refused.said
-    assert "It removes 2 of 3 nodes" in refused.said
+    files = {path: path.stat().st_mtime_ns for path in (place / "stack").rglob("network.json")}
+    for refused in (engine.preview(fails=True), engine.up(fails=True)):
+        assert "[unsafe_plan]" in refused.said
+        assert "It removes 2 of 3 nodes" in refused.said
+        assert "wws:force_unsafe" in refused.said
+        assert "--force-unsafe" not in refused.said
+        assert "Traceback" not in refused.said
+    assert len(files) == len(NAMES)
+    assert {path: path.stat().st_mtime_ns for path in files} == files
     assert (place / "stack" / "dns" / "zone.json").read_bytes() == zone
     engine.configure(config(place))
 

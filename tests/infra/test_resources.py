@@ -299,6 +299,69 @@ def test_a_manifest_is_signed_again_only_for_something_new() -> None:
     assert provider.create({**inputs, "signer_seed": None}).outs == {**made, "text": ""}
 
 
+def manifest_inputs(*names: str, **more: Any) -> Props:
+    return {
+        "domain": DOMAIN,
+        "publishers": [PUBLISHER.public_key.hex()],
+        "peers": [f"/ip4/192.0.2.1/tcp/9000/p2p/{Identity.from_label(name).peer_id}" for name in names],
+        "signer_seed": base64.b64encode(PUBLISHER.seed).decode(),
+        "is_judged": True,
+        "force_unsafe": False,
+        **more,
+    }
+
+
+def kept(olds: Props, news: Props) -> Props:
+    checked = ManifestProvider().check(olds, news)
+    assert checked.failures == []
+    return checked.inputs
+
+
+def why_not(olds: Props, news: Props) -> str:
+    [failure] = ManifestProvider().check(olds, news).failures
+    return failure.reason
+
+
+def test_a_set_of_nodes_too_far_from_the_last_is_refused_before_any_node_changes() -> None:
+    three = kept({}, manifest_inputs("alice", "bob", "carol"))
+    one = manifest_inputs("alice")
+    refused = why_not(three, one)
+    assert refused.startswith("[unsafe_plan]")
+    assert "It removes 2 of 3 nodes" in refused
+    assert "pulumi config set wws:force_unsafe true" in refused
+    assert "--" not in refused
+    assert why_not({**three, "witnesses": None}, one) == refused  # of a stack that did not remember
+    assert kept(three, one | {"is_judged": False})["peers"] == one["peers"]
+    assert kept(three, one | {"domain": "example.net"})["peers"] == one["peers"]
+    unknown = kept(three, one | {"peers": Unknown()})
+    assert isinstance(unknown["peers"], Unknown)
+
+
+def test_the_manifest_remembers_when_the_set_changed_and_what_it_was() -> None:
+    three = kept({}, manifest_inputs("alice", "bob", "carol"))
+    assert kept(three, manifest_inputs("alice", "bob", "carol")) == three
+    moved = kept(three, manifest_inputs("alice", "bob", "dave"))
+    assert "the next change is safe from" in why_not(moved, manifest_inputs("alice", "erin", "dave"))
+    assert (
+        kept(moved, manifest_inputs("alice", "bob", "carol"))["witnesses"]["peers"]
+        == (three["witnesses"]["peers"])
+    )
+
+
+def test_a_change_is_forced_once() -> None:
+    three = kept({}, manifest_inputs("alice", "bob", "carol"))
+    forced = kept(three, manifest_inputs("alice", force_unsafe=True))
+    assert forced["witnesses"]["forced"] is True
+    again = manifest_inputs("dave", force_unsafe=True)
+    assert why_not(forced, again).startswith("[force_spent]")
+    taken_out = kept(forced, manifest_inputs("alice"))
+    assert taken_out["witnesses"]["forced"] is False
+    provider = ManifestProvider()
+    made = provider.create(forced).outs or {}
+    assert provider.diff(DOMAIN, made, taken_out).changes is True
+    assert (provider.update(DOMAIN, made, taken_out).outs or {})["text"] == made["text"]
+
+
 def test_an_identity_that_moves_to_another_machine_has_lost_its_promises() -> None:
     provider = PromisesProvider()
     first = provider.create({"peer_id": "alice", "machine": "one"}).outs

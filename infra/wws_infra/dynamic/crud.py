@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    Resource,
+    ResourceProvider,
+    UpdateResult,
+)
 from pulumi.output import Unknown
 from typing_extensions import override
 
@@ -74,6 +83,20 @@ class Crud(ResourceProvider):
     def postponed(self, olds: dict[str, Json], news: dict[str, Json]) -> None:
         """Say in a preview that a change is judged later: not all inputs are known yet."""
 
+    def checked(self, olds: dict[str, Json], news: dict[str, Json]) -> dict[str, Json]:
+        """The inputs as they are kept, from those of the last run and those of this. Raises `WwsError`.
+
+        What is refused here is refused in one line, before the resource and all that depend on it change.
+        """
+        return news
+
+    @override
+    def check(self, _olds: dict[str, Json], news: dict[str, Json]) -> CheckResult:
+        try:
+            return CheckResult(self.checked(_olds, news), [])
+        except WwsError as error:
+            return CheckResult(news, [CheckFailure("", _story(error))])
+
     @override
     def diff(self, _id: str, _olds: dict[str, Json], _news: dict[str, Json]) -> DiffResult:
         compared = self._compared(_news)
@@ -126,8 +149,12 @@ class _told:  # noqa: N801 - reads as a word in `with _told():`
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, WwsError):
-            hint = f" {error.hint[:1].upper()}{error.hint[1:]}" if error.hint else ""
-            raise ResourceFailed(printable(f"[{error.code}] {error}{hint}")) from None
+            raise ResourceFailed(_story(error)) from None
+
+
+def _story(error: WwsError) -> str:
+    hint = f" {error.hint[:1].upper()}{error.hint[1:]}" if error.hint else ""
+    return printable(f"[{error.code}] {error}{hint}")
 
 
 class DynamicResource(Resource, module="wws"):

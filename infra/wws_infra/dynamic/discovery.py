@@ -19,29 +19,21 @@ from typing_extensions import override
 
 from wws.discovery.bundle import Bundle
 from wws.discovery.publishers import parse_publisher_key
-from wws.errors import LocalError
 from wws.identity.peer_id import PeerId
 from wws.runtime.homes import Home
 from wws_dns.desired import Desired, Node, txt_sets
 from wws_dns.history import History, parse_history
-from wws_dns.plan import Plan, UnsafePlan
+from wws_dns.plan import Plan
 from wws_dns.planning import PlanningConfig, renewal_margin
 from wws_dns.publishing import Publisher
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text, texts
 from wws_infra.dynamic.processes import NODE, Running
 from wws_infra.dynamic.signing import signers
+from wws_infra.dynamic.steps import ForceSpent, UnsafeChange
 from wws_infra.dynamic.zones import open_zone, writing
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json
-
-
-class ForceSpent(LocalError):
-    """`wws:force_unsafe` has forced one change already, and still stands in the configuration."""
-
-    code = "force_spent"
-    exit_code = 7
-    hint = "take it out first (pulumi config rm wws:force_unsafe, pulumi up), and look at what is unsafe now"
 
 
 class DiscoveryProvider(Crud):
@@ -64,7 +56,8 @@ class DiscoveryProvider(Crud):
     @override
     def refuse(self, id_: str, olds: dict[str, Json], news: dict[str, Json]) -> None:
         plan = _plan(_publisher(news, _history(olds)), news)
-        print(plan.render(), flush=True)  # the engine shows it beside the resource
+        # The engine shows it beside the resource. What `wws-dns` has a switch for, is a setting here.
+        print(plan.render().replace("--prepare before", "a smaller wws:ttl before"), flush=True)
         _check(plan, news, was_forced=olds.get("forced") is True)
 
     @override
@@ -100,9 +93,9 @@ class DiscoveryProvider(Crud):
 
 
 def _check(plan: Plan, props: Mapping[str, Json], *, was_forced: bool) -> None:
-    """Raises `UnsafePlan`; and `ForceSpent` for a switch that has been left in since it was used."""
+    """Raises `UnsafeChange`; and `ForceSpent` for a switch that has been left in since it was used."""
     if plan.unsafe and props.get("force_unsafe") is not True:
-        raise UnsafePlan(plan.unsafe)
+        raise UnsafeChange(plan.unsafe)
     if plan.unsafe and was_forced:
         raise ForceSpent(" ".join(one.message for one in plan.unsafe))
 
