@@ -32,8 +32,9 @@ main() {
     run 'wws leave --release-name'
 
     step again
-    run 'pulumi up --yes --skip-preview --suppress-outputs'
+    run 'pulumi up --yes --skip-preview --refresh --suppress-outputs'
     expect 'unchanged'
+    unseen 'updated' 'created'
 }
 
 main "$@"
