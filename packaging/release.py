@@ -2,12 +2,13 @@
 
     python packaging/release.py --out dist [--version 1.2.3] [--python 3.11 --python 3.12] [--arch x86_64]
 
-It prints the path of the archive and its SHA-256, which everybody who uses the archive pins. Inside::
+It prints the path of the archive and its SHA-256, which everybody who uses the archive pins. Beside it lies
+`<archive>.sha256` for `sha256sum --check`. Inside::
 
     wws-<version>/
       bin/wws-{bootstrap,connector,control}   POSIX sh: find the host's python3 and start it isolated
       lib/start.py                            puts the folders below on the path and runs a program
-      lib/own/{wws,bootstrap_node}            our packages, compiled for each version of Python
+      lib/own/{wws,bootstrap_node}            our packages, compiled for each version of Python that is here
       lib/cp311, lib/cp312, …                 requirements/runtime.txt for that version
       VERSION, MANIFEST                       MANIFEST is for `sha256sum --check`
 
@@ -164,7 +165,7 @@ def source_version() -> str:
 
 def stage(top: Path, version: str, *, pythons: Sequence[str], arch: str, compiled: bool) -> None:
     """Put all that belongs into a release below `top`, which does not exist yet."""
-    interpreters = {python: _interpreter(python) for python in pythons} if compiled else {}
+    interpreters = _interpreters(pythons) if compiled else {}
     own = top / "lib" / "own"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, own / package, ignore=_left_out)
@@ -202,10 +203,15 @@ def pack(top: Path, archive: Path) -> Built:
                         tar.addfile(entry, content)
                 else:
                     tar.addfile(entry)
+        digest = sha256(unfinished)
+        sums = archive.with_name(f"{archive.name}.sha256")
+        sums.unlink(missing_ok=True)  # never the sum of another archive
         unfinished.replace(archive)
+        unfinished.write_text(f"{digest}  {archive.name}\n", "ascii")
+        unfinished.replace(sums)
     finally:
         unfinished.unlink(missing_ok=True)
-    return Built(archive, sha256(archive), (top / "VERSION").read_text("utf-8").strip())
+    return Built(archive, digest, (top / "VERSION").read_text("utf-8").strip())
 
 
 def sha256(path: Path) -> str:
@@ -284,8 +290,19 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _interpreter(python: str) -> str:
-    """An interpreter of that version, which compiles for it."""
+def _interpreters(pythons: Sequence[str]) -> dict[str, str]:
+    """Those that are here, by version. Without the others hosts of theirs start slower, and that is said."""
+    found = {python: _interpreter(python) for python in pythons}
+    for python in [python for python, interpreter in found.items() if interpreter is None]:
+        sys.stderr.write(
+            f"release.py: there is no Python {python} here to compile with: what is for it is shipped "
+            f"uncompiled, and hosts with it start slower\n"
+        )
+    return {python: interpreter for python, interpreter in found.items() if interpreter is not None}
+
+
+def _interpreter(python: str) -> str | None:
+    """An interpreter of that version, which compiles for it; `None` where there is none here."""
     candidates = [f"python{python}", sys.executable]
     if shutil.which("uv") is not None:
         found = subprocess.run(
@@ -307,10 +324,7 @@ def _interpreter(python: str) -> str:
             continue
         if answer.stdout.strip() == python:
             return candidate
-    raise ReleaseFailed(
-        f"there is no Python {python} here to compile for it: install one or put it on PATH, name the "
-        f"others with --python, or give --uncompiled"
-    )
+    return None
 
 
 def _compile(interpreter: str, lib: Path, folders: Sequence[str]) -> None:

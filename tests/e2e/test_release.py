@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,32 @@ import pytest
 from tests.lab.releases import REPOSITORY
 
 VERSION = "9.8.7"
+
+
+def test_a_python_that_is_not_here_is_no_reason_to_fail(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "packaging"))
+    release = importlib.import_module("release")
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither uv nor another Python
+    ours = "{}.{}".format(*sys.version_info)
+    assert release._interpreters([ours, "3.99"]) == {ours: sys.executable}
+    said = capsys.readouterr().err
+    assert "no Python 3.99 here" in said
+    assert "uncompiled" in said
+
+
+def test_the_sum_lies_beside_the_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "packaging"))
+    release = importlib.import_module("release")
+    top = tmp_path / f"wws-{VERSION}"
+    top.mkdir()
+    (top / "VERSION").write_text(f"{VERSION}\n")
+    built = release.pack(top, tmp_path / "out" / "wws.tar.gz")
+    assert (tmp_path / "out" / "wws.tar.gz.sha256").read_text() == f"{built.sha256}  wws.tar.gz\n"
+    checked = ["sha256sum", "--check", "--quiet", "--strict", "wws.tar.gz.sha256"]
+    subprocess.run(checked, cwd=tmp_path / "out", check=True)
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def build(out: Path) -> tuple[Path, str]:
