@@ -24,7 +24,7 @@ from wws_infra.components.publisher import Publisher
 from wws_infra.components.zone import Zone, ZoneArgs
 from wws_infra.dynamic.manifest import Manifest
 from wws_infra.providers import provider_for
-from wws_infra.providers.interface import NodeRequest, ProvidedHost, Provider, RunningNode, ZoneAccess
+from wws_infra.providers.interface import NodeRequest, Peer, ProvidedHost, Provider, RunningNode, ZoneAccess
 from wws_infra.settings import Json, NodeSettings, Section, read_values
 
 MAX_SIGNED = 16 * 1024
@@ -85,7 +85,12 @@ class Stack:
         network = publisher.public_keys.apply(lambda keys: f"{settings.domain}#{','.join(keys)}")
         manifest = self._manifest(publisher, members, is_judged=zone.provider != "none")
         for member in members:
-            member.running = self._node(member, network, manifest, zone)
+            others = [
+                Peer(other.settings.name, other.provided, other.identity.peer_id)
+                for other in members
+                if other is not member
+            ]
+            member.running = self._node(member, others, network, manifest, zone)
         if zone.provider != "none":
             self._publish(publisher, members, zone)
         self._export(members, publisher, network, manifest, zone)
@@ -104,7 +109,12 @@ class Stack:
         return Manifest("network", {**inputs, **publisher.signer}, pulumi.ResourceOptions(parent=publisher))
 
     def _node(
-        self, member: _Member, network: pulumi.Output[str], manifest: Manifest, zone: ZoneAccess
+        self,
+        member: _Member,
+        others: list[Peer],
+        network: pulumi.Output[str],
+        manifest: Manifest,
+        zone: ZoneAccess,
     ) -> RunningNode:
         request = NodeRequest(
             settings=member.settings,
@@ -115,6 +125,7 @@ class Stack:
             network_file=manifest.text,
             dns_servers=zone.servers,
             witness_lost=member.identity.witness_lost(member.provided.machine),
+            peers=others,
         )
         return self._provider.node(
             request, partial(pulumi.ResourceOptions, depends_on=list(member.provided.resources))

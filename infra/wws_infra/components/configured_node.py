@@ -49,6 +49,20 @@ class ConfiguredNode(pulumi.ComponentResource):
                 "mesh_address": host.address,
                 "port": host.port,
                 "dns_servers": request.dns_servers,
+                "peers": [
+                    {
+                        "name": peer.name,
+                        "address": peer.ssh.address if peer.ssh.address is not None else peer.host.address,
+                        "ssh_user": peer.ssh.user,
+                        "ssh_port": peer.ssh.port,
+                        "host_key": peer.ssh.host_key,
+                        "peer_id": peer.peer_id,
+                        "mesh_address": peer.host.address,
+                        "port": peer.host.port,
+                    }
+                    for peer in request.peers
+                    if peer.ssh is not None
+                ],
                 "witness_lost": request.witness_lost,
                 "archive": str(settings.release.archive),
                 "version": settings.release.version,

@@ -32,6 +32,27 @@ timeout 30 systemctl stop "$2" || {
 """Sealed first, so that nothing starts it again; a node may ask systemd for ever more time to stop. Where
 there has never been a node there is none to stop."""
 
+CURRENT: Final = "/opt/wws/current"
+PEER_ID: Final = "/etc/wws/peer_id"
+INSTALLED: Final = """\
+basename "$(readlink "$2")"
+cat "$3" 2>/dev/null | head -n 1 | grep . || echo
+test -n "$(ls -A "$1" 2>/dev/null)" && echo yes || echo no
+"""
+"""The release in use, whose node it is, and whether there is anything that the node has kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What lies on a host."""
+
+    version: str = ""
+    """The release in use; empty where there is none."""
+    peer_id: str = ""
+    """Whose host it is; empty where nobody's."""
+    has_past: bool = False
+    """There is something in the node's home, where a witness keeps its promises."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -70,6 +91,24 @@ def look(host: HostEntry, key_file: str | None, *, control: str = CONTROL) -> Fo
     if not isinstance(data, Mapping) or not answer.get("ok"):
         return Found(problem="the node does not run")
     return Found(str(data.get("peer_id", "")), str(data.get("version", "")))
+
+
+def ask_installed(
+    host: HostEntry, key_file: str | None, *, current: str = CURRENT, peer_id: str = PEER_ID
+) -> Installed:
+    """What is installed on this host. Raises `RemoteError` for a host that does not say."""
+    with connected(host, key_file=key_file, config=ASKING) as remote:
+        said = remote.run(["sh", "-c", INSTALLED, "sh", host.home, current, peer_id], as_root=True)
+    if said.exit_code != 0:
+        raise RemoteError(host, f"it does not say what is installed: {said.errors.strip()[-200:]}")
+    version, resident, has_past = (line.strip() for line in (said.output + "\n\n\n").split("\n")[:3])
+    return Installed(version, resident, has_past == "yes")
+
+
+def forget_release(host: HostEntry, key_file: str | None) -> None:
+    """Let no release be in use on a host whose node is gone, so that another may be. Raises `RemoteError`."""
+    with connected(host, key_file=key_file, config=ASKING) as remote:
+        remote.run(["rm", "-f", CURRENT], as_root=True)
 
 
 def wait_for(host: HostEntry, key_file: str | None, patience: float) -> None:

@@ -1,18 +1,16 @@
 """Turns a host into a node by running `site.yml` against it, and asks it how it is at a refresh.
 
-Nodes are made beside each other, and changed one after the other: at any time all but one do their work. The
-first that cannot be changed keeps the rest as they are.
+Nodes are made beside each other, and changed one after the other: at any time all but one do their work.
+Those that are down come first. The first that cannot be changed keeps those that run as they are.
 
-The playbook that makes nodes changes no versions. Another version in the settings goes the way of every
-upgrade: drained, switched, looked at from outside, and back to the old one where that fails. A version that
-somebody put there by hand is left alone, and said.
+What is run against a host depends on what is installed there. Where nothing is, or what is wanted, `site.yml`
+makes the node. Another version goes the way of every upgrade, whoever put it there: drained, switched, looked
+at from outside, and back to the old one where that fails.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import pulumi
@@ -21,10 +19,18 @@ from typing_extensions import override
 from agent_cli.ops.inventory import HostEntry, Inventory
 from agent_cli.ops.playbooks import run_playbook
 from agent_cli.text import printable
-from wws.errors import LocalError
 from wws_infra.dynamic.crud import Crud, DynamicResource, number, text, texts
-from wws_infra.dynamic.node_on_host import Found, look, retire, wait_for
+from wws_infra.dynamic.node_on_host import (
+    Found,
+    Installed,
+    ask_installed,
+    forget_release,
+    look,
+    retire,
+    wait_for,
+)
 from wws_infra.dynamic.promises import tell_of_lost
+from wws_infra.dynamic.turns import Turns
 
 if TYPE_CHECKING:
     from wws_infra.settings import Json
@@ -43,21 +49,23 @@ FORGOTTEN = "The witness knows that it has forgotten"
 """The task of the role that is done where a node begins without the promises that it made."""
 
 
-class NodesLeftAlone(LocalError):
-    """Another node could not be changed, so this one was not touched."""
-
-    code = "nodes_left_alone"
+_turns = Turns()
+"""The engine starts this process anew for each run."""
 
 
 class PlaybookProvider(Crud):
     """Runs the role. A second run of it changes nothing, so another `create` is as good as the first."""
 
-    not_compared: ClassVar[tuple[str, ...]] = ("seed", "witness_lost", "archive", "ssh_key_file")
+    not_compared: ClassVar[tuple[str, ...]] = ("seed", "witness_lost", "archive", "ssh_key_file", "peers")
 
     @override
     def made(self, props: dict[str, Json]) -> tuple[str, dict[str, Json]]:
-        _wait(props)
-        return text(props, "peer_id"), _configured(props)
+        with _turns.beside_others(text(props, "name")):
+            _wait(props)
+            installed = ask_installed(_host(props), _key_file(props))
+            if not _is_other_version(props, installed):
+                return text(props, "peer_id"), _configured(props)
+        return text(props, "peer_id"), self._taken_its_turn(props, props, installed)
 
     @override
     def found(self, id_: str, props: dict[str, Json]) -> dict[str, Json] | None:
@@ -70,16 +78,31 @@ class PlaybookProvider(Crud):
 
     @override
     def changed(self, id_: str, olds: dict[str, Json], news: dict[str, Json]) -> dict[str, Json]:
-        with one_at_a_time(text(news, "name")):
-            is_new = olds["machine"] != news["machine"]
-            if is_new and olds["address"] != news["address"]:
-                _retire(olds)
-            _wait(news)
-            if not is_new and olds["version"] != news["version"]:
-                run_playbook(
-                    UPGRADE, _inventory(news), variables=_release(news) | _further(news), on_line=_Teller()
-                )
-            return _configured(news)
+        is_new = olds["machine"] != news["machine"]
+        if is_new and olds["address"] != news["address"]:
+            _retire(olds)
+        return self._taken_its_turn(olds, news, None)
+
+    def _taken_its_turn(
+        self, olds: Mapping[str, Json], news: Mapping[str, Json], installed: Installed | None
+    ) -> dict[str, Json]:
+        name, host, key_file = text(news, "name"), _host(news), _key_file(news)
+        is_new = olds["machine"] != news["machine"]
+        others = _others(olds, news)
+        if is_new or look(host, key_file).problem:
+            with _turns.of_one_that_is_down(name):
+                _wait(news)
+                installed = installed or ask_installed(host, key_file)
+                is_lost = not is_new and not (installed.version and installed.has_past)
+                if _is_leftover(news, installed):
+                    forget_release(host, key_file)
+                # Nothing is taken away that runs: the others may be as they are.
+                return _at_its_version(news, installed, others, others_may_be_down=True, is_lost=is_lost)
+        patience = AWAY if news.get("machine_stays") is True else BOOT
+        may_be_down = _further(news).get("wws_others_may_be_down") is True
+        with _turns.of_one_that_runs(name, lambda: () if may_be_down else _down(others, key_file), patience):
+            installed = installed or ask_installed(host, key_file)
+            return _at_its_version(news, installed, others, others_may_be_down=may_be_down)
 
     @override
     def removed(self, id_: str, props: dict[str, Json]) -> None:
@@ -87,7 +110,48 @@ class PlaybookProvider(Crud):
             run_playbook(REMOVE, _inventory(props), on_line=_Teller())
 
 
-def _configured(props: Mapping[str, Json]) -> dict[str, Json]:
+def _is_other_version(props: Mapping[str, Json], installed: Installed) -> bool:
+    """Whether the node is there, and in another version. Another node's host is for `site.yml` to refuse."""
+    return installed.peer_id == props["peer_id"] and installed.version not in ("", text(props, "version"))
+
+
+def _is_leftover(props: Mapping[str, Json], installed: Installed) -> bool:
+    """Whether another version is all that is left of a node: it has no key, and does not run."""
+    return installed.peer_id == "" and installed.version not in ("", text(props, "version"))
+
+
+def _others(olds: Mapping[str, Json], news: Mapping[str, Json]) -> tuple[HostEntry, ...]:
+    """The other nodes that should do their work by now; one that is new in this run does none yet."""
+    peers, known = news.get("peers"), olds.get("neighbours")
+    hosts = [_host(peer) for peer in peers if isinstance(peer, dict)] if isinstance(peers, list) else []
+    return tuple(host for host in hosts if not isinstance(known, list) or host.peer_id in known)
+
+
+def _down(others: Sequence[HostEntry], key_file: str | None) -> list[str]:
+    """Which of the others do not do their work, in words."""
+    return [
+        f"{host.name}, which is down ({found.problem})"
+        for host in others
+        if (found := look(host, key_file)).problem
+    ]
+
+
+def _at_its_version(
+    props: Mapping[str, Json],
+    installed: Installed,
+    others: tuple[HostEntry, ...],
+    *,
+    others_may_be_down: bool,
+    is_lost: bool = False,
+) -> dict[str, Json]:
+    if _is_other_version(props, installed):
+        variables = _release(props) | _further(props) | {"wws_others_may_be_down": others_may_be_down}
+        name, inventory = text(props, "name"), _inventory(props, others)
+        run_playbook(UPGRADE, inventory, limit=[name], variables=variables, on_line=_Teller())
+    return _configured(props, is_lost=is_lost)
+
+
+def _configured(props: Mapping[str, Json], *, is_lost: bool = False) -> dict[str, Json]:
     name = text(props, "name")
     network_file = text(props, "network_file")
     variables: dict[str, Json] = {
@@ -96,7 +160,7 @@ def _configured(props: Mapping[str, Json]) -> dict[str, Json]:
         "wws_ssh_allow": props["ssh_allow"],
         "wws_metrics_allow": props["metrics_allow"],
         "wws_limits": props["limits"],
-        "wws_witness_lost": props["witness_lost"],
+        "wws_witness_lost": is_lost or props["witness_lost"],
         **({"wws_network_file": network_file} if network_file else {"wws_network": text(props, "network")}),
         **_ports(number(props, "port")),
         **_further(props),
@@ -104,7 +168,12 @@ def _configured(props: Mapping[str, Json]) -> dict[str, Json]:
     secrets = {name: {"wws_identity": text(props, "seed")}}
     result = run_playbook(SITE, _inventory(props), variables=variables, secrets=secrets, on_line=_Teller())
     facts = result.facts.get(name, {})
-    return _outputs(props, Found(str(facts.get("peer_id", "")), str(facts.get("version", ""))))
+    peers = props.get("peers")
+    neighbours: list[Json] = (
+        [peer["peer_id"] for peer in peers if isinstance(peer, dict)] if isinstance(peers, list) else []
+    )
+    found = Found(str(facts.get("peer_id", "")), str(facts.get("version", "")))
+    return {**_outputs(props, found), "neighbours": neighbours}
 
 
 def _outputs(props: Mapping[str, Json], found: Found) -> dict[str, Json]:
@@ -153,24 +222,6 @@ def _retire(olds: Mapping[str, Json]) -> None:
         )
 
 
-_changing = threading.Lock()
-_failed: list[str] = []
-"""Nodes that could not be changed. The engine starts this process anew for each run."""
-
-
-@contextmanager
-def one_at_a_time(name: str) -> Iterator[None]:
-    """Changes of nodes wait for each other, and all end with the first that fails."""
-    with _changing:
-        if _failed:
-            raise NodesLeftAlone(f"{name} was left as it is, because {_failed[0]} could not be changed.")
-        try:
-            yield
-        except BaseException:
-            _failed.append(name)
-            raise
-
-
 def _host(props: Mapping[str, Json]) -> HostEntry:
     peer_id, ip, port = text(props, "peer_id"), text(props, "mesh_address"), number(props, "port")
     family = "ip6" if ":" in ip else "ip4"
@@ -189,12 +240,12 @@ def _key_file(props: Mapping[str, Json]) -> str | None:
     return text(props, "ssh_key_file") or None
 
 
-def _inventory(props: Mapping[str, Json]) -> Inventory:
-    """This host alone, as far as it takes to log in."""
+def _inventory(props: Mapping[str, Json], others: tuple[HostEntry, ...] = ()) -> Inventory:
+    """This host and others, as far as it takes to log in."""
     return Inventory(
         domain=text(props, "domain"),
         network=text(props, "network"),
-        hosts=(_host(props),),
+        hosts=(_host(props), *others),
         dns_servers=tuple(texts(props, "dns_servers")),
         ssh_key_file=_key_file(props),
     )
@@ -226,6 +277,10 @@ class Playbook(DynamicResource, module="wws", name="Playbook"):
     """What the node says about itself: `peer_id`, `version`; `problem` when it could not be asked."""
     running: pulumi.Output[bool]
     """It runs, with the PeerId and the version that it should have."""
+    neighbours: pulumi.Output[list[str]]
+    """PeerIds of the nodes that the stack had beside it when it was changed last."""
 
     def __init__(self, name: str, props: pulumi.Inputs, opts: pulumi.ResourceOptions) -> None:
-        super().__init__(PlaybookProvider(), name, {**props, "state": None, "running": None}, opts)
+        super().__init__(
+            PlaybookProvider(), name, {**props, "state": None, "running": None, "neighbours": None}, opts
+        )

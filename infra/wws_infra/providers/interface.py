@@ -91,6 +91,19 @@ class ZoneAccess:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """Another node of the stack, which must do its work while this one is taken away for a moment."""
+
+    name: str
+    host: ProvidedHost
+    peer_id: pulumi.Output[str]
+
+    @property
+    def ssh(self) -> Ssh | None:
+        return self.host.ssh
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRequest:
     """What a node is made from."""
 
@@ -106,6 +119,7 @@ class NodeRequest:
     dns_servers: pulumi.Output[list[str]]
     witness_lost: pulumi.Output[bool]
     """This identity has made promises as a witness, on a disk that is no more (the machine was replaced)."""
+    peers: Sequence[Peer] = ()
 
 
 @dataclass(frozen=True, slots=True)
