@@ -297,3 +297,20 @@ def test_an_upgrade_takes_no_node_away_while_another_is_down(
     forced = stack_of(tmp_path, "bob", variables={"wws_others_may_be_down": True})
     (_, _, given), _ = mended(monkeypatch, forced, old, ["carol"])
     assert given["wws_others_may_be_down"] is True
+
+
+def test_another_archive_than_the_pinned_one_is_refused_in_the_preview(tmp_path: Path) -> None:
+    provider, bob = PlaybookProvider(), stack_of(tmp_path, "bob")
+    olds = {**bob, "version": "1.0.0", "running": True}
+    assert provider.check({}, bob).failures == []
+    assert provider.diff("", olds, bob).changes is True
+    gone = str(tmp_path / "nowhere.tar.gz")
+    for wrong, told in (({"sha256": "0" * 64}, "the SHA-256 of"), ({"archive": gone}, "cannot be read")):
+        news = {**bob, **wrong}
+        assert told in provider.check({}, news).failures[0].reason
+        with pytest.raises(ResourceFailed, match=rf"release_differs.*{told}.*Nothing was changed"):
+            provider.diff("", olds, news)
+    # Who changes no node needs no archive.
+    same = {**bob, "running": True}
+    assert provider.check(same, {**bob, "archive": gone}).failures == []
+    assert provider.diff("", same, {**bob, "archive": gone}).changes is False

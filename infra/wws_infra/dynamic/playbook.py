@@ -10,16 +10,18 @@ at from outside, and back to the old one where that fails.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import pulumi
+from pulumi.dynamic import CheckFailure, CheckResult, DiffResult
 from typing_extensions import override
 
 from agent_cli.ops.inventory import HostEntry, Inventory
 from agent_cli.ops.playbooks import run_playbook
 from agent_cli.text import printable
-from wws_infra.dynamic.crud import Crud, DynamicResource, number, text, texts
+from wws_infra.dynamic.crud import Crud, DynamicResource, ResourceFailed, is_unknown, number, text, texts
 from wws_infra.dynamic.node_on_host import (
     Found,
     Installed,
@@ -57,6 +59,18 @@ class PlaybookProvider(Crud):
     """Runs the role. A second run of it changes nothing, so another `create` is as good as the first."""
 
     not_compared: ClassVar[tuple[str, ...]] = ("seed", "witness_lost", "archive", "ssh_key_file", "peers")
+
+    @override
+    def check(self, _olds: dict[str, Json], news: dict[str, Json]) -> CheckResult:
+        problem = "" if _olds else _archive_problem(news)  # of one that is there already, `diff` judges
+        return CheckResult(news, [CheckFailure("archive", problem)] if problem else [])
+
+    @override
+    def diff(self, _id: str, _olds: dict[str, Json], _news: dict[str, Json]) -> DiffResult:
+        result = super().diff(_id, _olds, _news)
+        if result.changes and (problem := _archive_problem(_news)):
+            raise ResourceFailed(f"[release_differs] {problem}")
+        return result
 
     @override
     def made(self, props: dict[str, Json]) -> tuple[str, dict[str, Json]]:
@@ -108,6 +122,22 @@ class PlaybookProvider(Crud):
     def removed(self, id_: str, props: dict[str, Json]) -> None:
         if props.get("machine_stays") is True:
             run_playbook(REMOVE, _inventory(props), on_line=_Teller())
+
+
+def _archive_problem(props: Mapping[str, Json]) -> str:
+    """Why this release cannot be installed, as far as it can be seen here; empty when all is well."""
+    archive, wanted = props.get("archive"), props.get("sha256")
+    if not isinstance(archive, str) or not isinstance(wanted, str) or is_unknown([archive, wanted]):
+        return ""
+    mend = "Set wws:release to what packaging/release.py printed for it. Nothing was changed."
+    try:
+        with open(archive, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"wws:release: {archive} cannot be read: {error.strerror}. {mend}"
+    if found != wanted.lower():
+        return f"wws:release: the SHA-256 of {archive} is {found}, not {wanted}. {mend}"
+    return ""
 
 
 def _is_other_version(props: Mapping[str, Json], installed: Installed) -> bool:
