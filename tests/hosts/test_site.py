@@ -321,7 +321,7 @@ REFUSED: tuple[tuple[dict[str, Json], tuple[str, ...]], ...] = (
         {"wws_release_sha256": "0" * 64, "wws_limits": {"relay_circuit": 7}},
         (f"and {'0' * 64} is pinned", "config.toml:", "relay_circuits"),
     ),
-    ({"wws_version": "1.0.1"}, ("this host runs 1.0.0", "upgrade.yml and rollback.yml do")),
+    ({"wws_version": "1.0.1"}, ("this host runs 1.0.0", "wws-ops upgrade and wws-ops rollback do")),
 )
 
 
