@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_cli.ops.inventory import Inventory, Json, literal
+from agent_cli.ops.run_lock import one_run
 from wws.errors import LocalError
 from wws.rpc.codes import Exit
 from wws.runtime.machine_errors import CannotRead
@@ -78,6 +79,7 @@ class PlaybookResult:
     hosts: Mapping[str, HostStats] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     """What the playbook reported, by host."""
+    is_interrupted: bool = False
 
     @property
     def changed(self) -> int:
@@ -105,6 +107,18 @@ class PlaybookUnreachable(PlaybookFailed):
 
     code = "host_unreachable"
     exit_code = Exit.UNREACHABLE
+
+
+class PlaybookInterrupted(PlaybookFailed):
+    """A playbook was told to end before it was through."""
+
+    code = "interrupted"
+    exit_code = Exit.INTERRUPTED
+    hint = "Hosts that are not finished may be in the middle of it. Run it again: it goes on where it was."
+
+    def __init__(self, task: str, result: PlaybookResult) -> None:
+        super().__init__("", task, "interrupted", result)
+        self.args = (f"Interrupted at: {task}." if task else "Interrupted.",)
 
 
 class PlaybookMissing(LocalError):
@@ -146,15 +160,19 @@ def run_playbook(
     check: bool = False,
     on_line: Callable[[str], None] | None = None,
     timeout: float = TIMEOUT,
+    wait: bool = False,
 ) -> PlaybookResult:
     """Run `name` (`upgrade.yml`) against the hosts of the inventory, or those in `limit`.
 
     `variables` hold for all hosts, `secrets` are host → variable → value. Both are taken literally, never as
-    templates. `on_line` gets each line of Ansible's output. Interrupted, it lets the playbook end in good
-    order first, as far as it does so within `PATIENCE`.
+    templates. `on_line` gets each line of Ansible's output. Interrupted, by SIGTERM as by Ctrl-C, it lets the
+    playbook end in good order first, as far as it does so within `PATIENCE`.
+
+    One run at a time on a network: another one is refused, or with `wait` waited for. All runs of one process
+    that wait are one.
 
     Raises `PlaybookFailed` (with what was done until then in `.result`), `PlaybookUnreachable`,
-    `PlaybookMissing`, `NotByPlaybook`, `UnknownHost`, `MachineError`.
+    `PlaybookInterrupted`, `PlaybookMissing`, `NotByPlaybook`, `RunUnderWay`, `UnknownHost`, `MachineError`.
     """
     folder = playbook_folder()
     playbook = folder / name
@@ -167,7 +185,11 @@ def run_playbook(
             f"{', '.join(local)}: processes of this machine, which no playbook looks after.",
             hint="They belong to a stack of the kind `local`: pulumi up, pulumi destroy.",
         )
-    with _private_folder() as (private, lock):
+    with (
+        _told_to_end(),
+        one_run(inventory.domain or inventory.network, name, wait=wait) as hold,
+        _private_folder() as (private, lock),
+    ):
         reports = make_folder(private / "reports")
         hosts = inventory.write_ansible(private, extra={host: {**of} for host, of in (secrets or {}).items()})
         given: dict[str, Json] = {name: literal(value) for name, value in (variables or {}).items()}
@@ -181,8 +203,33 @@ def run_playbook(
             command += ["--tags", ",".join(tags)]
         if check:
             command.append("--check")
-        rc, last = _run(command, _environment(folder, private), folder, lock, on_line, timeout)
-        return _judged(rc, last, private / "events", reports, [host.name for host in chosen])
+        names = [host.name for host in chosen]
+        held = (lock, hold.descriptor)
+        try:
+            rc, last = _run(
+                command, _environment(folder, private), folder, held, on_line, timeout, hold.work_by
+            )
+        except KeyboardInterrupt:
+            raise _interrupted(private / "events", reports, names) from None
+        return _judged(rc, last, private / "events", reports, names)
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C in the block, once. Only the main thread may say so; in others nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @contextmanager
@@ -259,11 +306,12 @@ def _run(
     command: Sequence[str],
     environment: Mapping[str, str],
     folder: Path,
-    lock: int,
+    held: tuple[int, ...],
     on_line: Callable[[str], None] | None,
     timeout: float,
+    begun: Callable[[int], None] | None = None,
 ) -> tuple[int, list[str]]:
-    """The exit code and the last lines of what was said."""
+    """The exit code and the last lines of what was said. `held` are descriptors that it inherits."""
     last: deque[str] = deque(maxlen=LAST_LINES)
     process = subprocess.Popen(
         command,
@@ -273,7 +321,7 @@ def _run(
         cwd=folder,
         env=dict(environment),
         process_group=0,
-        pass_fds=(lock,),
+        pass_fds=held,
         text=True,
         encoding="utf-8",
         errors="replace",
@@ -293,6 +341,8 @@ def _run(
     timer.daemon = True
     timer.start()
     try:
+        if begun is not None:
+            begun(process.pid)
         for line in process.stdout:
             text = line.rstrip("\n")[:MAX_LINE]
             last.append(text)
@@ -309,6 +359,7 @@ def _run(
         except subprocess.TimeoutExpired:
             _signal(process, signal.SIGKILL)
             process.wait()
+        _end_rest(held[0])
         process.stdout.close()
     if is_late.is_set():
         last.append(f"The playbook took more than {timeout:g} s and was ended.")
@@ -320,19 +371,22 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
+def _end_rest(lock: int) -> None:
+    """End workers of Ansible that outlived it: each is a session of its own, and has inherited our lock."""
+    ours = os.fstat(lock)
+    for path in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            found, pid = path.stat(), int(path.parts[2])
+            if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino) and pid != os.getpid():
+                group = os.getpgid(pid)
+                if group != os.getpgid(0):
+                    os.killpg(group, signal.SIGTERM)
+
+
 def _judged(rc: int, last: list[str], events: Path, reports: Path, names: list[str]) -> PlaybookResult:
     """The result, or the error that says where it failed."""
-    stats: dict[str, HostStats] = {}
-    failures: list[dict[str, str]] = []
-    for event in _events(events):
-        match event:
-            case {"event": "stats", "hosts": dict(hosts)}:
-                stats |= {host: _stats(counts) for host, counts in hosts.items() if host in names}
-            case {"event": "failed" | "unreachable"}:
-                failures.append({name: str(value) for name, value in event.items()})
-            case _:
-                pass
-    result = PlaybookResult(rc, stats, {name: facts for name in names if (facts := _report(reports, name))})
+    stats, failures, _ = _told_by(events, names)
+    result = PlaybookResult(rc, stats, _reported(reports, names))
     if rc == 0:
         return result
     # What was rescued has failed before: of a host that stayed failed the last word counts.
@@ -343,6 +397,34 @@ def _judged(rc: int, last: list[str], events: Path, reports: Path, names: list[s
     worst = decisive[-1]
     kind = PlaybookUnreachable if worst["event"] == "unreachable" else PlaybookFailed
     raise kind(worst["host"], worst["task"], worst["message"], result)
+
+
+def _interrupted(events: Path, reports: Path, names: list[str]) -> PlaybookInterrupted:
+    stats, _, task = _told_by(events, names)
+    facts = _reported(reports, names)
+    return PlaybookInterrupted(task, PlaybookResult(Exit.INTERRUPTED, stats, facts, is_interrupted=True))
+
+
+def _reported(reports: Path, names: list[str]) -> dict[str, dict[str, Json]]:
+    return {name: facts for name in names if (facts := _report(reports, name))}
+
+
+def _told_by(events: Path, names: list[str]) -> tuple[dict[str, HostStats], list[dict[str, str]], str]:
+    """The counts of each host, the failures, and the last task that began."""
+    stats: dict[str, HostStats] = {}
+    failures: list[dict[str, str]] = []
+    task = ""
+    for event in _events(events):
+        match event:
+            case {"event": "stats", "hosts": dict(hosts)}:
+                stats |= {host: _stats(counts) for host, counts in hosts.items() if host in names}
+            case {"event": "failed" | "unreachable"}:
+                failures.append({name: str(value) for name, value in event.items()})
+            case {"event": "task", "name": str(task)}:
+                pass
+            case _:
+                pass
+    return stats, failures, task
 
 
 def _events(path: Path) -> Iterator[dict[str, object]]:

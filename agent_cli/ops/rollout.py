@@ -242,7 +242,7 @@ def _word(name: str, result: PlaybookResult) -> str:
     if isinstance(said, str) and said:
         return said
     if stats is None:
-        return "not reached"
+        return "not finished" if result.is_interrupted else "not reached"
     if stats.unreachable:
         return "unreachable"
     return "failed" if stats.failed else "changed" if stats.changed else "unchanged"

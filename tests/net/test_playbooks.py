@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent_cli.ops import playbooks
+from agent_cli.ops import playbooks, run_lock
 from agent_cli.ops.inventory import HostEntry, Inventory
 from agent_cli.ops.playbooks import (
     HostStats,
@@ -24,6 +25,7 @@ from agent_cli.ops.playbooks import (
     playbook_folder,
     run_playbook,
 )
+from agent_cli.ops.run_lock import RunUnderWay, one_run
 from tests.net.ssh_server import SshServer
 from tests.prerequisites import require
 from wws.identity.keys import Identity
@@ -79,6 +81,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WWS_ANSIBLE", str(made))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("ANSIBLE_HOST_KEY_CHECKING", "False")
     monkeypatch.setenv("ANSIBLE_SSH_ARGS", "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null")
     monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "minimal")
@@ -176,7 +179,7 @@ def test_one_that_does_not_want_to_end_is_killed(tmp_path: Path, monkeypatch: py
             ["sh", "-c", "trap '' TERM; echo begun; while :; do sleep 0.1; done"],
             {"PATH": os.environ["PATH"]},
             tmp_path,
-            lock.fileno(),
+            (lock.fileno(),),
             said.append,
             timeout=1,
         )
@@ -185,19 +188,27 @@ def test_one_that_does_not_want_to_end_is_killed(tmp_path: Path, monkeypatch: py
     assert last[-1] == "The playbook took more than 1 s and was ended."
 
 
-def test_an_interrupted_one_leaves_nothing(tmp_path: Path) -> None:
-    inventory = tmp_path / "inventory.json"
-    inventory.write_text(INVENTORY.to_json())
-    script = """
+HANGING = """
 import sys
 from pathlib import Path
 from agent_cli.ops.inventory import Inventory
-from agent_cli.ops.playbooks import run_playbook
+from agent_cli.ops.playbooks import PlaybookInterrupted, run_playbook
 
-run_playbook("hangs.yml", Inventory.read(Path(sys.argv[1])), on_line=lambda line: print(line, flush=True))
+try:
+    run_playbook("hangs.yml", Inventory.read(Path(sys.argv[1])), on_line=lambda line: print(line, flush=True))
+except PlaybookInterrupted as error:
+    print(error, dict(error.result.facts), error.result.is_interrupted, flush=True)
+    sys.exit(error.exit_code)
 """
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run that is in its task, in a process of its own."""
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(INVENTORY.to_json())
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(inventory)],
+        [sys.executable, "-c", HANGING, str(inventory)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -205,11 +216,57 @@ run_playbook("hangs.yml", Inventory.read(Path(sys.argv[1])), on_line=lambda line
         start_new_session=True,
     )
     assert process.stdout is not None
-    with process.stdout:
+    with process, process.stdout:
         assert any("TASK [Wait]" in line for line in process.stdout)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) != 0
-    deadline = time.monotonic() + 10
-    while list(tmp_path.glob("wws-ops-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        yield process
+        if process.poll() is None:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_one_leaves_nothing_and_says_what_was_done(
+    tmp_path: Path, hanging: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    hanging.send_signal(number)
+    assert hanging.stdout is not None
+    said = hanging.stdout.read()
+    assert hanging.wait(60) == 130
+    # Ansible shows a task before it tells us of it.
+    assert re.fullmatch(r"Interrupted( at: Wait)?\. \{\} True", said.splitlines()[-1])
     assert not list(tmp_path.glob("wws-ops-*"))
+
+
+def test_a_second_run_on_a_network_is_refused_as_long_as_the_playbook_lives(
+    tmp_path: Path, hanging: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "LONGEST_WAIT", 30.0)
+    with pytest.raises(
+        RunUnderWay, match=rf"example\.org .* hangs\.yml, since .* UTC, pid {hanging.pid}\."
+    ) as one:
+        run_playbook("try.yml", INVENTORY)
+    assert (one.value.code, one.value.exit_code) == ("run_under_way", 7)
+    assert (tmp_path / "state/wws/runs").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(PlaybookFailed):  # without its variables, but it runs
+        run_playbook("try.yml", replace(INVENTORY, domain="example.net"))
+
+    hanging.kill()
+    hanging.wait()
+    with pytest.raises(RunUnderWay, match="pid") as two:
+        run_playbook("try.yml", INVENTORY)
+    worker = two.value.details["pid"]
+    assert isinstance(worker, int)
+    assert worker != hanging.pid
+    assert f"kill -INT -- -{worker}" in two.value.hint
+
+    waiting = threading.Timer(0.5, os.killpg, (worker, signal.SIGINT))
+    waiting.start()
+    with (
+        one_run("example.org", "site.yml", wait=True),
+        one_run("example.org", "site.yml", wait=True),
+        pytest.raises(RunUnderWay),
+        one_run("example.org", "upgrade.yml", wait=False),
+    ):
+        pass
+    waiting.join()
+    with one_run("example.org", "upgrade.yml", wait=False):
+        pass
