@@ -20,7 +20,7 @@ main() {
 
     step broken
     refused 7 'wws-ops upgrade eu --release releases/wws-1.2.0-linux-x86_64.tar.gz'
-    expect 'rolled_back' 'eu is back at 1.1.0 and well; 1.2.0 was not kept'
+    expect 'rolled_back' 'eu runs 1.1.0 again and is well; 1.2.0 failed and is not used'
 
     step back
     run 'wws-ops exec eu -- ls /opt/wws/releases'

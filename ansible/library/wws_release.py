@@ -75,6 +75,8 @@ STOP_WITHIN = 30
 STEP = 0.25
 ASK_WITHIN = 20.0
 """Seconds for systemd and its journal to say something."""
+LAST_WORDS = 200
+"""Characters of what a node said last that an error quotes."""
 PAGE_WITHIN = 5.0
 """Seconds for a page of the node."""
 CHUNK = 1024 * 1024
@@ -223,12 +225,13 @@ class Unit:
         return text if answer.status == 200 else None
 
     def last_words(self) -> str:
+        """The last line that it wrote, which is the error of one that died; all of them are in the journal."""
         said = _output(
             ["journalctl", f"_SYSTEMD_UNIT={self.name}", "--lines", "5", "--output", "cat", "--no-pager"]
         )
         # The node chose them: they must not steer the terminal of whoever is shown them.
-        said = said.strip()[-600:]
-        return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in said)
+        line = said.strip().rpartition("\n")[2].strip()[:LAST_WORDS]
+        return "".join(letter if letter.isprintable() else "?" for letter in line) or "it said nothing"
 
 
 def _output(command: list[str]) -> str:
@@ -371,7 +374,7 @@ def hold(module: AnsibleModule, _releases: Releases, unit: Unit) -> dict[str, ob
     while True:
         asked = unit.ask()
         if asked.get("ActiveState") != "active" or int(asked.get("MainPID") or 0) != pid:
-            raise Failed(f"the node did not stay up: {_state(asked)}; its last words:\n{unit.last_words()}")
+            raise Failed(f"the node did not stay up: {unit.last_words()} ({_state(asked)})")
         rss = _rss(pid)
         if rss > most:
             raise Failed(f"the node takes {rss} MiB of memory; {most} are its bound")
@@ -445,16 +448,14 @@ def _start(unit: Unit, release: Path, within: float) -> dict[str, object]:
     while time.monotonic() - began < within:
         asked = unit.ask()
         if asked.get("ActiveState") == "failed" or int(asked.get("NRestarts") or 0) > 0:
-            raise Failed(f"the node does not start: {_state(asked)}; its last words:\n{unit.last_words()}")
+            raise Failed(f"the node does not start: {unit.last_words()} ({_state(asked)})")
         pid = int(asked.get("MainPID") or 0)
         if asked.get("ActiveState") == "active" and unit.is_ready():
             if not _runs_from(pid, release):
                 raise Failed(f"what runs as {unit.name} is not of {release}: is the unit changed?")
             return {"pid": pid, "ready_seconds": round(time.monotonic() - began, 2)}
         time.sleep(STEP)
-    raise Failed(
-        f"the node is not ready after {within:g} s: {_state(asked)}; its last words:\n{unit.last_words()}"
-    )
+    raise Failed(f"the node is not ready after {within:g} s: {unit.last_words()} ({_state(asked)})")
 
 
 def _runs_from(pid: int, release: Path) -> bool:
