@@ -121,7 +121,7 @@ class PlaybookProvider(Crud):
     @override
     def removed(self, id_: str, props: dict[str, Json]) -> None:
         if props.get("machine_stays") is True:
-            run_playbook(REMOVE, _inventory(props), on_line=_Teller())
+            run_playbook(REMOVE, _inventory(props), on_line=_Teller(), wait=True)
 
 
 def _archive_problem(props: Mapping[str, Json]) -> str:
@@ -177,7 +177,7 @@ def _at_its_version(
     if _is_other_version(props, installed):
         variables = _release(props) | _further(props) | {"wws_others_may_be_down": others_may_be_down}
         name, inventory = text(props, "name"), _inventory(props, others)
-        run_playbook(UPGRADE, inventory, limit=[name], variables=variables, on_line=_Teller())
+        run_playbook(UPGRADE, inventory, limit=[name], variables=variables, on_line=_Teller(), wait=True)
     return _configured(props, is_lost=is_lost)
 
 
@@ -196,7 +196,9 @@ def _configured(props: Mapping[str, Json], *, is_lost: bool = False) -> dict[str
         **_further(props),
     }
     secrets = {name: {"wws_identity": text(props, "seed")}}
-    result = run_playbook(SITE, _inventory(props), variables=variables, secrets=secrets, on_line=_Teller())
+    result = run_playbook(
+        SITE, _inventory(props), variables=variables, secrets=secrets, on_line=_Teller(), wait=True
+    )
     facts = result.facts.get(name, {})
     peers = props.get("peers")
     neighbours: list[Json] = (
