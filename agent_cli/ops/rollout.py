@@ -233,7 +233,17 @@ def _run(
             )
         except PlaybookFailed as error:
             return failed(error, data=_data(names, error.result), text=_table(names, error.result))
-    return Result(_data(names, result), _table(names, result))
+    return Result(_data(names, result), "\n".join([_table(names, result), *_not_installed(result)]))
+
+
+def _not_installed(result: PlaybookResult) -> list[str]:
+    """What is to be done where a backup was put back, and no release can run it yet."""
+    return [
+        f"{name}: the backup is put back, and no node is installed there that could start. Install it: "
+        "pulumi up --refresh (or site.yml by hand)"
+        for name, facts in result.facts.items()
+        if facts.get("result") == "restored" and facts.get("installed") is False
+    ]
 
 
 def _word(name: str, result: PlaybookResult) -> str:

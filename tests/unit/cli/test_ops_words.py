@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agent_cli.ops import drain
+from agent_cli.ops import drain, rollout
 from agent_cli.ops.app import run
 from agent_cli.ops.destroy import Resource, refusals
 from agent_cli.ops.inventory import Inventory
 from agent_cli.ops.machines import Outcome
+from agent_cli.ops.playbooks import PlaybookResult
 from agent_cli.ops.status import NodeState, shown
 from wws.identity.keys import Identity
 from wws.testing.names import NOW
@@ -80,3 +81,19 @@ def test_all_that_keeps_a_stack_from_going_is_said_at_once() -> None:
     (wrong,) = refusals([key], "prod", "example.org", "example.com", keep=True, give_up=False)
     assert "example.org" in wrong.hint
     assert refusals([key], "prod", "example.org", "example.org", keep=True, give_up=False) == []
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_restore_tells_of_the_promises_and_of_a_node_that_is_still_to_be_installed(installed: bool) -> None:
+    result = PlaybookResult(
+        0, facts={"one": {"result": "restored", "book": "put back", "installed": installed}}
+    )
+    assert "promises as a witness: put back" in rollout._table(["one"], result)
+    assert ["pulumi up --refresh" in line for line in rollout._not_installed(result)] == [True] * (
+        not installed
+    )
+
+
+def test_a_host_of_an_interrupted_run_is_not_said_to_be_untouched() -> None:
+    result = PlaybookResult(130, facts={"one": {"result": "upgraded"}}, is_interrupted=True)
+    assert [rollout._word(name, result) for name in ("one", "two")] == ["upgraded", "not finished"]
