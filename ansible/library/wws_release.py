@@ -225,7 +225,7 @@ class Unit:
         return text if answer.status == 200 else None
 
     def last_words(self) -> str:
-        """The last line that it wrote, which is the error of one that died; all of them are in the journal."""
+        """The last line that it wrote, which is the error of one that died; the journal has all."""
         said = _output(
             ["journalctl", f"_SYSTEMD_UNIT={self.name}", "--lines", "5", "--output", "cat", "--no-pager"]
         )

@@ -40,7 +40,9 @@ def test_a_broken_release_is_taken_back_and_no_other_host_is_touched(
 
     assert played.rc != 0
     report = played.reports["eu"]
-    assert f"eu runs {FIRST} again and is well; {broken.version} failed and is not used" in played.output, played
+    assert f"eu runs {FIRST} again and is well; {broken.version} failed and is not used" in played.output, (
+        played
+    )
     assert BLAMED.get(way, " (") in report["reason"]
     assert (report["result"], report["version"], report["tried"]) == ("rolled_back", FIRST, broken.version)
     assert list(played.reports) == ["eu"], "the play stopped at the first"
@@ -140,7 +142,7 @@ def test_a_host_that_was_switched_and_not_gated_is_gated_by_the_next_run(nodes: 
 
     played = nodes.play("upgrade.yml", broken, limit=["eu"], wws_gate_probe=5.0)
     assert played.rc != 0
-    assert f"eu is back at {FIRST} and well" in played.output, played
+    assert f"eu runs {FIRST} again and is well" in played.output, played
     assert nodes.running()["eu"] == FIRST
 
 
