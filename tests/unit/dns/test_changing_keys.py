@@ -63,9 +63,7 @@ def test_who_must_sign_a_change(world: World, signers: tuple[Identity, ...], uns
 def test_a_new_key_that_does_not_sign_is_told_of(world: World) -> None:
     three = wanted("alice", "bob", "carol", keys=(*OLD_KEYS, NEW))
     world.publish(three, *OLD_KEYS, NEW)
-    assert not any(
-        "does not sign" in one for one in world.plan(three, *OLD_KEYS).warnings
-    )  # nothing new
+    assert not any("does not sign" in one for one in world.plan(three, *OLD_KEYS).warnings)  # nothing new
     world.wait(20 * DAY)
     (told,) = (one for one in world.plan(three, *OLD_KEYS).warnings if "does not sign" in one)
     assert key_id(key(NEW)) in told
