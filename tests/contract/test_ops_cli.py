@@ -170,5 +170,6 @@ def test_data_of_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         "host", "region", "address", "managed_by", "state", "expected_peer_id", "peer_id_matches", "error",
         "version", "peer_id", "status", "draining", "uptime_s", "connections", "reservations", "circuits",
         "bundle_seq", "bundle_expires_at", "witness_entries", "witness_writable",
-        "witness_no_first_claims_until", "rss_bytes", "open_files", "pid", "http", "disk_free_bytes", "disk_bytes",
+        "witness_no_first_claims_until", "rss_bytes", "open_files", "pid", "http",
+        "disk_free_bytes", "disk_bytes",
     }  # fmt: skip
