@@ -16,7 +16,8 @@ main() {
     expect 'backups/eu-' 'backups/us-' 'backups/ap-'
 
     step look
-    run 'age --decrypt --identity age.key backups/us-*.age | tar --list'
+    # What else is there of the home depends on how long the node has run.
+    run 'age --decrypt --identity age.key backups/us-*.age | tar --list | grep -E "^manifest|^etc|witness"'
     expect 'manifest.json' 'etc/identity.key' 'witness.sqlite'
 }
 

@@ -16,6 +16,7 @@ RUNBOOKS = [*sorted((REPOSITORY / "docs" / "operators").glob("*.md")), REPOSITOR
 """Their blocks are run by the drills (tests/drills, tests/contract/test_operator_runbooks.py)."""
 
 
+@pytest.mark.timeout(300)
 def test_every_command_of_the_documents(programs: Programs) -> None:
     """The network that docs/operator.md builds, and the agents of the other documents in it."""
     require("knotd")
