@@ -6,10 +6,11 @@ the cloud in a file and by our own dynamic providers, so values are as they woul
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dill
@@ -138,6 +139,25 @@ def registered(**settings: Any) -> Registered:
 
     run()
     return Registered(recorder.seen, answers.secrets, exports)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _loop() -> Iterator[None]:
+    """Pulumi's SDK wants the thread to have a loop; tests that ran before may have left none."""
+    made: list[asyncio.AbstractEventLoop] = []
+    new_event_loop = asyncio.DefaultEventLoopPolicy.new_event_loop
+
+    def noted(policy: asyncio.DefaultEventLoopPolicy) -> asyncio.AbstractEventLoop:
+        made.append(new_event_loop(policy))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.DefaultEventLoopPolicy, "new_event_loop", noted)
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        yield
+        for loop in made:  # the SDK makes further ones, and closes none
+            loop.close()
+        asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="module")
