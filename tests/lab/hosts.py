@@ -151,6 +151,8 @@ class Host:
         """
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+        # The namespace stays, and with it the rules of the firewall that the machine before has loaded.
+        self.uplink.namespace.run("nft", "flush", "ruleset")
         if new_host_key:
             for half in (self._key, self._key.with_suffix(".host_key.pub")):
                 half.unlink()

@@ -222,7 +222,7 @@ def test_a_switch_that_was_killed_at_any_step_is_ended_by_the_next(
 
 def test_a_node_that_does_not_start_is_reported_with_its_last_words(root: Path) -> None:
     (root / "releases/1.1.0").mkdir()
-    with pytest.raises(wws_release.Failed, match=r"does not start: failed(.|\n)*ImportError"):
+    with pytest.raises(wws_release.Failed, match=r"does not start: ImportError \(failed"):
         switch(root, "1.1.0", Service(root, starts=False))
     assert links(root) == ("1.1.0", "1.0.0"), "the playbook goes back, and gates that, too"
 
