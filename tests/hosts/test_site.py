@@ -32,7 +32,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(600)]
 
 EXPOSURE = 1.1
 """What `systemd-analyze security` may say at most."""
-CROWD = 10_000
+CROWD = 9_980
+"""Some short of the 10,000 connections that a bootstrap node keeps: with its neighbours there would be more, and
+it would let an eighth of them go. With what else it has open it holds 10,000 files."""
+FILES = 10_000
 MEMORY = 512 * 1024 * 1024
 """What the node may take with the whole crowd (targets: 10,000 connections in 512 MiB)."""
 ADMIN = "carol"
@@ -237,7 +240,7 @@ def test_a_crowd_stays_within_memory_and_files(site: Site, eu: Host, tell: Tell)
         )
         assert answer["there"] >= count * 0.99, answer
         assert status["connections"] >= answer["there"]
-        assert status["open_files"] >= answer["there"]
+        assert status["open_files"] >= scale(FILES)
         assert status["rss_bytes"] <= MEMORY
         assert eu.ssh("systemctl show -p NRestarts --value wws-bootstrap").stdout == "0\n"
 

@@ -151,9 +151,9 @@ class Knot(_Daemon):
         self._records = records
 
     def control(self, *command: str) -> str:
-        """Run `knotc`: `zone-freeze`, `zone-thaw`, `zone-begin`, …"""
+        """Run `knotc` and wait for the event it triggers: `zone-freeze`, `zone-thaw`, `zone-begin`, …"""
         done = subprocess.run(
-            [find_tool("knotc") or "knotc", "-s", str(self.folder / "run" / "knot.sock"), *command],
+            [find_tool("knotc") or "knotc", "-b", "-s", str(self.folder / "run" / "knot.sock"), *command],
             capture_output=True,
             text=True,
             check=True,
