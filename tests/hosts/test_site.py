@@ -33,8 +33,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(600)]
 EXPOSURE = 1.1
 """What `systemd-analyze security` may say at most."""
 CROWD = 9_980
-"""Some short of the 10,000 connections that a bootstrap node keeps: with its neighbours there would be more, and
-it would let an eighth of them go. With what else it has open it holds 10,000 files."""
+"""Some short of the 10,000 connections that a bootstrap node keeps: with its neighbours there would be more,
+and it would let an eighth of them go. With what else it has open it holds 10,000 files."""
 FILES = 10_000
 MEMORY = 512 * 1024 * 1024
 """What the node may take with the whole crowd (targets: 10,000 connections in 512 MiB)."""
