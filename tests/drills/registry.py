@@ -23,8 +23,8 @@ WORLDS: dict[str, Callable[[], World]] = {
 ORDER: tuple[str, ...] = ("first-deployment", "own-hosts", "upgrade", "backup", "lost-machine")
 """Drills that come before all others, in this order."""
 
-LONG: tuple[str, ...] = ("another-node", "compromised-node", "last-backup", "moved-node", "whole-roll")
-"""Drills that are run at the full scale only: what is in them is tested by itself, too."""
+LATE: tuple[str, ...] = ("another-node", "compromised-node", "last-backup", "moved-node", "whole-roll")
+"""Drills that come after the others of their world: they leave more behind than they found."""
 
 LAST: tuple[str, ...] = ("all-gone",)
 """Drills after which there is nothing left for others."""
@@ -38,4 +38,4 @@ def drills_of(world: str) -> list[str]:
 def in_order(names: Sequence[str]) -> list[str]:
     """The drills in the order in which they are run."""
     places = {name: place for place, name in enumerate(ORDER)}
-    return sorted(names, key=lambda name: (name in LAST, name in LONG, places.get(name, len(places)), name))
+    return sorted(names, key=lambda name: (name in LAST, name in LATE, places.get(name, len(places)), name))

@@ -1,4 +1,7 @@
-"""The drills on three systemd hosts, each run once; some at the full scale only."""
+"""The drills on three systemd hosts, each run once, at the full scale.
+
+They take a quarter of an hour. What is in them is tested at every scale by itself: tests/hosts, tests/infra.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ import pytest
 
 from tests.drills.checking import check
 from tests.drills.hosts_world import HostsWorld, TwoHostsWorld
-from tests.drills.registry import LONG, drills_of
+from tests.drills.registry import drills_of
+from tests.hosts.nodes import only_in_full
 from tests.lab.hosts import Hosts
 from tests.lab.shared_hosts import hosts
 from tests.prerequisites import require
-from wws.testing.scale import scale_factor
 
 __all__ = ["hosts"]
 
@@ -22,22 +25,12 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.xdist_group("hosts"),
+    only_in_full,
 ]
 
 
 WORLDS: dict[str, Callable[[Hosts], HostsWorld]] = {"hosts": HostsWorld, "two-hosts": TwoHostsWorld}
-DRILLS = [
-    pytest.param(
-        name,
-        drill,
-        id=drill,
-        marks=pytest.mark.skipif(
-            drill in LONG and scale_factor() < 1, reason="a long drill: only at the full scale"
-        ),
-    )
-    for name in WORLDS
-    for drill in drills_of(name)
-]
+DRILLS = [pytest.param(name, drill, id=drill) for name in WORLDS for drill in drills_of(name)]
 
 
 @pytest.fixture(scope="module")
