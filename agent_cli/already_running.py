@@ -28,7 +28,9 @@ def check_network(asked: str, status: dict[str, Any]) -> None:
     The same domain with a publisher key that the node does not believe is another network: somebody else
     would say who is in it.
     """
-    if asked == status.get("network"):
+    from wws.discovery.network import AD_HOC
+
+    if asked == status.get("network") or (asked == AD_HOC and status.get("ad_hoc")):
         return
     domain, publishers = _network(asked)
     believed = set(status.get("publishers", ()))

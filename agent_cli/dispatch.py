@@ -78,10 +78,23 @@ def wws(
     through a relay, 7 refused, 8 integrity, 9 no way into the network, 10 this machine, 130 interrupted.
     """
     if version:
-        return Result({"version": __version__}, f"wws {__version__}")
+        return Result({"version": __version__, **_build()}, f"wws {__version__}")
     if context.invoked_subcommand is None:
         raise WrongUsage("Missing command.", hint="See: wws --help")
     return None
+
+
+def _build() -> dict[str, object]:
+    """What the release has put into this build; null where it was made from the sources."""
+    from wws.runtime.default_network import default_network
+    from wws.stamp import stamp
+
+    default = default_network()
+    return {
+        "commit": stamp().commit,
+        "releases": stamp().releases,
+        "default_network": None if default is None else default.network.name,
+    }
 
 
 def _only_listed() -> None:

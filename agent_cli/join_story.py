@@ -121,6 +121,7 @@ def outcome(
         "socket": status["socket"],
         "http": status["http"],
         "domain": status["domain"],
+        "network_origin": status.get("network_origin"),
         "ad_hoc": status["ad_hoc"],
         "unsigned": status["unsigned"],
         "lan_only": status["lan_only"],

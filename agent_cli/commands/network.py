@@ -18,6 +18,7 @@ from wws.rpc.codes import Exit
 if TYPE_CHECKING:
     from wws.discovery.bundle_state import BundleState
     from wws.discovery.network import Network
+    from wws.runtime.default_network import DefaultNetwork
     from wws.runtime.state_files import NetworkFiles
 
 MAX_FILE = 16 * 1024
@@ -36,6 +37,14 @@ class NetworkNotSaved(LocalError):
 
     code = "network_unknown"
     exit_code = Exit.NOT_FOUND
+
+
+class NetworkOfBuild(LocalError):
+    """The network comes with the build, and cannot be taken out of it."""
+
+    code = "network_of_build"
+    exit_code = Exit.REFUSED
+    hint = "Join another one with --network, or set [network] name in config.toml."
 
 
 def register(app: typer.Typer) -> None:
@@ -59,22 +68,25 @@ def show(
 ) -> Result:
     """Show the networks known here: domain, publisher keys, pinned peers, the signed list in force.
 
-    These are the saved ones, and those that were joined by domain and key.
+    These are the saved ones, those that were joined by domain and key, and the default of this build.
     """
-    files = _files(options)
-    names = sorted({*files.names(), *files.names_with_state()})
+    files, default = _files(options), _default()
+    of_build = set() if default is None else {default.network.name}
+    names = sorted({*files.names(), *files.names_with_state(), *of_build})
     if name is not None and name not in names:
         raise _unknown(name)
     entries: list[dict[str, object]] = []
     notes: list[str] = []
     for saved in names if name is None else [name]:
         try:
-            found = _read(files, saved) or _of_state(files, saved)
+            origin, found = _find(files, saved, default)
         except ParseError as error:
             notes.append(f"warning: the saved network {saved!r} cannot be read: {error}")
             continue
         if found is not None:
-            entries.append(_entry(files, found))
+            entries.append({**_entry(files, found), "origin": origin})
+    if default is None:
+        notes.append("This build has no default network.")
     shown = "\n\n".join(_described(entry) for entry in entries) or "No networks are known."
     return Result({"networks": entries}, shown, notes=tuple(notes))
 
@@ -92,7 +104,7 @@ def add(
     data = _read_file(file)
     found = parse_network_file(data)
     files = _files(options)
-    before = _conflicting(files, found)
+    before = _conflicting(files, found, _default())
     if before is not None and not replace:
         raise KeyPinned(
             f"The network {before.name!r} ({before.domain}) is known with other publisher keys.",
@@ -111,17 +123,38 @@ def add(
 
 
 def remove(options: Options, name: Annotated[str, typer.Argument(metavar="NAME")]) -> Result:
-    """Forget a saved network, and what its signed lists have settled."""
-    files = _files(options)
-    if name not in files.names() or not files.remove(name):
+    """Forget a network: its saved file, and what its signed lists have settled."""
+    files, default = _files(options), _default()
+    if name not in {*files.names(), *files.names_with_state()} or not files.remove(name):
+        if default is not None and default.network.name == name:
+            raise NetworkOfBuild(f"The network {name!r} is the default of this build; nothing more is kept.")
         raise _unknown(name)
-    return Result({"name": name, "removed": True}, f"The network {name!r} is forgotten.")
+    notes: tuple[str, ...] = ()
+    if default is not None and default.network.name == name:
+        notes = (f"{name} is the default of this build: the next join begins with the keys that it names.",)
+    return Result({"name": name, "removed": True}, f"The network {name!r} is forgotten.", notes=notes)
 
 
 def _files(options: Options) -> NetworkFiles:
     from wws.runtime.state_files import NetworkFiles
 
     return NetworkFiles(home_of(options))
+
+
+def _default() -> DefaultNetwork | None:
+    from wws.runtime.default_network import default_network
+
+    return default_network()
+
+
+def _find(files: NetworkFiles, name: str, default: DefaultNetwork | None) -> tuple[str, Network | None]:
+    """Where a network is known from, and what is known of it."""
+    found = _read(files, name)
+    if found is not None:
+        return "saved", found
+    if default is not None and default.network.name == name:
+        return "build", default.network
+    return "joined", _of_state(files, name)
 
 
 def _read(files: NetworkFiles, name: str) -> Network | None:
@@ -143,11 +176,12 @@ def _of_state(files: NetworkFiles, name: str) -> Network | None:
     return Network(name, state.domain, state.keys)
 
 
-def _conflicting(files: NetworkFiles, new: Network) -> Network | None:
-    """The saved network of this name or domain whose publisher keys are not those of the new one."""
-    for name in files.names():
+def _conflicting(files: NetworkFiles, new: Network, default: DefaultNetwork | None) -> Network | None:
+    """The known network of this name or domain whose publisher keys are not those of the new one."""
+    of_build = () if default is None else (default.network.name,)
+    for name in dict.fromkeys((*files.names(), *of_build)):
         try:
-            known = _read(files, name)
+            _, known = _find(files, name, default)
         except ParseError:
             continue
         if known is None or (known.name != new.name and known.domain != new.domain):
@@ -182,6 +216,7 @@ def _state(files: NetworkFiles, found: Network) -> BundleState:
 
 
 def _described(entry: dict[str, object]) -> str:
+    is_default = entry.get("origin") == "build"
     bundle, publishers, peers = entry["bundle"], entry["publishers"], entry["peers"]
     assert isinstance(publishers, list)
     assert isinstance(peers, list)
@@ -190,7 +225,7 @@ def _described(entry: dict[str, object]) -> str:
     )
     return text.pairs(
         [
-            ("network", entry["name"]),
+            ("network", f"{entry['name']} (the default of this build)" if is_default else entry["name"]),
             ("domain", entry["domain"]),
             ("publishers", "\n            ".join(publishers) or "none: unsigned"),
             ("signed list", listed),

@@ -96,6 +96,10 @@ def network_of(data: dict[str, Any]) -> str:
         return "ad hoc (the peers given with --bootstrap)"
     name, domain = data.get("network"), data.get("domain")
     shown = str(name) if domain in (None, "", name) else f"{name} ({domain})"
+    if data.get("network_origin") == "build":
+        shown += ", the default of this build"
+    if data.get("network_origin") == "remembered":
+        shown += ", where this node was before"
     if data.get("unsigned"):
         shown += ", unsigned"
     if data.get("lan_only"):

@@ -40,6 +40,8 @@ MAX_PEERS = 64
 MAX_SIGNATURES = 16
 """Most signatures of a network file."""
 DEFAULT_SWARM = "public"
+AD_HOC = "ad-hoc"
+"""What the network of exactly the typed peers is called, on the command line too."""
 
 _DOMAIN = b"wws-network-v1\x00"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,238}[a-z0-9])?\Z")
@@ -187,7 +189,7 @@ def ad_hoc_network(addresses: Iterable[Multiaddr]) -> Network:
 
     Raises `BootstrapWithoutPeerId`.
     """
-    return Network("ad-hoc", "", peers=_with_peer_ids(addresses))
+    return Network(AD_HOC, "", peers=_with_peer_ids(addresses))
 
 
 def network_protocol_id(domain: str) -> str:
@@ -229,7 +231,33 @@ def parse_network_file(data: bytes) -> Network:
     )
 
 
+def file_signers(data: bytes, keys: Iterable[PublisherKey]) -> frozenset[PublisherKey]:
+    """Those of `keys` that have signed a network file, whether it lists them or not.
+
+    Raises what `parse_network_file` raises, and `NetworkBadSignature` for a bad signature of one of them.
+    """
+    parse_network_file(data)
+    value = canonical.loads(data, max_bytes=MAX_FILE)
+    signers, bad = valid_signers(_signatures(value), keys, _signed_part(value))
+    if bad is not None:
+        raise NetworkBadSignature(f"the signature of key {bad} in the network file does not verify")
+    return signers
+
+
 def _check_signatures(value: JsonObject, publishers: tuple[PublisherKey, ...]) -> None:
+    signatures = _signatures(value)
+    if not publishers:
+        if signatures:
+            raise NetworkMalformed("a network file without publishers has no signatures")
+        return
+    signers, bad = valid_signers(signatures, publishers, _signed_part(value))
+    if bad is not None:
+        raise NetworkBadSignature(f"the signature of key {bad} in the network file does not verify")
+    if not signers:
+        raise NetworkBadSignature("no publisher that the network file lists has signed it")
+
+
+def _signatures(value: JsonObject) -> list[tuple[str, bytes]]:
     items = value["signatures"]
     if not isinstance(items, list) or len(items) > MAX_SIGNATURES:
         raise NetworkMalformed(f"signatures is a list of at most {MAX_SIGNATURES}")
@@ -247,16 +275,11 @@ def _check_signatures(value: JsonObject, publishers: tuple[PublisherKey, ...]) -
         if len(signature) != SIGNATURE_LENGTH:
             raise NetworkMalformed(f"signature of {name} has {len(signature)} bytes")
         signatures.append((name, signature))
-    if not publishers:
-        if signatures:
-            raise NetworkMalformed("a network file without publishers has no signatures")
-        return
-    signed = _signed_bytes({name: member for name, member in value.items() if name != "signatures"})
-    signers, bad = valid_signers(signatures, publishers, signed)
-    if bad is not None:
-        raise NetworkBadSignature(f"the signature of key {bad} in the network file does not verify")
-    if not signers:
-        raise NetworkBadSignature("no publisher that the network file lists has signed it")
+    return signatures
+
+
+def _signed_part(value: JsonObject) -> bytes:
+    return _signed_bytes({name: member for name, member in value.items() if name != "signatures"})
 
 
 def _signed_bytes(value: JsonObject) -> bytes:

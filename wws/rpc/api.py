@@ -169,6 +169,8 @@ class NodeStatus:
     network: str | None
     """The network's name; None for an ad hoc network."""
     domain: str | None
+    network_origin: str = "argument"
+    """What named the network: `argument`, `settings`, `saved`, `bootstrap`, `remembered` or `build`."""
     publishers: tuple[str, ...] = ()
     """The keys, in hex, whose signatures on the network's entry points are believed."""
     ad_hoc: bool = False

@@ -1,8 +1,15 @@
-"""Which network a node belongs to: what the command line, the settings and the saved networks say.
+"""Which network a node belongs to: what the command line, the settings, the home and the build say.
 
-First that applies: NET of the command line; the settings (`[network] name` or `domain`); the only saved
-network; the peers typed with `--bootstrap` (an ad hoc network). A bootstrap node may begin a network with
-none of these.
+First that applies:
+
+1. NET of the command line; `ad-hoc` is the network of exactly the peers typed with `--bootstrap`
+2. the settings: `[network] domain` or `name`
+3. the only saved network
+4. where the build names none, the peers typed with `--bootstrap`: an ad hoc network
+5. an agent comes back: the network that this node was in last, if the home still knows who signs for it
+6. the network of the build, unless several are saved: then one is to be named
+
+A bootstrap node may begin a network with none of these.
 """
 
 from __future__ import annotations
@@ -10,10 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.config.records import NodeConfig
+from wws.discovery.bundle_state import BundleState
 from wws.discovery.network import (
+    AD_HOC,
     BootstrapWithoutPeerId,
     Network,
     NetworkFile,
@@ -35,8 +45,12 @@ MAX_SUGGESTED = 3
 """Networks that the hint of a join names."""
 
 
+NetworkOrigin: TypeAlias = Literal["argument", "settings", "saved", "bootstrap", "remembered", "build"]
+"""What named a network: NET, the settings, the home's files, typed peers, an earlier join, the build."""
+
+
 class NoNetwork(LocalError):
-    """No network is known: none was named, none is saved, and no peer was given."""
+    """No network is known: none was named, none is saved, no peer was given, and the build names none."""
 
     code = "no_network"
     exit_code = 9
@@ -73,12 +87,19 @@ class NetworkChoice:
     warnings: tuple[str, ...]
     is_unsigned: bool
     """Whether hints are believed although nobody signs for them."""
+    origin: NetworkOrigin
 
 
 def choose_network(
-    net: str | None, config: NodeConfig, files: NetworkFiles, *, allow_unsigned: bool
+    net: str | None,
+    config: NodeConfig,
+    files: NetworkFiles,
+    *,
+    allow_unsigned: bool,
+    default: Network | None = None,
+    last_domain: str | None = None,
 ) -> NetworkChoice:
-    """The network to join.
+    """The network to join; `default` is that of the build, `last_domain` that of the node's last one.
 
     Raises `NoNetwork`, `UnsignedNetwork`, `NoSuchNetwork`, `NetworkMalformed`, `NetworkBadSignature`,
     `BootstrapWithoutPeerId` or `BootstrapMalformed` when no typed peer can be used, `MachineError`.
@@ -86,34 +107,91 @@ def choose_network(
     typed, warnings, refused = _typed(config.network.bootstrap_peers)
     settings = config.network
     saved = files.names()
-    if net is not None:
-        network = _named(net, saved, files, allow_unsigned)
+    network: Network | None
+    origin: NetworkOrigin
+    if net == AD_HOC and AD_HOC not in saved:
+        network, origin = None, "bootstrap"
+    elif net is not None:
+        network, origin = _named(net, saved, files, allow_unsigned, default)
     elif settings.domain is not None:
         name = settings.name or settings.domain
-        network = Network(
-            name, settings.domain, tuple(parse_publisher_key(key) for key in settings.publishers)
+        network, origin = (
+            Network(name, settings.domain, tuple(map(parse_publisher_key, settings.publishers))),
+            "settings",
         )
         if not network.publishers and not allow_unsigned:
             raise UnsignedNetwork(f"{settings.domain} is configured without a publisher key")
     elif settings.name is not None:
-        network = _saved(settings.name, files)
+        network, origin = _saved(settings.name, files, default)
     elif len(saved) == 1:
-        network = _saved(saved[0], files)
-    elif typed:
-        network = ad_hoc_network(typed)
-    elif settings.bootstrap_mode:
-        network = Network("ad-hoc", "")
-    elif refused:
-        raise refused[0]
+        network, origin = _saved(saved[0], files, None)
+    elif typed and default is None:
+        network, origin = None, "bootstrap"
+    elif not settings.bootstrap_mode and (last := _remembered(last_domain, files, default)) is not None:
+        network, origin = last
+    elif default is not None and not saved:
+        network, origin = default, "build"
     else:
-        several = f" {len(saved)} networks are saved: {', '.join(saved)}." if saved else ""
-        raise NoNetwork(f"No network is known on this machine.{several}", hint=_joined_before(files))
+        network, origin = None, "bootstrap"
+    if network is None:
+        network = _ad_hoc(typed, refused, is_beginner=settings.bootstrap_mode)
+    if network is None:
+        if net is not None:
+            raise NoNetwork("An ad hoc network is that of the peers given with --bootstrap, and none is.")
+        raise _nothing_known(saved, files, default)
     return NetworkChoice(
         network,
         typed,
         (*warnings, *network.skipped),
         is_unsigned=not network.publishers and not network.is_ad_hoc,
+        origin=origin,
     )
+
+
+def _ad_hoc(
+    typed: tuple[Multiaddr, ...], refused: tuple[WwsError, ...], *, is_beginner: bool
+) -> Network | None:
+    """The network of the typed peers, or that which a bootstrap node begins; `None` where neither is."""
+    if typed:
+        return ad_hoc_network(typed)
+    if is_beginner:
+        return Network(AD_HOC, "")
+    if refused:
+        raise refused[0]
+    return None
+
+
+def _nothing_known(saved: list[str], files: NetworkFiles, default: Network | None) -> NoNetwork:
+    if saved:
+        further = "" if default is None or default.name in saved else f", and this build names {default.name}"
+        return NoNetwork(
+            f"No network was named; {len(saved)} networks are saved: {', '.join(saved)}{further}.",
+            hint="Name one: wws join --network NAME",
+        )
+    return NoNetwork(
+        "This build has no default network, and no network is known on this machine.",
+        hint=_joined_before(files),
+    )
+
+
+def _remembered(
+    domain: str | None, files: NetworkFiles, default: Network | None
+) -> tuple[Network, NetworkOrigin] | None:
+    """The network of the domain that this node was in last, if it is known here who signs for it."""
+    if not domain or (default is not None and default.domain == domain):
+        return None
+    for name in files.names_with_state():
+        value = files.read_state(name)
+        try:
+            state = None if value is None else BundleState.from_json(value)
+            if state is None or state.domain != domain:
+                continue
+            if name in files.names():
+                return _saved(name, files, None)
+            return Network(name, domain, state.keys), "remembered"
+        except ParseError:
+            continue
+    return None
 
 
 def _joined_before(files: NetworkFiles) -> str:
@@ -127,31 +205,37 @@ def _joined_before(files: NetworkFiles) -> str:
     return f"Where this home was before: {' or '.join(commands)}" if commands else NoNetwork.hint
 
 
-def _named(net: str, saved: Iterable[str], files: NetworkFiles, allow_unsigned: bool) -> Network:
+def _named(
+    net: str, saved: Iterable[str], files: NetworkFiles, allow_unsigned: bool, default: Network | None
+) -> tuple[Network, NetworkOrigin]:
+    known = {*saved, *(() if default is None else (default.name,))}
     try:
-        argument = parse_net_argument(net, frozenset(saved), allow_unsigned=allow_unsigned)
+        argument = parse_net_argument(net, known, allow_unsigned=allow_unsigned)
     except NetworkUnknown as error:
         raise NoSuchNetwork(str(error)) from None
     match argument:
         case SavedNetwork(name=name):
-            return _saved(name, files)
+            return _saved(name, files, default)
         case NetworkFile(path=path):
             try:
                 with open(path, "rb") as file:
-                    return parse_network_file(file.read(MAX_NETWORK_FILE + 1))
+                    return parse_network_file(file.read(MAX_NETWORK_FILE + 1)), "argument"
             except FileNotFoundError:
                 raise NoSuchNetwork(f"there is no network file {path}") from None
             except OSError as error:
                 raise reading_failed(Path(path), error) from error
         case network:
-            return network
+            return network, "argument"
 
 
-def _saved(name: str, files: NetworkFiles) -> Network:
+def _saved(name: str, files: NetworkFiles, default: Network | None) -> tuple[Network, NetworkOrigin]:
+    """The network of that name: the home's, else that of the build."""
     data = files.read_file(name)
-    if data is None:
-        raise NoSuchNetwork(f"no network {name!r} is saved")
-    return parse_network_file(data)
+    if data is not None:
+        return parse_network_file(data), "saved"
+    if default is not None and default.name == name:
+        return default, "build"
+    raise NoSuchNetwork(f"no network {name!r} is saved")
 
 
 def _typed(texts: Iterable[str]) -> tuple[tuple[Multiaddr, ...], tuple[str, ...], tuple[WwsError, ...]]:
@@ -175,4 +259,4 @@ def _typed(texts: Iterable[str]) -> tuple[tuple[Multiaddr, ...], tuple[str, ...]
     return tuple(dict.fromkeys(good)), tuple(warnings), tuple(refused)
 
 
-__all__ = ["NetworkChoice", "NetworkMalformed", "NoNetwork", "choose_network"]
+__all__ = ["NetworkChoice", "NetworkMalformed", "NetworkOrigin", "NoNetwork", "choose_network"]

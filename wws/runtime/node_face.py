@@ -70,6 +70,7 @@ class NodeFace(NamesFace):
             version=__version__,
             network=None if network.is_ad_hoc else network.name,
             domain=network.domain or None,
+            network_origin=node.choice.origin,
             publishers=tuple(key.hex() for key in network.publishers),
             ad_hoc=network.is_ad_hoc,
             unsigned=node.choice.is_unsigned,

@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 
 from wws.config.kinds import parse_host_port
 from wws.config.records import NodeConfig
@@ -21,6 +22,7 @@ from wws.runtime import keyfile, systemd
 from wws.runtime.announcement import identity_lines, txt_lines
 from wws.runtime.arguments import Options, Preparation, prepare
 from wws.runtime.clock import SystemClock
+from wws.runtime.default_network import carry_over, default_network
 from wws.runtime.homes import NodePaths, Ready, process_start
 from wws.runtime.homes import expand as expand_path
 from wws.runtime.http_server import HttpConfig, HttpServer
@@ -33,7 +35,7 @@ from wws.runtime.node_metrics import NodeMetrics
 from wws.runtime.own_addresses import expand
 from wws.runtime.rpc_connection import ConnectionConfig
 from wws.runtime.rpc_server import RpcServer, RpcServerConfig, is_loopback
-from wws.runtime.state_files import NetworkFiles
+from wws.runtime.state_files import NetworkFiles, StateFile
 from wws.runtime.status_pages import Readiness, make_pages
 from wws.runtime.whole_files import make_folder, refuse_loose
 
@@ -55,9 +57,7 @@ def run(options: Options, preparation: Preparation, env: Mapping[str, str]) -> i
     try:
         paths.clear()
         start_logging(config.log, file=paths.log, fields={"node": paths.name})
-        choice = choose_network(
-            options.network, config, NetworkFiles(preparation.home), allow_unsigned=options.allow_unsigned
-        )
+        choice = _choice(options, preparation)
         identity, is_new = keyfile.load_or_create(preparation.identity.path, env)
         key_lock = keyfile.KeyLock(preparation.identity.path, identity.peer_id, env)
         try:
@@ -263,6 +263,24 @@ class Process:
         if self._http is not None:
             self._http.replace_hosts(outcome.config.rpc.http_hosts)
         log.info("reloaded", changed=list(outcome.changed), needs_restart=list(outcome.needs_restart))
+
+
+def _choice(options: Options, preparation: Preparation) -> NetworkChoice:
+    """The network to join, with the publisher keys that hold settled where it is that of the build."""
+    files, default = NetworkFiles(preparation.home), default_network()
+    cached = StateFile(preparation.node.peer_cache).read() or {}
+    domain = cached.get("domain")
+    choice = choose_network(
+        options.network,
+        preparation.config,
+        files,
+        allow_unsigned=options.allow_unsigned,
+        default=None if default is None else default.network,
+        last_domain=domain if isinstance(domain, str) else None,
+    )
+    if choice.origin != "build" or default is None:
+        return choice
+    return replace(choice, warnings=choice.warnings + carry_over(default, files))
 
 
 def _run_loop(process: Process) -> None:

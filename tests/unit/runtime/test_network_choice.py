@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from wws.config.records import NetworkSettings, NodeConfig
+from wws.discovery.bundle import Bundle, BundleEntry
+from wws.discovery.bundle_state import BundleState
 from wws.discovery.network import (
     BootstrapWithoutPeerId,
     Network,
@@ -12,6 +14,7 @@ from wws.discovery.network import (
     NetworkUnknown,
     UnsignedNetwork,
 )
+from wws.discovery.publishers import PublisherKey
 from wws.identity.keys import Identity
 from wws.runtime.homes import Home
 from wws.runtime.machine_errors import MachineError
@@ -54,6 +57,83 @@ def test_the_order(files: NetworkFiles) -> None:
         choose(files)
     assert none.value.exit_code == 9
     assert choose(files, bootstrap_mode=True).network.is_ad_hoc  # it may begin one
+
+
+def test_the_words_of_a_build_without_a_default_network(files: NetworkFiles) -> None:
+    with pytest.raises(NoNetwork, match="This build has no default network") as none:
+        choose(files)
+    for way in ("--network <domain>#<publisher key>", "--network FILE.json", "--bootstrap /ip4/"):
+        assert way in none.value.hint
+
+
+OF_BUILD = Network("public", "public.example.org", (PUBLISHER.public_key,), issued_at=1)  # type: ignore[arg-type]
+
+
+def with_build(files: NetworkFiles, net: str | None = None, **settings: object) -> tuple[str, str]:
+    """The name of what is chosen where the build names a network, and what named it."""
+    last = settings.pop("last_domain", None)
+    config = NodeConfig(network=NetworkSettings(**settings))  # type: ignore[arg-type]
+    choice = choose_network(
+        net, config, files, allow_unsigned=False, default=OF_BUILD, last_domain=last and str(last)
+    )
+    return choice.network.name, choice.origin
+
+
+def test_the_network_of_the_build_is_the_last_resort(files: NetworkFiles) -> None:
+    assert with_build(files) == ("public", "build")
+    assert with_build(files, bootstrap_mode=True) == ("public", "build")
+    assert with_build(files, bootstrap_peers=(PEER,)) == ("public", "build")  # pinned beside it
+    assert with_build(files, "ad-hoc", bootstrap_peers=(PEER,)) == ("ad-hoc", "bootstrap")
+    assert with_build(files, "ad-hoc", bootstrap_mode=True) == ("ad-hoc", "bootstrap")
+    assert with_build(files, "public") == ("public", "build")
+    assert with_build(files, name="public") == ("public", "build")
+    assert with_build(files, f"example.org#{KEY}") == ("example.org", "argument")
+    assert with_build(files, domain="example.org", publishers=(KEY,)) == ("example.org", "settings")
+    save(files, "lab")
+    assert with_build(files) == ("lab", "saved")
+    assert with_build(files, "public") == ("public", "build")
+    save(files, "home")
+    with pytest.raises(NoNetwork, match="home, lab, and this build names public"):
+        with_build(files)
+    save(files, "public")
+    assert with_build(files, "public") == ("public", "saved")
+    with pytest.raises(NoNetwork, match="An ad hoc network"):
+        with_build(files, "ad-hoc")
+
+
+def settle(files: NetworkFiles, name: str, domain: str) -> None:
+    entries = (BundleEntry(PUBLISHER.peer_id, "203.0.113.1", 9000),)
+    bundle = Bundle(1, 1, 86_400, None, entries).sign(domain, [PUBLISHER])
+    publishers = [PublisherKey(PUBLISHER.public_key)]
+    files.raise_state(name, BundleState(domain, publishers, last=bundle).to_json())
+
+
+def test_a_node_comes_back_to_where_it_was(files: NetworkFiles) -> None:
+    """Joined by domain and key once; nothing is saved but what the signed list has settled."""
+    settle(files, "example.org", "example.org")
+    config = NodeConfig()
+    choice = choose_network(None, config, files, allow_unsigned=False, last_domain="example.org")
+    assert (choice.network.name, choice.origin) == ("example.org", "remembered")
+    assert choice.network.publishers == (PUBLISHER.public_key,)
+    with pytest.raises(NoNetwork, match="no network is known") as none:  # another node was never there
+        choose_network(None, config, files, allow_unsigned=False)
+    assert f"wws join --network example.org#{KEY}" in none.value.hint
+    assert with_build(files, last_domain="example.org") == ("example.org", "remembered")
+    assert with_build(files) == ("public", "build")
+    assert with_build(files, last_domain="example.com") == ("public", "build")
+    assert with_build(files, last_domain="example.org", bootstrap_mode=True) == ("public", "build")
+    settle(files, "public", "public.example.org")
+    assert with_build(files, last_domain="public.example.org") == ("public", "build")
+    assert choose(files, bootstrap_peers=(PEER,)).network.is_ad_hoc
+    save(files, "lab")
+    assert with_build(files, last_domain="example.org") == ("lab", "saved")
+
+
+def test_a_node_comes_back_to_one_of_several_saved_networks(files: NetworkFiles) -> None:
+    for name in ("lab", "home"):
+        save(files, name)
+        settle(files, name, f"{name}.example.org")
+    assert with_build(files, last_domain="home.example.org") == ("home", "saved")
 
 
 def test_two_saved_networks_and_none_named(files: NetworkFiles) -> None:
