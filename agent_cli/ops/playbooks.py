@@ -48,6 +48,8 @@ LAST_LINES: Final = 20
 """Lines of output that an error shows when Ansible itself did not run."""
 PATIENCE: Final = 20.0
 """Seconds that an interrupted playbook has to end by itself."""
+LEFT_OUT: Final = ("ANSIBLE_", "AWS_", "CLOUDFLARE_", "HCLOUD_", "PULUMI_", "WWS_DNS_")
+"""How variables begin that no playbook gets: a plugin or a module has no use for an operator's tokens."""
 MAX_PRIVATE_PATH: Final = 48
 """Longest path above the private folder: sockets of SSH lie in it, whose paths the kernel bounds."""
 
@@ -281,13 +283,13 @@ def _sweep(parent: Path) -> None:
 
 
 def _environment(folder: Path, private: Path) -> dict[str, str]:
-    """Ours without settings of Ansible, and with those that this run needs."""
+    """Ours without settings of Ansible and what opens other doors, and with those that this run needs."""
     own = folder / "ansible.cfg"
     if not own.is_file():
         own = private / "ansible.cfg"
         write_whole(own, b"", durable=False)
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+        **{name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)},
         "ANSIBLE_CONFIG": str(own),
         "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACK),
         "ANSIBLE_CALLBACKS_ENABLED": "wws_events",

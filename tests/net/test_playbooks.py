@@ -68,6 +68,16 @@ HANGS = """\
       ansible.builtin.command: sleep 600
       delegate_to: localhost
 """
+SHOWS_THE_ENVIRONMENT = """\
+- name: Try
+  hosts: bootstrap
+  gather_facts: false
+  tasks:
+    - name: Look
+      ansible.builtin.debug:
+        msg: "token is {{ lookup('ansible.builtin.env', 'HCLOUD_TOKEN') | default('none', true) }}, \
+passphrase is {{ lookup('ansible.builtin.env', 'PULUMI_CONFIG_PASSPHRASE') | default('none', true) }}"
+"""
 SECRET = "{{ geheim }} 'x'"
 
 
@@ -115,6 +125,16 @@ def test_each_host_gets_its_values_as_they_are_and_reports(tmp_path: Path) -> No
     assert f"{{{{ 1 + 1 }}}} for {INVENTORY.hosts[0].peer_id}" in said
     assert "geheim" not in said
     assert not list(tmp_path.glob("wws-ops-*")), "the private folder is gone"
+
+
+def test_a_playbook_does_not_get_an_operators_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HCLOUD_TOKEN", "geheim")
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "geheim")
+    (folder / "try.yml").write_text(SHOWS_THE_ENVIRONMENT)
+    lines: list[str] = []
+    run_playbook("try.yml", INVENTORY, limit=["alice"], on_line=lines.append)
+    said = "\n".join(lines)
+    assert "token is none, passphrase is none" in said
 
 
 def test_a_failure_names_host_task_and_reason_and_keeps_what_was_done() -> None:
