@@ -59,6 +59,11 @@ COMMANDS: Final[dict[str, Command]] = {
         ("show", "add", "remove"),
     ),
     "config": Command("agent_cli.commands.config", "Show the settings, and where each came from.", ("show",)),
+    "service": Command(
+        "agent_cli.commands.service",
+        "Keep the node running by systemd, from one start of the machine to the next.",
+        ("install", "uninstall", "status"),
+    ),
     "demo": Command("agent_cli.commands.demo", "Show a whole network on this machine."),
 }
 """The commands in the order in which help lists them; each module has `register(app)`."""

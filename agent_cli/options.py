@@ -65,7 +65,7 @@ class Options:
 
 
 _COMMAND: Final = re.compile(
-    r"\bwws (?=(?:join|leave|status|peers|logs|id|resolve|name|token|ping|call|network|config)\b)"
+    r"\bwws (?=(?:join|leave|status|peers|logs|id|resolve|name|token|ping|call|network|config|service)\b)"
 )
 """Where a command begins that depends on the home."""
 

@@ -95,7 +95,7 @@ def join(
     """Join the mesh: make or load the identity, find peers, claim the name. The node stays running."""
     started_at = time.monotonic()
     deadline = started_at + timeout
-    wanted = _name(name)
+    wanted = claimed_name(name)
     node = home_of(options).node(_node_name(options, wanted))
     story = Story(options)
     given = {
@@ -199,7 +199,7 @@ class NotReadyInTime(LocalError):
         )
 
 
-def _name(flag: str | None) -> str | None:
+def claimed_name(flag: str | None) -> str | None:
     """The name to claim, from the flag or the seed's variable, in its one spelling."""
     text = flag if flag is not None else os.environ.get("WWS_AGENT_NAME") or None
     if text is None:
@@ -281,7 +281,7 @@ def _follow(
         story.tell(status, shown, running_already=process is None)
         shown.say(_doing(status))
         now = time.monotonic()
-        if _is_settled(status, started_here=process is not None):
+        if is_settled(status, started_here=process is not None):
             clock_until = min(now + CLOCK_PATIENCE, deadline) if clock_until is None else clock_until
             if not status["joined"] or status["join"]["clock_skew_s"] is not None or now >= clock_until:
                 return status
@@ -290,7 +290,7 @@ def _follow(
         time.sleep(POLL)
 
 
-def _is_settled(status: dict[str, Any], *, started_here: bool) -> bool:
+def is_settled(status: dict[str, Any], *, started_here: bool) -> bool:
     """Whether waiting longer will change nothing soon."""
     if status["joined"]:
         name = status.get("name")

@@ -31,7 +31,7 @@ def test_join_status_leave(cli: Cli) -> None:
     assert status.data["peer_id"] == joined.data["peer_id"]
     (ready,) = cli.home.running_nodes()
     left = cli("leave", "--json")
-    assert left.data == {"node": "alice", "was_running": True, "released": []}
+    assert left.data == {"node": "alice", "was_running": True, "released": [], "service": None}
     assert has_ended(ready.pid, ready.started)
     assert cli("leave").code == 0
     assert cli("status").code == 3

@@ -1,0 +1,142 @@
+"""What a node is to be run with as a service: what was said, over what it has been run with so far.
+
+    options of `wws service install`  over  the unit that is there, else the running node's command line
+    WWS_* variables of this shell     over  those of that unit or process
+
+So `wws service install` after `wws join --name alice --network …` keeps the network, and once more keeps
+everything. The node of a service starts in another folder, without a shell: paths become absolute, and the
+variables that choose home, node, name and settings file become options.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Final
+
+from agent_cli.user_unit import UserUnit, link_of
+from wws.errors import WwsError
+from wws.programs import command_of
+from wws.runtime.arguments import BOOTSTRAP_KEY, Options, parse_arguments, prepare
+from wws.runtime.homes import NodePaths, Ready, expand
+
+PROGRAM: Final = "wws-connector"
+IDENTITY_PATH: Final = "WWS_IDENTITY_PATH"
+_AS_OPTIONS: Final = ("WWS_HOME", "WWS_NODE", "WWS_CONFIG", "WWS_AGENT_NAME")
+_NOT_KEPT: Final = (*_AS_OPTIONS, "WWS_TEST_SCALE")
+MAX_READ: Final = 256 * 1024
+"""Bytes of a process's command line or environment that are read."""
+
+Environment = Mapping[str, str]
+
+
+def make_unit(
+    node: NodePaths, given: Options, env: Environment, *, before: UserUnit | None, running: Ready | None
+) -> UserUnit:
+    """The unit that this node is to have. Raises what a node says of settings that it cannot take."""
+    options, variables = Options(), dict[str, str]()
+    if before is not None:
+        options, variables = parse_arguments(before.arguments), dict(before.environment)
+    elif running is not None and (found := _of_process(running)) is not None:
+        options, variables = found
+    variables |= variables_of(env, Path.cwd())
+    options = _absolute(_over(given, options), Path.cwd(), env)
+    name = options.name
+    if name is None and before is None and running is None and node.home.named_key(node.name).is_file():
+        name = node.name  # it has run here with that name, and takes its key again
+    options = replace(options, home=str(node.home.root.absolute()), node=node.name, name=name)
+    prepare(options, {**_without_ours(env), **variables})
+    return UserUnit(node.name, program(), tuple(arguments_of(options)), tuple(sorted(variables.items())))
+
+
+def program() -> tuple[str, ...]:
+    """What runs a node, by a path that upgrades leave alone: the installation's link, else what runs us."""
+    command = command_of(PROGRAM)
+    link = link_of(Path(os.path.abspath(command[0])), PROGRAM)
+    if link is not None and os.access(link, os.X_OK):
+        return (str(link),)
+    script = Path(command[0]).with_name(PROGRAM)  # beside the interpreter of the environment we lie in
+    if len(command) > 1 and os.access(script, os.X_OK):
+        return (str(script),)
+    return tuple(command)
+
+
+def arguments_of(options: Options) -> list[str]:
+    """The command line that `parse_arguments` makes these options of."""
+    arguments: list[str] = []
+    for field in fields(options):
+        flag, value = f"--{field.name.replace('_', '-')}", getattr(options, field.name)
+        match value:
+            case bool():
+                arguments += [flag] if value else []
+            case str():
+                arguments.append(f"{flag}={value}")
+            case tuple():
+                arguments += [f"{flag}={entry}" for entry in value]
+    return arguments
+
+
+def variables_of(env: Environment, folder: Path) -> dict[str, str]:
+    """The `WWS_*` variables that are settings of a node; a key's path is made absolute from `folder`."""
+    kept = {
+        name: value
+        for name, value in env.items()
+        if name.startswith("WWS_") and name not in _NOT_KEPT and value
+    }
+    if IDENTITY_PATH in kept:
+        kept[IDENTITY_PATH] = str(folder / expand(kept[IDENTITY_PATH], env))
+    return kept
+
+
+def _of_process(ready: Ready) -> tuple[Options, dict[str, str]] | None:
+    """The options and variables of a running node; `None` where they cannot be told."""
+    folder = Path(f"/proc/{ready.pid}")
+    words = _read(folder / "cmdline")
+    entries = (entry.partition("=") for entry in _read(folder / "environ"))
+    env = {name: value for name, _, value in entries}
+    first = next((at for at, word in enumerate(words) if at and word.startswith("--")), len(words))
+    try:
+        options = parse_arguments(words[first:])
+        cwd = folder.joinpath("cwd").readlink()
+    except (WwsError, OSError):
+        return None
+    if env.get("WWS_AGENT_NAME") and options.name is None:
+        options = replace(options, name=env["WWS_AGENT_NAME"])
+    if env.get("WWS_CONFIG") and options.config is None:
+        options = replace(options, config=env["WWS_CONFIG"])
+    return _absolute(options, cwd, env), variables_of(env, cwd)
+
+
+def _over(given: Options, under: Options) -> Options:
+    """What was said, and of the rest what was so before."""
+    said = {field.name: getattr(given, field.name) for field in fields(given)}
+    return replace(under, **{name: value for name, value in said.items() if value not in (None, (), False)})
+
+
+def _absolute(options: Options, folder: Path, env: Environment) -> Options:
+    def path(text: str | None) -> str | None:
+        return None if text is None else str(folder / expand(text, env))
+
+    network = options.network
+    key = options.identity_path or (BOOTSTRAP_KEY if options.bootstrap_mode else None)
+    return replace(
+        options,
+        config=path(options.config),
+        identity_path=path(key),
+        network=path(network) if network is not None and network.endswith(".json") else network,
+    )
+
+
+def _without_ours(env: Environment) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not name.startswith("WWS_")}
+
+
+def _read(path: Path) -> list[str]:
+    """The texts in a file of /proc that ends each with a zero."""
+    try:
+        with path.open("rb") as file:
+            return [os.fsdecode(part) for part in file.read(MAX_READ).split(b"\0")[:-1]]
+    except OSError:
+        return []
