@@ -92,7 +92,8 @@ def root_keys(path: Path) -> list[str]:
         ) from None
     except UnicodeDecodeError:
         raise NoStamp(f"{path} is not ASCII") from None
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    # What follows a key on its line is a comment.
+    keys = [" ".join(line.split()[:2]) for line in lines if line.strip() and not line.startswith("#")]
     for key in keys:
         if _KEY.fullmatch(key) is None:
             raise NoStamp(f"{path}: {key[:100]!r} is no key like `ssh-ed25519 AAAA…`")

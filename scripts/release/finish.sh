@@ -1,0 +1,47 @@
+#!/bin/sh
+# Finishes a release whose keys are kept offline: release.yml has left a draft, and a person signs it.
+#
+#   scripts/release/finish.sh fetch TAG DIR       the files of the draft, to be carried to the machine with the key
+#   scripts/release/sign.sh --files DIR …         there; it needs a checkout and no network
+#   scripts/release/finish.sh publish TAG DIR     signatures onto the draft, verified as served, published
+#
+# With `gh`, logged in as somebody who may publish: that this is a person's own login is what lets the publication
+# start the other workflows. Needs packaging/trust of this checkout. Exit status: 1 or 8 not done, 2 wrong usage.
+set -eu
+
+main() {
+    here=$(cd "$(dirname "$0")" && pwd)
+    case ${1:-} in
+    --help | -h)
+        usage
+        exit 0
+        ;;
+    esac
+    [ $# -eq 3 ] || wrong "what, TAG and DIR, please"
+    tag=$2 files=$3 version=${2#v}
+    channel=$("$here/check-tag.sh" "$tag" --rehearsal | sed -n 's/^channel=//p')
+    [ -n "$channel" ] || wrong "check $tag out first"
+    case $1 in
+    fetch)
+        "$here/github.sh" download "$tag" "$files"
+        (cd "$files" && sha256sum --check --quiet --strict SHA256SUMS)
+        echo "Sign it: scripts/release/sign.sh --files $files --version $version --channel $channel --key FILE"
+        ;;
+    publish)
+        "$here/verify.sh" --files "$files" --version "$version"
+        grep -qx "channel $channel" "$files/channel" || wrong "its channel is to be $channel"
+        "$here/github.sh" sign "$tag" "$files"
+        "$here/github.sh" publish "$tag" "$version" "$channel" "$here/../../packaging/trust/roots"
+        ;;
+    *) wrong "what is $1?" ;;
+    esac
+}
+
+usage() { sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"; }
+
+wrong() {
+    echo "finish.sh: $1 (--help says more)" >&2
+    exit 2
+}
+
+main "$@"

@@ -1,0 +1,63 @@
+#!/bin/sh
+# Signs an assembled release, and says in its channel that it is current.
+#
+#   scripts/release/sign.sh --files DIR --version V --channel NAME [--key FILE [--passphrase-file FILE]]
+#
+# Without --key the key is the content of the variable WWS_RELEASE_KEY, its passphrase WWS_RELEASE_PASSPHRASE
+# (empty: none). Neither is printed or put on a command line, and the file that it needs is gone at the end.
+# SHA256SUMS must fit the files before it is signed. Exit status: 1 it was not signed, 2 wrong usage.
+set -eu
+
+main() {
+    files='' version='' channel='' key='' passphrase=''
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --help | -h) usage && exit 0 ;;
+        --files) files=${2:?} ;;
+        --version) version=${2:?} ;;
+        --channel) channel=${2:?} ;;
+        --key) key=${2:?} ;;
+        --passphrase-file) passphrase=${2:?} ;;
+        *) wrong "what is $1?" ;;
+        esac
+        shift 2
+    done
+    for given in "$files" "$version" "$channel"; do
+        [ -n "$given" ] || wrong "an option is missing"
+    done
+    root=$(cd "$(dirname "$0")/../.." && pwd)
+    private=''
+    trap 'if [ -n "$private" ]; then rm -rf "$private"; fi' EXIT
+    if [ -z "$key" ]; then
+        [ -n "${WWS_RELEASE_KEY:-}" ] || failed "there is no key: --key FILE, or WWS_RELEASE_KEY"
+        private=$(mktemp -d "${RUNNER_TEMP:-${TMPDIR:-/tmp}}/wws-sign.XXXXXX")
+        key=$private/release.key
+        (umask 077 && printf '%s\n' "$WWS_RELEASE_KEY" >"$key")
+        if [ -n "${WWS_RELEASE_PASSPHRASE:-}" ]; then
+            passphrase=$private/passphrase
+            (umask 077 && printf '%s\n' "$WWS_RELEASE_PASSPHRASE" >"$passphrase")
+        fi
+        unset WWS_RELEASE_KEY WWS_RELEASE_PASSPHRASE
+    fi
+    (cd "$files" && sha256sum --check --quiet --strict SHA256SUMS) || failed "SHA256SUMS does not fit the files"
+    set -- --key "$key"
+    if [ -n "$passphrase" ]; then set -- "$@" --passphrase-file "$passphrase"; fi
+    before=$(cat "$files/SHA256SUMS")
+    "${PYTHON:-python3}" "$root/packaging/sign.py" sums "$@" "$files"
+    [ "$before" = "$(cat "$files/SHA256SUMS")" ] || failed "there are files that SHA256SUMS did not name"
+    "${PYTHON:-python3}" "$root/packaging/sign.py" channel "$@" --out "$files" --channel "$channel" --version "$version"
+}
+
+usage() { sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"; }
+
+failed() {
+    echo "sign.sh: $1" >&2
+    exit 1
+}
+
+wrong() {
+    echo "sign.sh: $1 (--help says more)" >&2
+    exit 2
+}
+
+main "$@"
