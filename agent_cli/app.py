@@ -64,6 +64,11 @@ COMMANDS: Final[dict[str, Command]] = {
         "Keep the node running by systemd, from one start of the machine to the next.",
         ("install", "uninstall", "status"),
     ),
+    "self": Command(
+        "agent_cli.commands.self_",
+        "Verify, update, roll back or remove this installation.",
+        ("verify", "update", "rollback", "uninstall"),
+    ),
     "demo": Command("agent_cli.commands.demo", "Show a whole network on this machine."),
 }
 """The commands in the order in which help lists them; each module has `register(app)`."""
@@ -92,6 +97,10 @@ def run(arguments: list[str]) -> int:
 
         return guarded(lambda: status(quick), schema="wws.status/v1", options=quick)
     options = Options(json=_asks_for_json(arguments), arguments=arguments)
+    if arguments[:2] == ["self", "verify-file"]:
+        from agent_cli.verify_file import verify_file
+
+        return guarded(lambda: verify_file(arguments[2:]), schema="wws.self.verify-file/v1", options=options)
     return guarded(lambda: _invoke(arguments, options), schema=schema_of(arguments), options=options)
 
 

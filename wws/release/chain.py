@@ -46,6 +46,9 @@ class Seen:
     """The one that is installed."""
 
 
+NOTHING_SEEN: Final = Seen()
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """A release whose signatures hold."""
@@ -87,7 +90,7 @@ def verify_release(
     unix_now: float | None,
     *,
     version: Version | None = None,
-    seen: Seen = Seen(),
+    seen: Seen = NOTHING_SEEN,
 ) -> Verified:
     """What the signed files of a release prove: `files` has `release-keys`, `SHA256SUMS`, their signatures.
 
@@ -108,7 +111,7 @@ def verify_release_keys(
     roots: Collection[PublicKey],
     unix_now: float | None,
     *,
-    seen: Seen = Seen(),
+    seen: Seen = NOTHING_SEEN,
 ) -> tuple[ReleaseKeys, PublicKey]:
     """The statement on release keys, and the root key that signed it. Raises `ReleaseRefused`."""
     if not roots:
@@ -137,7 +140,7 @@ def verify_channel(
     unix_now: float,
     *,
     name: str,
-    seen: Seen = Seen(),
+    seen: Seen = NOTHING_SEEN,
 ) -> Channel:
     """What the channel of this name says now, by a key of `release_keys`, which were verified before.
 

@@ -1,0 +1,104 @@
+"""Who else may have installed wws, and the command of theirs in place of `wws self …`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from wws.errors import LocalError
+from wws.programs import is_frozen
+from wws.rpc.codes import Exit
+
+DISTRIBUTION: Final = "wws"
+
+
+class InstalledOtherwise(LocalError):
+    """This copy of wws was not installed by install.sh, and is not for it to change."""
+
+    code = "installed_otherwise"
+    exit_code = Exit.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way that wws can come to a machine."""
+
+    words: str
+    update: str
+    rollback: str
+    uninstall: str
+    verify: str = "wws self verify --prefix PREFIX, for what install.sh has installed there"
+
+    def refusal(self, command: str) -> InstalledOtherwise:
+        """The error that names what to do instead. `command` is the word behind `wws self`."""
+        return InstalledOtherwise(
+            f"This wws {self.words}: `wws self {command}` is for what install.sh has installed.",
+            hint=f"Here it is: {getattr(self, command)}",
+        )
+
+
+def find_way() -> Way:
+    """How the wws that runs now was installed."""
+    prefix = Path(sys.prefix)
+    if is_frozen():
+        folder = shlex.quote(str(Path(os.path.realpath(sys.executable)).parent.parent))
+        unpack = "unpack the archive of that version"
+        return Way(f"was unpacked by hand ({folder})", unpack, unpack, f"rm -r {folder}")
+    if (prefix / "pipx_metadata.json").is_file():
+        return Way(
+            "was installed by pipx",
+            "pipx upgrade wws",
+            "pipx install --force 'wws[agent]==VERSION'",
+            "pipx uninstall wws",
+        )
+    if (prefix / "uv-receipt.toml").is_file():
+        return Way(
+            "was installed by uv",
+            "uv tool upgrade wws",
+            "uv tool install 'wws[agent]==VERSION'",
+            "uv tool uninstall wws",
+        )
+    try:
+        found = metadata.distribution(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return _checkout()
+    if _is_editable(found.read_text("direct_url.json")):
+        return _checkout()
+    if (found.read_text("INSTALLER") or "").strip() == "uv":
+        pip = f"uv pip install --python {shlex.quote(sys.executable)}"
+        remove = f"uv pip uninstall --python {shlex.quote(sys.executable)}"
+    else:
+        pip = f"{shlex.quote(sys.executable)} -m pip install"
+        remove = f"{shlex.quote(sys.executable)} -m pip uninstall"
+    return Way(
+        f"was installed as a package of {shlex.quote(sys.prefix)}",
+        f"{pip} --upgrade 'wws[agent]'",
+        f"{pip} 'wws[agent]==VERSION'",
+        f"{remove} wws",
+    )
+
+
+def _is_editable(direct_url: str | None) -> bool:
+    """Whether the package is a link to its sources (PEP 610)."""
+    try:
+        found = json.loads(direct_url or "{}")
+        return bool(found["dir_info"]["editable"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _checkout() -> Way:
+    folder = shlex.quote(str(Path(__file__).resolve().parent.parent))
+    return Way(
+        f"runs from the sources in {folder}",
+        f"git -C {folder} pull",
+        f"git -C {folder} checkout VERSION",
+        f"rm -r {folder}",
+        f"git -C {folder} status",
+    )

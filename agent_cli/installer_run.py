@@ -1,0 +1,122 @@
+"""Runs the install.sh that a version brought along, with the settings it was installed with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from agent_cli.installation import Receipt
+from agent_cli.options import Options
+from wws.errors import LocalError
+from wws.release.errors import FilesDiffer
+from wws.rpc.codes import Exit
+
+SCRIPT: Final = Path("share", "install.sh")
+MAX_SAID: Final = 64 * 1024
+"""Characters of what it says that are kept."""
+
+
+class InstallerFailed(LocalError):
+    """The installer could not do it on this machine; what was installed is as before."""
+
+    code = "installer_failed"
+    exit_code: ClassVar[int] = Exit.MACHINE
+
+
+class InstallerRefused(InstallerFailed):
+    """The installer was served something that is not a genuine, current release."""
+
+    code = "release_refused"
+    exit_code = Exit.INTEGRITY
+
+
+class InstallerOffline(InstallerFailed):
+    """The installer could not get the release."""
+
+    code = "release_unreachable"
+    exit_code = Exit.NO_WAY_IN
+
+
+class InstallerUsage(InstallerFailed):
+    """The installer does not know what it was asked for."""
+
+    code = "wrong_usage"
+    exit_code = Exit.USAGE
+
+
+_BY_EXIT_CODE: Final[dict[int, type[InstallerFailed]]] = {
+    2: InstallerUsage,
+    8: InstallerRefused,
+    9: InstallerOffline,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the installer said; empty where it said it to the terminal itself."""
+
+    lines: tuple[str, ...] = ()
+
+
+def settings(receipt: Receipt, channel: str | None) -> list[str]:
+    """The options that have the installer look where it looked before; nothing is asked or set up anew."""
+    arguments = ["--no-modify-path", "--no-service"]
+    chosen = channel or receipt.one("channel")
+    if chosen is not None:
+        arguments += ["--channel", chosen]
+    source = receipt.one("from")
+    if source is not None:
+        arguments += ["--offline" if source.startswith("/") else "--from", source]
+    for root in receipt.all("root"):
+        arguments += ["--root-key", root]
+    return arguments
+
+
+def run_installer(version: Path, arguments: Sequence[str], options: Options) -> Said:
+    """Run the installer of this version. Raises `InstallerFailed`; `FilesDiffer` where there is none.
+
+    To people it speaks itself, with its progress, on stderr; otherwise its words are returned.
+    """
+    script = version / SCRIPT
+    if not script.is_file():
+        raise FilesDiffer(f"{script} is missing, so this version cannot change itself.")
+    speaks = not options.json and not options.quiet
+    process = subprocess.Popen(
+        ["sh", str(script), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=2 if speaks else subprocess.PIPE,
+        stderr=None if speaks else subprocess.STDOUT,
+        env=os.environ,
+        text=True,
+        errors="replace",
+    )
+    said = ""
+    try:
+        if process.stdout is not None:
+            with process.stdout as words:
+                for line in words:
+                    said = (said + line)[-MAX_SAID:]
+        code = process.wait()
+    except BaseException:  # an interruption reaches the installer, too: it cleans up and ends
+        process.terminate()
+        process.wait()
+        raise
+    lines = tuple(line for line in said.splitlines() if line.strip())
+    if code in (130, 143, -2, -15):
+        raise KeyboardInterrupt
+    if code:
+        raise _failure(code, lines)
+    return Said(lines)
+
+
+def _failure(code: int, lines: Sequence[str]) -> InstallerFailed:
+    kind = _BY_EXIT_CODE.get(code, InstallerFailed)
+    at = next((at for at, line in enumerate(lines) if line.startswith("error: ")), None)
+    words = " ".join(lines[at:]).removeprefix("error: ") if at is not None else " ".join(lines[-2:])
+    if not words:
+        words = f"The installer ended with exit code {code}; why stands above."
+    return kind(words[:2_000])
