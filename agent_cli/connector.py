@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wws.errors import LocalError, WwsError
+from wws.programs import command_of
 from wws.rpc.codes import WORDS, Exit, exit_code
 from wws.runtime.homes import NodePaths, Ready, process_start
 from wws.runtime.machine_errors import writing_failed
 from wws.runtime.whole_files import make_folder
 
-PROGRAM = "wws.runtime"
-"""The module that is the node process (`wws-connector`)."""
+PROGRAM = "wws-connector"
+"""What is the node process."""
 POLL = 0.05
 """Seconds between two looks at a process that starts or ends."""
 TAIL = 16 * 1024
@@ -82,7 +83,7 @@ def spawn(node: NodePaths, arguments: Sequence[str], *, foreground: bool) -> sub
     writes to the log; in the foreground it writes to our stderr, and gets its signals from us alone.
     """
     node.error_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", PROGRAM, *arguments]
+    command = [*command_of(PROGRAM), *arguments]
     if foreground:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), process_group=0

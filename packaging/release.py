@@ -186,23 +186,11 @@ def stage(top: Path, version: str, *, pythons: Sequence[str], arch: str, compile
 
 def pack(top: Path, archive: Path) -> Built:
     """Write the MANIFEST of a staged release and pack it; the archive appears whole or not at all."""
-    files = sorted(path for path in top.rglob("*") if path.is_file() and path != top / "MANIFEST")
-    lines = [f"{sha256(path)}  {path.relative_to(top).as_posix()}\n" for path in files]
-    (top / "MANIFEST").write_text("".join(lines), "utf-8")
+    write_manifest(top)
     archive.parent.mkdir(parents=True, exist_ok=True)
     unfinished = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
-        with (
-            unfinished.open("wb") as raw,
-            gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as packed,
-            tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as tar,
-        ):
-            for path, entry in _entries(top):
-                if entry.isfile():
-                    with path.open("rb") as content:
-                        tar.addfile(entry, content)
-                else:
-                    tar.addfile(entry)
+        write_archive(top, unfinished, COMPRESSION)
         digest = sha256(unfinished)
         sums = archive.with_name(f"{archive.name}.sha256")
         sums.unlink(missing_ok=True)  # never the sum of another archive
@@ -212,6 +200,28 @@ def pack(top: Path, archive: Path) -> Built:
     finally:
         unfinished.unlink(missing_ok=True)
     return Built(archive, digest, (top / "VERSION").read_text("utf-8").strip())
+
+
+def write_manifest(top: Path) -> None:
+    """List each file of a staged release with its hash, for `sha256sum --check`."""
+    files = sorted(path for path in top.rglob("*") if path.is_file() and path != top / "MANIFEST")
+    lines = [f"{sha256(path)}  {path.relative_to(top).as_posix()}\n" for path in files]
+    (top / "MANIFEST").write_text("".join(lines), "utf-8")
+
+
+def write_archive(top: Path, archive: Path, compression: int) -> None:
+    """Pack a folder under its name, so that the same content makes the same bits."""
+    with (
+        archive.open("wb") as raw,
+        gzip.GzipFile("", "wb", compression, raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for path, entry in _entries(top):
+            if entry.isfile():
+                with path.open("rb") as content:
+                    tar.addfile(entry, content)
+            else:
+                tar.addfile(entry)
 
 
 def sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from agent_cli.demo.processes import POLL, TAIL, Processes, StepFailed
 from agent_cli.demo.records import Place, choose_places, make_domain, make_zone
 from wws.client import NodeNotRunning, call_once
 from wws.identity.keys import Identity
+from wws.programs import command_of, command_of_module
 from wws.runtime import keyfile
 from wws.runtime.homes import Home, NodePaths
 
@@ -76,7 +77,7 @@ class Mesh:
             self._nodes.append((identity, place))
         zone, log = self.folder / "zone.json", self.folder / "dns.log"
         zone.write_text(json.dumps(make_zone(self.domain, self.publisher, self._nodes)))
-        process = self.processes.start(["wws.testing.dns_server", f"--zone={zone}"], log)
+        process = self.processes.start([*command_of_module("wws.testing.dns_server"), f"--zone={zone}"], log)
         self._wait_until(lambda: b"\n" in log.read_bytes(), process, log, "the DNS server")
         ready = json.loads(log.read_text().partition("\n")[0])
         self.dns_server = f"{ready['host']}:{ready['port']}"
@@ -95,7 +96,7 @@ class Mesh:
         home = self._home(f"bootstrap-{number}")
         process = self.processes.start(
             [
-                "bootstrap_node",
+                *command_of("wws-bootstrap"),
                 f"--home={home.root}",
                 f"--identity-path={home.root / 'key'}",
                 f"--listen={place.multiaddr}",

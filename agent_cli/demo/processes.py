@@ -15,7 +15,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from agent_cli.connector import has_ended
 from agent_cli.demo.interrupts import Interrupts
 from agent_cli.result import WrongUsage
 from wws.errors import LocalError
+from wws.programs import command_of
 from wws.rpc.codes import Exit
 from wws.runtime.homes import Home, process_start
 
@@ -107,11 +107,11 @@ class Processes:
             raise WrongUsage(f"{folder} is not the folder of a demo.")
         return cls(folder.absolute(), Interrupts(), noted)
 
-    def start(self, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        """Start a module of Python that stays; what it says goes to `log`."""
+    def start(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start a program that stays; what it says goes to `log`."""
         with self.interrupts.held(), open(log, "ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -141,7 +141,7 @@ class Processes:
         """Run a `wws` command to its end, however it ends. Raises `StepFailed` when it does not."""
         self.interrupts.hold()
         process = subprocess.Popen(
-            [sys.executable, "-c", "from agent_cli.app import main; main()", *arguments],
+            [*command_of("wws"), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

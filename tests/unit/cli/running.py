@@ -14,7 +14,8 @@ from wws.runtime.homes import Home
 
 RUN = """
 import agent_cli.connector
-agent_cli.connector.PROGRAM = "wws.testing.fake_connector"
+from wws.programs import command_of_module
+agent_cli.connector.command_of = lambda _: command_of_module("wws.testing.fake_connector")
 from agent_cli.app import main
 main()
 """
