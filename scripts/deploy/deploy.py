@@ -116,6 +116,9 @@ class Deployment:
             {"version": self.roll.version, "archive": self.roll.archive, "sha256": self.roll.sha256}
         )
         self.did("begin")
+        if "GITHUB_OUTPUT" in os.environ:
+            with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as output:
+                output.write(f"canary={self.roll.canary or ''}\n")
 
     def preview(self) -> None:
         """Show what `up` would change."""

@@ -1,18 +1,24 @@
 #!/bin/sh
 # Signs an assembled release, and says in its channel that it is current.
 #
-#   scripts/release/sign.sh --files DIR --version V --channel NAME [--key FILE [--passphrase-file FILE]]
+#   scripts/release/sign.sh --files DIR --version V --channel NAME [--key FILE [--passphrase-file FILE]] [--or-stop]
 #
 # Without --key the key is the content of the variable WWS_RELEASE_KEY, its passphrase WWS_RELEASE_PASSPHRASE
 # (empty: none). Neither is printed or put on a command line, and the file that it needs is gone at the end.
-# SHA256SUMS must fit the files before it is signed. Exit status: 1 it was not signed, 2 wrong usage.
+# SHA256SUMS must fit the files before it is signed. With --or-stop it says what a person with the key has to do where
+# there is none, appends signed=true or signed=false to $GITHUB_OUTPUT, and ends well. Exit status: 1 it was not signed, 2 wrong usage.
 set -eu
 
 main() {
-    files='' version='' channel='' key='' passphrase=''
+    files='' version='' channel='' key='' passphrase='' or_stop=''
     while [ $# -gt 0 ]; do
         case $1 in
         --help | -h) usage && exit 0 ;;
+        --or-stop)
+            or_stop=yes
+            shift
+            continue
+            ;;
         --files) files=${2:?} ;;
         --version) version=${2:?} ;;
         --channel) channel=${2:?} ;;
@@ -29,6 +35,7 @@ main() {
     private=''
     trap 'if [ -n "$private" ]; then rm -rf "$private"; fi' EXIT
     if [ -z "$key" ]; then
+        if [ -n "$or_stop" ] && [ -z "${WWS_RELEASE_KEY:-}" ]; then stop; fi
         [ -n "${WWS_RELEASE_KEY:-}" ] || failed "there is no key: --key FILE, or WWS_RELEASE_KEY"
         private=$(mktemp -d "${RUNNER_TEMP:-${TMPDIR:-/tmp}}/wws-sign.XXXXXX")
         key=$private/release.key
@@ -46,6 +53,20 @@ main() {
     "${PYTHON:-python3}" "$root/packaging/sign.py" sums "$@" "$files"
     [ "$before" = "$(cat "$files/SHA256SUMS")" ] || failed "there are files that SHA256SUMS did not name"
     "${PYTHON:-python3}" "$root/packaging/sign.py" channel "$@" --out "$files" --channel "$channel" --version "$version"
+    if [ -n "$or_stop" ]; then output signed=true; fi
+}
+
+stop() {
+    said="No release key is here: the release stays a draft until a person with the key has run
+\`scripts/release/finish.sh\`. docs/operators/releasing.md says how."
+    echo "$said"
+    if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then echo "$said" >>"$GITHUB_STEP_SUMMARY"; fi
+    output signed=false
+    exit 0
+}
+
+output() {
+    if [ -n "${GITHUB_OUTPUT:-}" ]; then echo "$1" >>"$GITHUB_OUTPUT"; fi
 }
 
 usage() { sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"; }
