@@ -4,8 +4,8 @@
 #   scripts/run-bootstrap-node.sh [OPTION]...
 #
 # With the settings of config/bootstrap.toml, unless --config FILE says otherwise. All else goes to
-# `wws-bootstrap` (see `wws-bootstrap --help`). Once it listens, on port 9000, TCP and UDP, it prints its PeerId
-# and the records for DNS. Its key is ./bootstrap-identity.key: whoever has that file is this node.
+# `wws-bootstrap` (see `wws-bootstrap --help`). Once it listens, on port 9000, TCP and UDP, it prints its
+# PeerId and the records for DNS. Its key is ./bootstrap-identity.key: who has that file is this node.
 #
 #   scripts/run-bootstrap-node.sh --network 'example.org#<publisher key>'
 set -eu
