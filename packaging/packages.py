@@ -37,7 +37,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FIXED_TIME = 1_580_601_600
 """2020-02-02: what hatchling takes by itself, so that every front end makes the same wheel of our sources."""
 STAMP = Path("wws", "stamp.json")
-MAX_STAMP = 256 * 1024
 NOT_SOURCES = frozenset(
     {"__pycache__", "node_modules", "build", "dist", "PKG-INFO", ".git", ".venv", ".build", ".hypothesis"}
 )
@@ -86,6 +85,8 @@ def build(out: Path, *, version: str | None = None, stamp: Path | None = None) -
     with tempfile.TemporaryDirectory(prefix="wws-packages-") as temporary:
         sources, made = Path(temporary, "sources"), Path(temporary, "made")
         stage(sources, version, stamped)
+        if stamped is not None:
+            _check_stamp(sources)
         _hatchling(sources, made)
         names = (f"wws-{version}-py3-none-any.whl", f"wws-{version}.tar.gz")
         if sorted(path.name for path in made.iterdir()) != sorted(names):
@@ -151,14 +152,28 @@ def _found() -> Iterator[Path]:
 
 def _read_stamp(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_STAMP + 1)
+        text = path.read_bytes()
         members = json.loads(text)
     except (OSError, ValueError) as error:
         raise PackagesFailed(f"the stamp {path} cannot be read: {error}") from None
-    if len(text) > MAX_STAMP or not isinstance(members, dict) or members.get("schema") != 1:
-        raise PackagesFailed(f"{path} is no stamp: a JSON object with schema 1, of at most {MAX_STAMP} bytes")
+    if not isinstance(members, dict):
+        raise PackagesFailed(f"{path} is no stamp: a JSON object, see wws/stamp.py")
     return text
+
+
+def _check_stamp(sources: Path) -> None:
+    """Let the staged sources read the stamp that they got: what they refuse is never shipped."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from wws.errors import LocalError\n"
+        "from wws.stamp import stamp\n"
+        "try: stamp()\n"
+        "except LocalError as error: sys.exit(str(error))\n"
+    )
+    command = [sys.executable, "-ISBc", program, str(sources)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PackagesFailed(f"the stamp is not one that can be shipped: {done.stderr.strip()[-2_000:]}")
 
 
 def _version(asked: str | None, stamp: bytes | None) -> str:

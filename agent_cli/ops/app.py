@@ -66,13 +66,14 @@ def schema_of(arguments: Sequence[str]) -> str:
 
 
 def _invoke(arguments: list[str], options: Options) -> Result:
-    """Run the command through Typer. Raises `ExtraMissing` where only the node was installed."""
+    """Run the command through Typer. Raises `ExtraMissing` where its libraries were not installed."""
     try:
         from agent_cli.ops.dispatch import invoke
+
+        return invoke(arguments, options)
     except ModuleNotFoundError as error:
         from agent_cli.result import ExtraMissing
 
-        if error.name not in ("typer", "rich"):
+        if error.name not in ("fabric", "paramiko", "rich", "typer"):
             raise
-        raise ExtraMissing("wws-ops needs the extra: pip install 'wws[agent]'") from None
-    return invoke(arguments, options)
+        raise ExtraMissing("wws-ops needs the extra: pip install 'wws[operator]'") from None

@@ -71,16 +71,17 @@ def command_of(arguments: Sequence[str]) -> str | None:
 
 
 def _invoke(arguments: list[str], options: Options) -> Result:
-    """Run the command through Typer. Raises `ExtraMissing` where only the node was installed."""
+    """Run the command through Typer. Raises `ExtraMissing` where its libraries were not installed."""
     try:
         from wws_dns.dispatch import invoke
+
+        return invoke(arguments, options)
     except ModuleNotFoundError as error:
         from agent_cli.result import ExtraMissing
 
-        if error.name not in ("typer", "rich"):
+        if error.name not in ("cloudflare", "rich", "typer"):
             raise
         raise ExtraMissing("wws-dns needs the extra: pip install 'wws[operator]'") from None
-    return invoke(arguments, options)
 
 
 if __name__ == "__main__":
