@@ -23,7 +23,7 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+|\d+")
 _INTEROP_BINARIES = Path(__file__).parent / "interop" / "peers" / ".build" / "js"
 """Where tests/interop/build.sh puts a node newer than the system's."""
 
-_VERSION_ARGUMENTS = {"go": ["version"], "ip": ["-V"]}
+_VERSION_ARGUMENTS = {"go": ["version"], "ip": ["-V"], "openssl": ["version"]}
 
 
 def running_in_ci() -> bool:

@@ -27,7 +27,7 @@ MAX_ENTRIES: Final = 50_000
 MAX_PATH: Final = 512
 """Characters of a path in `MANIFEST`."""
 
-_LINE: Final = re.compile(r"([0-9a-f]{64})  (.+)\Z")
+_LINE: Final = re.compile(r"([0-9a-f]{64})  ([^ *].*)\Z")
 _FILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\Z")
 _PROGRAM: Final = "wws-"
 _UNLISTED: Final = ("SHA256SUMS", "release-keys", "channel")
