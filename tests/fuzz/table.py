@@ -21,6 +21,7 @@ from tests.fuzz.machines import MACHINES
 from tests.fuzz.messages import MESSAGES
 from tests.fuzz.networks import NETWORKS
 from tests.fuzz.operators import OPERATORS
+from tests.fuzz.releases import RELEASES
 from tests.fuzz.signed_names import SIGNED_NAMES
 from tests.fuzz.target import Target
 
@@ -33,6 +34,7 @@ TARGETS: tuple[Target, ...] = (
     *LOCAL_NETWORK,
     *LOCAL,
     *OPERATORS,
+    *RELEASES,
 )
 
 PARSER = re.compile(

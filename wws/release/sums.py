@@ -20,9 +20,9 @@ MAX_SUMS: Final = 64 * 1024
 """Bytes of `SHA256SUMS`."""
 MAX_FILES: Final = 256
 """Files of a release."""
-MAX_MANIFEST: Final = 8 * 1024 * 1024
+MAX_MANIFEST: Final = 1024 * 1024
 """Bytes of `MANIFEST`."""
-MAX_ENTRIES: Final = 50_000
+MAX_ENTRIES: Final = 10_000
 """Files of an installed version."""
 MAX_PATH: Final = 512
 """Characters of a path in `MANIFEST`."""
