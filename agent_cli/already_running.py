@@ -63,14 +63,19 @@ def check_relay_only(wanted: bool, status: dict[str, Any]) -> None:
         )
 
 
-def without_effect(given: Mapping[str, object], status: dict[str, Any], options: Options) -> tuple[str, ...]:
-    """A warning that names the options which count only when a node is started."""
+def without_effect(
+    given: Mapping[str, object], status: dict[str, Any], options: Options, *, unit: str | None = None
+) -> tuple[str, ...]:
+    """A warning that names the options which count only when a node is started; `unit` is its service."""
     late = [flag for flag, value in given.items() if (value or value == "") and flag not in CHECKED]
     if given.get("--name") not in (None, status.get("name")):
         late.insert(0, "--name")
     if not late:
         return ()
     verb = "has" if len(late) == 1 else "have"
+    if unit is not None:
+        install = options.again("service install", node=status["node"])
+        return (f"warning: {', '.join(late)} {verb} no effect on the service {unit}; say it to: {install}",)
     leave = options.again("leave", node=status["node"])
     return (
         f"warning: {', '.join(late)} {verb} no effect on a node that runs already; stop it first: {leave}",

@@ -22,7 +22,7 @@ from typing import Final
 from agent_cli.user_unit import MAX_UNIT, UserUnit, node_of_unit, parse_unit, unit_in_cgroup, unit_name
 from wws.errors import LocalError
 from wws.rpc.codes import Exit
-from wws.runtime.homes import Home, Ready, choose_home
+from wws.runtime.homes import Home, NodePaths, Ready, choose_home
 
 BOOTED: Final = Path("/run/systemd/system")
 """There only where systemd runs the machine, see sd_booted(3)."""
@@ -164,6 +164,12 @@ def installed_units(folder: Path, home: Home) -> list[Installed]:
         return []
     found = (read_unit(folder / name) for name in names if node_of_unit(name) is not None)
     return [one for one in found if one is not None and is_of_home(one.unit, home)]
+
+
+def installed_service(node: NodePaths, env: Mapping[str, str]) -> Installed | None:
+    """The service of this node, if it has one."""
+    found = read_unit(unit_folder(env) / unit_name(node.name))
+    return found if found is not None and is_of_home(found.unit, node.home) else None
 
 
 def is_of_home(unit: UserUnit, home: Home) -> bool:

@@ -27,7 +27,9 @@ from agent_cli.options import Options
 from agent_cli.progress import Progress, progress
 from agent_cli.registration import command
 from agent_cli.result import Result, WrongUsage
+from agent_cli.services import start_installed
 from agent_cli.targets import check_name
+from agent_cli.user_manager import service_of_node
 from wws.client import NodeNotRunning, RpcError, call_once
 from wws.errors import LocalError, WwsError
 from wws.rpc.codes import Exit
@@ -117,9 +119,17 @@ def join(
     ready: Ready | None = None
     try:
         with progress(options, f"starting {node.name}") as shown:
-            ready, process = _running(node, arguments, deadline, front, timeout)
+            ready, process, is_new = _running(node, arguments, deadline, front, timeout)
             status = _follow(
-                ready, network, story, shown, deadline, node=node, process=process, arguments=arguments
+                ready,
+                network,
+                story,
+                shown,
+                deadline,
+                node=node,
+                process=process,
+                arguments=arguments,
+                started=is_new,
             )
     except WwsError:
         if front is None or front.stopped_by is None:
@@ -135,8 +145,8 @@ def join(
     result = outcome(
         status,
         options,
-        already_running=process is None,
-        notes=() if process is not None else without_effect(given, status, options),
+        already_running=not is_new,
+        notes=_too_late(ready, given, status, options) if process is None else (),
         called=node.name if options.node or _others_run(node) else None,
         looks_like=_looks_like(node, status),
         timeout=timeout,
@@ -155,15 +165,21 @@ def join(
 
 def _running(
     node: NodePaths, arguments: list[str], deadline: float, front: Foreground | None, timeout: float
-) -> tuple[Ready, subprocess.Popen[bytes] | None]:
-    """The node, and its process if it had to be started. Raises `StartFailed`, `NotReadyInTime`."""
+) -> tuple[Ready, subprocess.Popen[bytes] | None, bool]:
+    """The node, its process if that is ours, and whether it had to be started.
+
+    A node that has a service is started as that. Raises `StartFailed`, `NotReadyInTime`.
+    """
     ready = node.read_ready()
     if ready is not None:
-        return ready, None
+        return ready, None, False
     with start_lock(node, deadline):
         ready = node.read_ready()
         if ready is not None:
-            return ready, None
+            return ready, None, False
+        ready = start_installed(node, deadline, timeout) if front is None else None
+        if ready is not None:
+            return ready, None, True
         if front is None:
             process = spawn(node, arguments, foreground=False)
         else:
@@ -176,7 +192,14 @@ def _running(
     if ready is None:
         _end_unready(process)
         raise NotReadyInTime(node, timeout)
-    return ready, process
+    return ready, process, True
+
+
+def _too_late(
+    ready: Ready, given: Mapping[str, object], status: dict[str, Any], options: Options
+) -> tuple[str, ...]:
+    """What was said here and does not count, for the node was started with other words."""
+    return without_effect(given, status, options, unit=service_of_node(ready))
 
 
 class Interrupted(LocalError):
@@ -256,6 +279,7 @@ def _follow(
     node: NodePaths,
     process: subprocess.Popen[bytes] | None,
     arguments: list[str],
+    started: bool,
 ) -> dict[str, Any]:
     """Ask the node how far it is until it has arrived or the time is up; the last answer."""
     clock_until: float | None = None
@@ -275,13 +299,13 @@ def _follow(
             check_network(network, status)
         if process is None:
             check_relay_only("--relay-only" in arguments, status)
-        if process is None and not has_asked and status["status"] in ("failed_retrying", "lost"):
+        if not started and not has_asked and status["status"] in ("failed_retrying", "lost"):
             os.kill(ready.pid, signal.SIGHUP)  # who joins again does not want to wait for the next try
             has_asked = True
-        story.tell(status, shown, running_already=process is None)
+        story.tell(status, shown, running_already=not started)
         shown.say(_doing(status))
         now = time.monotonic()
-        if is_settled(status, started_here=process is not None):
+        if is_settled(status, started_here=started):
             clock_until = min(now + CLOCK_PATIENCE, deadline) if clock_until is None else clock_until
             if not status["joined"] or status["join"]["clock_skew_s"] is not None or now >= clock_until:
                 return status

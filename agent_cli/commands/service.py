@@ -28,7 +28,7 @@ from agent_cli.progress import Progress, progress
 from agent_cli.registration import command, group, make_app
 from agent_cli.result import Result, WrongUsage
 from agent_cli.service_settings import make_unit
-from agent_cli.services import ServiceRun, wait_until_up
+from agent_cli.services import ServiceRun
 from agent_cli.user_manager import (
     STOPS_WITHIN,
     Installed,
@@ -176,7 +176,7 @@ def install(
     story = Story(options)
     with progress(options, f"starting {unit.name}") as shown:
         is_changed, taken_over = run.bring_up(running)
-        ready = wait_until_up(run, deadline, timeout)
+        ready = run.wait(deadline, timeout)
         answer = _follow(ready, story, shown, deadline, started=is_changed)
     joined = outcome(
         answer,
@@ -206,30 +206,38 @@ def install(
     )
 
 
-def uninstall(options: Options) -> Result:
+def uninstall(
+    options: Options,
+    every: Annotated[bool, typer.Option("--all", help="All services of this home.")] = False,
+) -> Result:
     """Stop the service, disable and remove it. Keys, names and state stay; none installed is fine."""
     manager = _manager_or_none()
     folder = unit_folder(os.environ) if manager is None else manager.folder()
-    found = _installed(options, folder)
-    if found is None:
-        return Result(
-            {"node": asked_node(options), "unit": None, "removed": False}, "No service is installed."
-        )
-    with progress(options, f"stopping {found.unit.name}"):
-        if manager is None:
-            remove_by_hand(found)
-        else:
-            manager.control("disable", found.unit.name)
-            manager.control("stop", found.unit.name, within=STOPS_WITHIN)
-            found.path.unlink(missing_ok=True)
-            manager.control("daemon-reload")
-    join = options.again("join", node=None)
-    return Result(
-        {"node": found.unit.node, "unit": found.unit.name, "unit_file": str(found.path), "removed": True},
-        f"The service {found.unit.name} is removed, and the node {found.unit.node!r} has stopped. "
-        "Its key and state stay.\n"
-        f"Without a service: {join}{_named(found.unit)}",
+    if every:
+        found = installed_units(folder, home_of(options))
+    else:
+        one = _installed(options, folder)
+        found = [] if one is None else [one]
+    with progress(options, "stopping"):
+        for one in found:
+            _remove(manager, one)
+    removed = [{"node": one.unit.node, "unit": one.unit.name, "unit_file": str(one.path)} for one in found]
+    said = "\n".join(
+        f"The service {one.unit.name} is removed, and the node {one.unit.node!r} has stopped. "
+        f"Its key and state stay. Without a service: {options.again('join')}{_named(one.unit)}"
+        for one in found
     )
+    return Result({"removed": removed}, said or "No service is installed.")
+
+
+def _remove(manager: UserManager | None, found: Installed) -> None:
+    if manager is None:
+        remove_by_hand(found)
+        return
+    manager.control("disable", found.unit.name)
+    manager.control("stop", found.unit.name, within=STOPS_WITHIN)
+    found.path.unlink(missing_ok=True)
+    manager.control("daemon-reload")
 
 
 def status(options: Options) -> Result:
