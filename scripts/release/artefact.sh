@@ -3,9 +3,9 @@
 #
 #   scripts/release/artefact.sh --platform linux-x86_64 --version V --stamps DIR --out DIR [--this-glibc]
 #
-# DIR of the stamps: as stamps.sh made it. On Linux it is built against an old glibc (packaging/frozen), and the
-# build fails when a file needs a newer one than install.sh promises; `--this-glibc` builds with what is here
-# instead: for trials on this machine. Exit status: 1 it was not built, 2 wrong usage.
+# DIR of the stamps: as stamps.sh made it. On Linux it is built against an old glibc (packaging/frozen, as root: by
+# sudo where one is not), and the build fails when a file needs a newer one than install.sh promises; `--this-glibc`
+# builds with what is here instead: for trials on this machine. Exit status: 1 it was not built, 2 wrong usage.
 set -eu
 
 main() {
@@ -36,11 +36,25 @@ main() {
     set -- --out "$out" --version "$version" --stamp "$stamps/stamp.json" --installer "$stamps/install.sh"
     case $platform$this_glibc in
     linux-*yes | macos-*) "${PYTHON:-python3}" "$root/packaging/selfcontained.py" "$@" ;;
-    *) "$root/packaging/frozen/old-glibc.sh" "$@" --glibc-floor "$("$root/scripts/release/stamps.sh" --glibc)" ;;
+    *)
+        have mmdebstrap || as_root apt-get install -qq -y --no-install-recommends mmdebstrap debian-archive-keyring
+        as_root env WWS_PYTHON_OPTIMIZED=yes "$root/packaging/frozen/old-glibc.sh" "$@" \
+            --glibc-floor "$("$root/scripts/release/stamps.sh" --glibc)"
+        ;;
     esac
     for end in tar.gz MANIFEST; do
         [ -f "$out/wws-$version-$platform.$end" ] || failed "there is no wws-$version-$platform.$end"
     done
+}
+
+have() { command -v "$1" >/dev/null; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo --set-home PATH="$PATH" "$@"
+    fi
 }
 
 this_platform() {
