@@ -686,7 +686,7 @@ complete() {
     [ -z "$edit" ] || edit_paths
     show_identity
     network=--network\ "'DOMAIN#PUBLISHER-KEY'"
-    ! "$wws" network show --json 2>/dev/null | grep -q '"source": *"build"' || network=''
+    ! "$wws" network show --json 2>/dev/null | grep -q '"origin": *"build"' || network=''
     started=$(told service)
     [ -z "$service" ] || [ -n "$network" ] || offer_service
     write_receipt
@@ -787,7 +787,8 @@ uninstall() {
     else
         take_lock
         wws=$share/current/bin/wws
-        [ "$(told service)" != yes ] || "$wws" service uninstall || note "warning: the service is left (systemctl --user)."
+        ! ls "$HOME"/.config/systemd/user/wws*.service >/dev/null 2>&1 || "$wws" service uninstall --all ||
+            note "warning: the service is left (systemctl --user)."
         for ready in "$data"/run/*/ready.json; do
             [ ! -e "$ready" ] || { node=${ready%/ready.json} && "$wws" leave --node "${node##*/}" || note "warning: the node ${node##*/} still runs."; }
         done
