@@ -18,7 +18,7 @@ main() {
         sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"
         exit 0
         ;;
-    "")
+    "" | -*)
         echo "pulumi-cli.sh: which folder? (--help says more)" >&2
         exit 2
         ;;

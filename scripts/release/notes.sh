@@ -10,6 +10,7 @@ main() {
         sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"
         exit 0
         ;;
+    -*) set -- ;;
     esac
     if [ $# -ne 2 ]; then
         echo "notes.sh: VERSION and RELEASES-URL, please (--help says more)" >&2
