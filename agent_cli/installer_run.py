@@ -62,15 +62,15 @@ class Said:
     lines: tuple[str, ...] = ()
 
 
-def settings(receipt: Receipt, channel: str | None) -> list[str]:
+def settings(receipt: Receipt, *, channel: str | None, source: str | None) -> list[str]:
     """The options that have the installer look where it looked before; nothing is asked or set up anew."""
     arguments = ["--no-modify-path", "--no-service"]
     chosen = channel or receipt.one("channel")
     if chosen is not None:
         arguments += ["--channel", chosen]
-    source = receipt.one("from")
-    if source is not None:
-        arguments += ["--offline" if source.startswith("/") else "--from", source]
+    releases = source or receipt.one("from")
+    if releases is not None:
+        arguments += ["--from", releases]
     for root in receipt.all("root"):
         arguments += ["--root-key", root]
     return arguments
@@ -85,12 +85,15 @@ def run_installer(version: Path, arguments: Sequence[str], options: Options) -> 
     if not script.is_file():
         raise FilesDiffer(f"{script} is missing, so this version cannot change itself.")
     speaks = not options.json and not options.quiet
+    environment = dict(os.environ)
+    if options.home:
+        environment["WWS_HOME"] = os.path.abspath(options.home)
     process = subprocess.Popen(
         ["sh", str(script), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=2 if speaks else subprocess.PIPE,
         stderr=None if speaks else subprocess.STDOUT,
-        env=os.environ,
+        env=environment,
         text=True,
         errors="replace",
     )

@@ -31,7 +31,7 @@ from agent_cli.user_manager import service_of_node
 from wws.errors import LocalError, WwsError
 from wws.release.chain import NOTHING_SEEN
 from wws.release.channel import parse_channel_name
-from wws.release.errors import FilesDiffer
+from wws.release.errors import FilesDiffer, ReleaseMalformed
 from wws.release.keys import PublicKey
 from wws.release.lines import time_text
 from wws.release.version import Version
@@ -54,13 +54,6 @@ class NoRootKey(LocalError):
 
     code = "no_root_key"
     exit_code = Exit.INTEGRITY
-
-
-class NodesRunning(LocalError):
-    """Nodes run that would lose their program."""
-
-    code = "node_running"
-    exit_code = Exit.REFUSED
 
 
 def register(app: typer.Typer) -> None:
@@ -133,21 +126,31 @@ def update(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be downloaded and changed; change nothing.")
     ] = False,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="URL", help="Releases of a mirror, from now on.")
+    ] = None,
+    offline: Annotated[
+        str | None, typer.Option("--offline", metavar="DIR", help="The files of a release lie in DIR.")
+    ] = None,
     prefix: Prefix = None,
 ) -> Result:
     """Install the current version beside this one, verified, and switch to it.
 
     Nodes that run keep running the version they were started with, until they are started again.
     """
-    if version is not None:
-        Version.parse(version.removeprefix("v"))
-    if channel is not None:
-        parse_channel_name(channel)
+    try:
+        wanted = None if version is None else Version.parse(version.removeprefix("v"))
+        chosen = None if channel is None else parse_channel_name(channel)
+    except ReleaseMalformed as error:
+        raise WrongUsage(f"{error}.") from None
     installation = _installation("update", prefix)
     before = installation.current()
-    arguments = ["--prefix", str(installation.prefix), *settings(installation.receipt(), channel)]
-    if version is not None:
-        arguments += ["--version", version.removeprefix("v")]
+    arguments = ["--prefix", str(installation.prefix)]
+    arguments += settings(installation.receipt(), channel=chosen, source=source)
+    if offline is not None:
+        arguments += ["--offline", os.path.expanduser(offline)]
+    if wanted is not None:
+        arguments += ["--version", str(wanted)]
     if dry_run:
         arguments.append("--dry-run")
     said = run_installer(before, arguments, options)
@@ -203,15 +206,8 @@ def uninstall(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     prefix: Prefix = None,
 ) -> Result:
-    """Remove wws. Identities and state stay, unless --purge is given."""
+    """Stop the nodes of this home and remove wws. Identities and state stay, unless --purge is given."""
     installation = _installation("uninstall", prefix)
-    running = home_of(options).running_nodes()
-    if running:
-        first = running[0].node
-        raise NodesRunning(
-            f"{_names(running)} still {'runs' if len(running) == 1 else 'run'} here.",
-            hint=f"Stop it first: {options.again('leave', node=first)}",
-        )
     if purge and not yes and not _confirmed(options, installation):
         raise WrongUsage(
             "With --purge identities are removed, and with them the names they own.",
@@ -309,11 +305,6 @@ def _restart(options: Options, ready: Ready) -> str:
     if unit is not None:
         return f"systemctl --user restart {unit}"
     return f"{options.again('leave', node=ready.node)}, then join as you did before (wws join …)"
-
-
-def _names(running: Sequence[Ready]) -> str:
-    names = ", ".join(ready.node for ready in running)
-    return f"The node {names}" if len(running) == 1 else f"The nodes {names}"
 
 
 def _confirmed(options: Options, installation: Installation) -> bool:
