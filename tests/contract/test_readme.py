@@ -30,7 +30,7 @@ def test_the_stack_of_the_readme_is_the_one_of_the_drill() -> None:
 
 
 def test_the_one_line_is_the_one_that_is_run() -> None:
-    """On a bare host (tests/hosts/test_first_minute.py), from where the dry run of a release has the script."""
+    """On a bare host (tests/hosts/test_first_minute.py), from where the dry run of a release has it."""
     [install] = [block for block in typed_blocks() if "install.sh" in block]
     line, join = install.splitlines()
     [(fetch, place)] = re.findall(r"^(curl -\w+) <releases>/(\S+) \| sh$", line)

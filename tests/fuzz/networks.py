@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from functools import cache
@@ -28,11 +29,14 @@ from wws.discovery.publishers import PublisherKey, parse_domain, parse_publisher
 from wws.discovery.txt import parse_dnsaddr, parse_seed
 from wws.errors import ParseError, WwsError
 from wws.runtime import dns_exchange
+from wws.runtime.default_network import DefaultNetworkRefused, default_network
 from wws.runtime.dns_exchange import parse_server
+from wws.stamp import StampMalformed, parse_stamp
 from wws.testing.names import NOW, person
 
 DOMAIN = "example.org"
 PUBLISHER = person("publisher")
+ROOT_KEY = "ssh-ed25519 " + "A" * 68
 PUBLISHER_KEY = PublisherKey(PUBLISHER.public_key)
 PEERS = [person(label).peer_id for label in ("w0", "w1", "w2")]
 
@@ -76,6 +80,22 @@ def network_files() -> list[bytes]:
         Network("demo", DOMAIN, (PUBLISHER_KEY,), peers, NOW, "public", NOW).to_file([PUBLISHER]),
         Network("demo", DOMAIN, (), peers[:1]).to_file(),
     ]
+
+
+def _stamps() -> list[bytes]:
+    stamps = [
+        {"version": "1.2.3", "commit": "0" * 40, "releases": "https://example.org/r", "roots": [ROOT_KEY]},
+        {"version": "1.2.3rc1", "commit": None, "releases": None, "roots": []},
+    ]
+    networks = [json.loads(file) for file in network_files()]
+    return [
+        json.dumps({"schema": 1, **stamp, "network": network}).encode()
+        for stamp, network in zip(stamps, (networks[0], None), strict=True)
+    ]
+
+
+def _stamp(data: bytes) -> None:
+    default_network(parse_stamp(data))
 
 
 def _hints(data: bytes) -> None:
@@ -153,6 +173,14 @@ NETWORKS = (
     ),
     Target(
         "network.json", network_files, parse_network_file, (ParseError,), (parse_network_file,), Form.JSON
+    ),
+    Target(
+        "network of a build",
+        _stamps,
+        _stamp,
+        (StampMalformed, DefaultNetworkRefused),
+        (default_network,),
+        Form.JSON,
     ),
     Target(
         "network argument",

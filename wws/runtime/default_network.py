@@ -49,7 +49,7 @@ def default_network(of: Stamp | None = None) -> DefaultNetwork | None:
     try:
         data = canonical.dumps(value)
         network = parse_network_file(data)
-    except (ParseError, ValueError) as error:
+    except (ParseError, ValueError, RecursionError) as error:
         raise DefaultNetworkRefused(f"The default network of this build is refused: {error}.") from None
     if not network.publishers:
         raise DefaultNetworkRefused("The default network of this build is refused: nobody has signed it.")

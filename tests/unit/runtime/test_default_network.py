@@ -78,7 +78,10 @@ def test_it_is_verified_again_when_it_is_used() -> None:
     unsigned = Network("example.org", "example.org").to_file()
     with pytest.raises(DefaultNetworkRefused, match="nobody has signed"):
         default_network(build(unsigned))
-    for network in ({"v": 1.5}, {"v": 2}, {"peers": [None]}, {"\ud800": 1}):
+    deep: object = 1
+    for _ in range(5_000):
+        deep = [deep]
+    for network in ({"v": 1.5}, {"v": 2}, {"v": float("nan")}, {"peers": [None]}, {"\ud800": 1}, {"v": deep}):
         with pytest.raises(DefaultNetworkRefused):
             default_network(Stamp(network=network))  # type: ignore[arg-type]
 
