@@ -54,6 +54,7 @@ _NORMALISED: tuple[tuple[str, str], ...] = (
         "SIZE",
     ),
     (r"\b(\d+m)?\d+s\b|\b\d+(\.\d+)?[KMGT]\b", "SIZE"),
+    (r"(?<=: )0(?=\s+/)", "SIZE"),  # du, of a folder with nothing in it
     (r"\bSIZE( SIZE)+\b", "SIZE"),
     (r"\b\d{2,}(\.\d+)?\b|\b\d+\.\d+\b", "N"),
     (r"^(\S+ +\S+ +joined) .*$", r"\1"),
