@@ -36,7 +36,8 @@ main() {
     "$python" "$root/packaging/sbom.py" --version "$version" --out "$out/wws-$version.cdx.json"
     if [ -n "$container" ]; then
         have mmdebstrap || as_root apt-get install -qq -y --no-install-recommends mmdebstrap debian-archive-keyring
-        "$python" "$root/packaging/container/image.py" --artefact "$artefact" --out "$out/wws-$version-container.tar"
+        "$python" "$root/packaging/container/image.py" --artefact "$artefact" \
+            --commit "$(git -C "$root" rev-parse HEAD)" --out "$out/wws-$version-container.tar"
     fi
 }
 
