@@ -25,6 +25,14 @@ SOURCES = {
 }
 _NO_REFUSALS = frozenset({"bundle_first_contact", "bundle_expired"})
 """Warnings about a list that was taken all the same."""
+_ABOUT_TYPED_KEY = "Check the publisher key (behind '#') with whoever gave it to you."
+_ABOUT_KEYS = {
+    "build": "This build may be too old to know the network's publisher keys: take the next release "
+    "(wws self update), or a network file from its operator (wws network add FILE --replace).",
+    "saved": "Ask the network's operator for a new network file: wws network add FILE --replace.",
+    "settings": "Check [network] publishers in config.toml with the network's operator.",
+}
+"""What named the network → what helps where nobody whom this node believes has signed its list."""
 OURS = ("held", "transferring")
 """States of a name that this node has; what is signed over is its own until that is accepted."""
 CLOCK_SKEW = 60.0
@@ -208,7 +216,7 @@ def _no_way_in(status: dict[str, Any], options: Options, *, timeout: float, no_r
     refused = next((warning for warning in join["warnings"] if _is_refusal(warning["code"])), None)
     if refused is not None:  # DNS answered, and nobody whom this node believes has signed the answer
         code, ways = refused["code"], "its list of entry points is refused"
-        advice = "Check the publisher key (behind '#') with whoever gave it to you."
+        advice = _ABOUT_KEYS.get(status.get("network_origin", ""), _ABOUT_TYPED_KEY)
     if no_retry:
         return Problem(code, f"No way into the network {network_of(status)}: {ways}.", advice)
     again = join["next_retry_s"]

@@ -7,11 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from agent_cli.connector import has_ended
+from agent_cli.join_story import outcome
+from agent_cli.options import Options
 from tests.unit.cli.running import RUN, Cli, Outcome
 
 WITNESSED = {"witnessed": True, "receipts": 3, "witnesses": 3}
@@ -188,6 +191,27 @@ def test_the_commands_of_the_last_line_mean_this_node(cli: Cli, monkeypatch: pyt
     assert cli("leave", "--home", "elsewhere").code == 0
     stopped = cli("status", "--home", "elsewhere", "--node", "carol")
     assert f"Start it: wws --home {cli.root}/elsewhere join --name carol" in stopped.err
+
+
+@pytest.mark.parametrize(
+    "origin, advice",
+    [
+        ("argument", "behind '#'"),
+        ("build", "wws self update"),
+        ("saved", "wws network add FILE --replace"),
+        ("settings", "publishers in config.toml"),
+    ],
+)
+def test_a_list_that_nobody_known_has_signed_says_where_to_ask(origin: str, advice: str) -> None:
+    """Publisher keys have changed while this node was away, or it was given the wrong one."""
+    warning = {"code": "publisher_unknown", "message": "the list is signed by key 00000000"}
+    join = {"tried": [], "warnings": [warning], "next_retry_s": None, "source": None, "clock_skew_s": None}
+    named = {"network": "example.org", "domain": "example.org", "network_origin": origin}
+    status: dict[str, object] = defaultdict(lambda: None)
+    status |= {**named, "node": "alice", "joined": False, "names": [], "join": join}
+    told = outcome(status, Options(), already_running=False, timeout=1, took=1, no_retry=True)
+    assert told.exit_code == 8
+    assert advice in told.errors[0].hint
 
 
 def test_no_way_in_is_exit_9_and_the_node_goes_on(cli: Cli) -> None:
