@@ -30,7 +30,7 @@ check: static ## what to run before every commit: format, lint, types, layers, u
 
 .PHONY: test
 test: ## check, and every other test, in parallel, at a tenth of the full figures
-	@$(MAKE) --no-print-directory -j2 static interop-peers pulumi
+	@$(MAKE) --no-print-directory -j2 static interop-peers pulumi workflow-tools
 	$(RUN_PYTEST) tests $(PYTEST)
 
 .PHONY: test-full
@@ -89,6 +89,15 @@ pulumi:
 		echo "no go here: the tests of the stack will skip" >&2; test "$${CI:-false}" != true; \
 	else \
 		echo "pulumi: $$(tests/infra/pulumi/build.sh)" || test "$${CI:-false}" != true; \
+	fi
+
+# actionlint and act, for the tests of the workflows. As with the peers: see above.
+.PHONY: workflow-tools
+workflow-tools:
+	@if ! command -v go >/dev/null; then \
+		echo "no go here: the tests of the workflows will skip" >&2; test "$${CI:-false}" != true; \
+	else \
+		echo "workflow-tools: $$(scripts/tools.sh)" || test "$${CI:-false}" != true; \
 	fi
 
 .PHONY: lock
