@@ -22,11 +22,11 @@ class OtherNetwork(LocalError):
     exit_code = Exit.USAGE
 
 
-def check_network(asked: str, status: dict[str, Any]) -> None:
+def check_network(asked: str, status: dict[str, Any], *, unit: str | None = None) -> None:
     """Raises `OtherNetwork` unless the running node is in the network that was asked for.
 
     The same domain with a publisher key that the node does not believe is another network: somebody else
-    would say who is in it.
+    would say who is in it. `unit` is the service that the node runs as.
     """
     from wws.discovery.network import AD_HOC
 
@@ -43,7 +43,7 @@ def check_network(asked: str, status: dict[str, Any]) -> None:
         return
     raise OtherNetwork(
         f"The node {status['node']!r} runs already, in the network {described}.",
-        hint=f"Stop it first (wws leave --node {status['node']}), or join as another node: --node NAME",
+        hint=f"{_other_settings(status, unit, '--network NET')}, or join as another node: --node NAME",
     )
 
 
@@ -54,13 +54,20 @@ class NotHidden(LocalError):
     exit_code = Exit.USAGE
 
 
-def check_relay_only(wanted: bool, status: dict[str, Any]) -> None:
+def check_relay_only(wanted: bool, status: dict[str, Any], *, unit: str | None = None) -> None:
     """Raises `NotHidden` when a running node announces its addresses and now is asked not to."""
     if wanted and not status.get("relay_only"):
         raise NotHidden(
             f"The node {status['node']!r} runs already, and announces its own addresses.",
-            hint=f"Stop it first (wws leave --node {status['node']}), then join with --relay-only.",
+            hint=f"{_other_settings(status, unit, '--relay-only')}.",
         )
+
+
+def _other_settings(status: dict[str, Any], unit: str | None, said: str) -> str:
+    """How to run the node with what was said here."""
+    if unit is not None:
+        return f"Change its service: wws service install --node {status['node']} {said}"
+    return f"Stop it first (wws leave --node {status['node']}), then join with {said.partition(' ')[0]}"
 
 
 def without_effect(

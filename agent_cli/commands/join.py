@@ -296,9 +296,9 @@ def _follow(
                 raise start_failure(node, process.returncode, arguments) from None
             raise
         if process is None and network is not None:
-            check_network(network, status)
+            check_network(network, status, unit=service_of_node(ready))
         if process is None:
-            check_relay_only("--relay-only" in arguments, status)
+            check_relay_only("--relay-only" in arguments, status, unit=service_of_node(ready))
         if not started and not has_asked and status["status"] in ("failed_retrying", "lost"):
             os.kill(ready.pid, signal.SIGHUP)  # who joins again does not want to wait for the next try
             has_asked = True

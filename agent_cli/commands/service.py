@@ -381,9 +381,12 @@ def _linger_note(linger: bool | None) -> tuple[str, ...]:
 def _said(run: ServiceRun, is_changed: bool, taken_over: bool) -> str:
     if not is_changed:
         return f"The service {run.unit.name} is installed and running already; nothing was changed."
-    verb = "updated" if run.before is not None else "installed"
+    if run.before is None:
+        what = "installed and running"
+    else:
+        what = "running" if run.before.text == run.text else "updated and running"
     how = ", and has taken over the node that was running" if taken_over else ""
-    return f"The service {run.unit.name} is {verb} and running{how}."
+    return f"The service {run.unit.name} is {what}{how}."
 
 
 def _commands(options: Options, node: NodePaths) -> str:
