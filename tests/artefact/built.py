@@ -45,10 +45,13 @@ _COMPRESSION = "1"
 """These are not sent far."""
 
 
-def artefact(stamp: Mapping[str, object] | None = None) -> Path:
-    """The archive, of the version of the stamp or else of the sources. Skips where none can be built."""
+def artefact(stamp: Mapping[str, object] | None = None, *, installer: Path | None = None) -> Path:
+    """The archive, of the version of the stamp or else of the sources. Skips where none can be built.
+
+    In it is this installer, or else that of the sources.
+    """
     with _cached() as cache:
-        return _archive(cache, stamp)
+        return _archive(cache, stamp, installer)
 
 
 def unpacked(stamp: Mapping[str, object] | None = None) -> Path:
@@ -87,16 +90,18 @@ def build(out: Path, *options: str) -> dict[str, object]:
     return said
 
 
-def _archive(cache: Path, stamp: Mapping[str, object] | None) -> Path:
+def _archive(cache: Path, stamp: Mapping[str, object] | None, installer: Path | None = None) -> Path:
     content = json.dumps(stamp, sort_keys=True).encode()
-    folder = cache / ("plain" if stamp is None else hashlib.sha256(content).hexdigest()[:16])
+    given = content if installer is None else content + installer.read_bytes()
+    plain = stamp is None and installer is None
+    folder = cache / ("plain" if plain else hashlib.sha256(given).hexdigest()[:16])
     if not (folder / "built.json").exists():
         folder.mkdir(exist_ok=True)
         options = ["--frozen", str(cache.parent / FROZEN), "--compression", _COMPRESSION]
         if stamp is not None:
             (folder / "stamp.json").write_bytes(content)
             options += ["--stamp", str(folder / "stamp.json"), "--version", str(stamp["version"])]
-        installer = REPOSITORY / "install.sh"
+        installer = installer or REPOSITORY / "install.sh"
         if installer.exists():
             options += ["--installer", str(installer)]
         built = build(folder, *options)

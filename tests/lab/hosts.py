@@ -231,7 +231,13 @@ class Hosts:
         """The host in the region of this name, perhaps off."""
         if name not in self._hosts:
             region = next(region for region in REGIONS if region.name == name)
-            uplink = self.internet.host(name, region.address, link=self._links.get(name, _AT_ONCE))
+            self.further(name, region.address, self._links.get(name, _AT_ONCE))
+        return self._hosts[name]
+
+    def further(self, name: str, address: str, link: LinkSpec = _AT_ONCE) -> Host:
+        """A host outside the regions, off; the one there is where it was asked for before."""
+        if name not in self._hosts:
+            uplink = self.internet.host(name, address, link=link)
             self._hosts[name] = Host(name, uplink, self.folder, self.operator)
             self._write_ssh_files()
         return self._hosts[name]

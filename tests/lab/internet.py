@@ -79,7 +79,7 @@ class Uplink:
         self.link.change(loss=1.0)
 
     def mend(self, spec: LinkSpec = NEAR) -> None:
-        self.link.change(delay=spec.delay, jitter=spec.jitter, loss=spec.loss)
+        self.link.change(delay=spec.delay, jitter=spec.jitter, loss=spec.loss, rate=spec.rate)
 
     def _number(self, addresses: Sequence[str]) -> None:
         self.addresses = tuple(addresses)

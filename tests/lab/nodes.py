@@ -33,6 +33,7 @@ from tests.lab.probing import eventually
 from wws import client
 from wws.addresses.multiaddr import Multiaddr
 from wws.discovery.network import Network
+from wws.discovery.publishers import PublisherKey
 from wws.errors import WwsError
 from wws.identity.keys import Identity
 from wws.runtime.homes import Home, NodePaths, Ready
@@ -140,8 +141,9 @@ class Node:
 class Swarm:
     """A network of its own inside one lab. Start nodes in its thread: they die with the thread."""
 
-    def __init__(self, internet: Internet, folder: Path) -> None:
+    def __init__(self, internet: Internet, folder: Path, publisher: Identity | None = None) -> None:
         self.internet = internet
+        self._publishers = () if publisher is None else (publisher,)
         self.folder = folder
         self.programs = Programs(folder)
         self.programs.env |= {
@@ -165,10 +167,14 @@ class Swarm:
         *,
         ipv6: bool = False,
         more_ports: Sequence[int] = (),
+        publisher: Identity | None = None,
     ) -> Iterator[Swarm]:
-        """A bootstrap node in each region, all up and connected; `more_ports` are further ones for TCP."""
+        """A bootstrap node in each region, all up and connected; `more_ports` are further ones for TCP.
+
+        The network has the key of its `publisher`, where there is one, who also signs its file.
+        """
         folder = _new_folder()
-        swarm = cls(internet, folder)
+        swarm = cls(internet, folder, publisher)
         try:
             swarm._start_bootstraps(regions, ipv6, more_ports)
             yield swarm
@@ -295,7 +301,9 @@ class Swarm:
             key.touch(0o600)
             key.write_bytes(identity.seed)
             self.bootstraps.append(node)
-        self._network.write_bytes(Network("lab", DOMAIN, peers=tuple(peers)).to_file())
+        keys = tuple(PublisherKey(publisher.public_key) for publisher in self._publishers)
+        network = Network("lab", DOMAIN, keys, tuple(peers))
+        self._network.write_bytes(network.to_file(self._publishers))
         for node in self.bootstraps:
             self.start(node)
         others = len(self.bootstraps) - 1

@@ -1,4 +1,4 @@
-"""Slow links between namespaces in user space: delay, jitter and loss where the kernel has no netem.
+"""Slow links between namespaces in user space: delay, jitter, loss and rate where the kernel has no netem.
 
     with Carrier() as carrier:
         link = carrier.connect(alice, "wan", internet, "alice", LinkSpec(delay=0.02, loss=0.01))
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _QUEUE = 4096
 """Frames under way on one link; further ones are dropped, as a router would."""
+_LONGEST_QUEUE = 0.2
+"""Seconds that a frame may have to wait until the link is free; it is dropped else."""
 _BURST = 64
 """Frames taken from one device before the others have their turn."""
 _MESSAGE = 4096
@@ -48,6 +50,8 @@ class LinkSpec:
     """Up to so many seconds more or less."""
     loss: float = 0.0
     """Probability that it is lost; 1: the link is cut."""
+    rate: float = 0.0
+    """Bits a second, frames being sent one after the other; 0: at once."""
 
 
 class Link:
@@ -59,10 +63,15 @@ class Link:
         self.spec = spec
 
     def change(
-        self, *, delay: float | None = None, jitter: float | None = None, loss: float | None = None
+        self,
+        *,
+        delay: float | None = None,
+        jitter: float | None = None,
+        loss: float | None = None,
+        rate: float | None = None,
     ) -> None:
         """Change it from now on; what is under way arrives as it was sent."""
-        given = {"delay": delay, "jitter": jitter, "loss": loss}
+        given = {"delay": delay, "jitter": jitter, "loss": loss, "rate": rate}
         self.spec = replace(self.spec, **{name: value for name, value in given.items() if value is not None})
         self._carrier.tell({"link": self._number, **asdict(self.spec)})
 
@@ -124,29 +133,37 @@ def _tap(namespace: Namespace, name: str) -> int:
 class _Wire:
     """Both directions of one link."""
 
-    __slots__ = ("delay", "jitter", "loss", "under_way")
+    __slots__ = ("delay", "jitter", "loss", "rate", "under_way")
 
     def __init__(self) -> None:
-        self.delay = self.jitter = self.loss = 0.0
+        self.delay = self.jitter = self.loss = self.rate = 0.0
         self.under_way = 0
 
     def set(self, message: dict[str, float]) -> None:
         self.delay, self.jitter, self.loss = message["delay"], message["jitter"], message["loss"]
+        self.rate = message["rate"]
 
 
 class _Direction:
-    __slots__ = ("last", "to", "wire")
+    __slots__ = ("free", "last", "to", "wire")
 
     def __init__(self, wire: _Wire, to: int) -> None:
         self.wire, self.to, self.last = wire, to, 0.0
+        self.free = 0.0
+        """When the last bit of the frame before has been sent."""
 
-    def arrival(self, now: float, rng: random.Random) -> float | None:
-        """When a frame sent now arrives; None: never."""
+    def arrival(self, now: float, length: int, rng: random.Random) -> float | None:
+        """When a frame of so many bytes sent now arrives; None: never."""
         wire = self.wire
         if wire.under_way >= _QUEUE or rng.random() < wire.loss:
             return None
+        sent = now
+        if wire.rate:
+            if self.free - now > _LONGEST_QUEUE:
+                return None
+            self.free = sent = max(self.free, now) + 8 * length / wire.rate
         wire.under_way += 1
-        self.last = max(self.last, now + max(0.0, wire.delay + rng.uniform(-wire.jitter, wire.jitter)))
+        self.last = max(self.last, sent + max(0.0, wire.delay + rng.uniform(-wire.jitter, wire.jitter)))
         return self.last
 
 
@@ -178,7 +195,7 @@ def _carry(control: socket.socket, rng: random.Random) -> None:
             with contextlib.suppress(OSError):  # nothing more to read, or the device is down
                 for _ in range(_BURST):
                     frame = os.read(descriptor, 65536)
-                    arrival = direction.arrival(time.monotonic(), rng)
+                    arrival = direction.arrival(time.monotonic(), len(frame), rng)
                     if arrival is not None:
                         count += 1
                         heapq.heappush(under_way, (arrival, count, direction, frame))
