@@ -10,6 +10,7 @@ oldest glibc that it runs with (`null` on macOS). Inside::
       bin/wws, wws-connector, wws-bootstrap, wws-control    one program, which is what it is called by
       bin/lib/                                              Python, libraries and our packages, compiled
       share/install.sh                                      the installer of this release, when one is given
+      share/licenses/                                       of Python and the libraries
       VERSION, MANIFEST                                     MANIFEST is for `sha256sum --check`
 
 The work has two steps. `freeze` lets PyInstaller collect Python and what our sources import
@@ -222,6 +223,7 @@ def stage(
     """Put all that belongs into a release below `top`, which does not exist yet."""
     library = top / "bin" / "lib"
     shutil.copytree(frozen / "wws" / "lib", library, copy_function=_link)
+    shutil.copytree(frozen / "wws" / "licenses", top / "share" / "licenses", copy_function=_link)
     for program in PROGRAMS:
         shutil.copyfile(frozen / "wws" / "wws", top / "bin" / program)
         (top / "bin" / program).chmod(0o755)
@@ -230,7 +232,6 @@ def stage(
         _check_stamp(stamp, version)
         (library / "wws" / STAMP).write_bytes(stamp)
     if installer is not None:
-        (top / "share").mkdir()
         shutil.copyfile(installer, top / "share" / "install.sh")
         (top / "share" / "install.sh").chmod(0o755)
     (top / "VERSION").write_text(f"{version}\n", "utf-8")
@@ -283,6 +284,10 @@ def _tidy(made: Path) -> None:
                 raise BuildFailed(f"{path.relative_to(made)} is a link to {content}")
             path.unlink()
             shutil.copyfile(content, path)
+    for path in sorted((made / "lib").glob("*.dist-info/*")):
+        # What libraries ask for at run time stays. The rest says how they were installed here.
+        if path.name not in {"METADATA", "entry_points.txt"}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if platform.system() == "Linux":
         for path in sorted(made.rglob("*")):
             if path.is_file() and ".so" in path.name and _is_elf(path):

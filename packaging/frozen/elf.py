@@ -64,7 +64,7 @@ def needed(path: Path) -> Glibc | None:
             return None
     try:
         versions = [version for name in _needs(path.read_bytes()) if (version := _version(name)) is not None]
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise ValueError(f"{path} is a damaged ELF file: {error}") from None
     return max(versions, default=None)
 
@@ -95,4 +95,6 @@ def _needs(data: bytes) -> Iterator[bytes]:
                 _, _, _, name, beyond = struct.unpack_from("<IHHII", data, at)
                 yield data[strings + name : data.index(b"\0", strings + name)]
                 at += beyond
+            if not following:
+                break
             need += following

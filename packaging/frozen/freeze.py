@@ -11,8 +11,9 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -37,6 +38,7 @@ UNNEEDED = (
     *("multiprocessing.managers", "sqlite3.dbapi2.test"),
 )
 """Of the standard library and its neighbours: nothing of ours reaches them."""
+_LICENCE = re.compile(r"(LICEN[CS]E|COPYING|NOTICE|AUTHORS)", re.IGNORECASE)
 _LOCKED = re.compile(
     r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)(?: *; *(?P<marker>[^\\]+))?", re.MULTILINE
 )
@@ -87,7 +89,26 @@ def main() -> int:
             str(settings),
         ]
     )
+    _copy_licences(sorted(locked), out / "wws" / "licenses")
     return 0
+
+
+def _copy_licences(names: Sequence[str], target: Path) -> None:
+    """The licences of the libraries, and of Python, go wherever these go."""
+    for name in names:
+        for file in metadata.files(name) or ():
+            parts = file.parts
+            if not parts[0].endswith(".dist-info") or _LICENCE.match(file.name) is None:
+                continue
+            copy = target.joinpath(name, *(part for part in parts[1:] if part != "licenses"))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(str(file.locate()), copy)
+    found = next(
+        filter(Path.exists, (Path(os.__file__).with_name("LICENSE.txt"), Path(sys.prefix, "LICENSE"))), None
+    )
+    if found is not None:
+        target.mkdir(exist_ok=True)
+        shutil.copyfile(found, target / "python.txt")
 
 
 def _installed(name: str) -> str | None:

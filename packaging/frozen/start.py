@@ -63,4 +63,5 @@ def import_module(name):
     return sys.modules[name]
 
 
-main()
+if __name__ == "__main__":
+    main()
