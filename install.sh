@@ -127,7 +127,8 @@ choose_tools() { # to download, to hash and to verify: of getters and verifiers 
     ! have ssh-keygen || ssh-keygen -Y check-novalidate -n x -s /nonexistent 2>&1 | grep -qi option || verifier='ssh-keygen'
     [ -z "$verifier" ] || return 0
     # A wget can be led from https to http, and that of BusyBox checks no certificates.
-    case $require_signature$offline:$getter in yes* | :*wget) refuse "nothing here verifies signatures. $(add openssh-client)" ;; esac
+    case $offline:$getter in :*wget) refuse "nothing here verifies signatures, and with $getter the connection alone proves nothing. $(add openssh-client)" ;; esac
+    [ -z "$require_signature" ] || refuse "nothing here verifies signatures. $(add openssh-client)"
     note "warning: nothing here verifies signatures (ssh-keygen, OpenSSL 3, minisign). Hashes alone are checked, and they" \
         "come from where the files come from. To stop here instead: --require-signature"
 }
@@ -382,7 +383,7 @@ uninstall() {
         say "Would remove $share, the links to it in $prefix/bin${purge:+, $data with all identities}, and a line from:" "$(path_files)" && return
     elif [ -d "$share" ]; then
         begin
-        "$share/current/bin/wws" service uninstall >/dev/null 2>&1 || :
+        "$share/current/bin/wws" service uninstall --all >/dev/null 2>&1 || :
         for ready in "$data"/run/*/ready.json; do
             node=${ready%/ready.json} && [ ! -e "$ready" ] || "$share/current/bin/wws" leave --node "${node##*/}" || note "warning: ${node##*/} still runs."
         done
