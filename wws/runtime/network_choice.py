@@ -3,7 +3,7 @@
 First that applies:
 
 1. NET of the command line; `ad-hoc` is the network of exactly the peers typed with `--bootstrap`
-2. the settings: `[network] domain` or `name`
+2. the settings: `[network] domain` or `name`, which may be `ad-hoc`, too
 3. the only saved network
 4. where the build names none, the peers typed with `--bootstrap`: an ad hoc network
 5. an agent comes back: the network that this node was in last, if the home still knows who signs for it
@@ -109,7 +109,8 @@ def choose_network(
     saved = files.names()
     network: Network | None
     origin: NetworkOrigin
-    if net == AD_HOC and AD_HOC not in saved:
+    asked = net if net is not None or settings.domain is not None else settings.name
+    if asked == AD_HOC and AD_HOC not in saved:
         network, origin = None, "bootstrap"
     elif net is not None:
         network, origin = _named(net, saved, files, allow_unsigned, default)
@@ -136,7 +137,7 @@ def choose_network(
     if network is None:
         network = _ad_hoc(typed, refused, is_beginner=settings.bootstrap_mode)
     if network is None:
-        if net is not None:
+        if asked is not None:
             raise NoNetwork("An ad hoc network is that of the peers given with --bootstrap, and none is.")
         raise _nothing_known(saved, files, default)
     return NetworkChoice(

@@ -85,6 +85,9 @@ def test_the_network_of_the_build_is_the_last_resort(files: NetworkFiles) -> Non
     assert with_build(files, bootstrap_peers=(PEER,)) == ("public", "build")  # pinned beside it
     assert with_build(files, "ad-hoc", bootstrap_peers=(PEER,)) == ("ad-hoc", "bootstrap")
     assert with_build(files, "ad-hoc", bootstrap_mode=True) == ("ad-hoc", "bootstrap")
+    assert with_build(files, name="ad-hoc", bootstrap_peers=(PEER,)) == ("ad-hoc", "bootstrap")
+    assert with_build(files, name="ad-hoc", bootstrap_mode=True) == ("ad-hoc", "bootstrap")
+    assert with_build(files, f"example.org#{KEY}", name="ad-hoc") == ("example.org", "argument")
     assert with_build(files, "public") == ("public", "build")
     assert with_build(files, name="public") == ("public", "build")
     assert with_build(files, f"example.org#{KEY}") == ("example.org", "argument")
@@ -97,8 +100,11 @@ def test_the_network_of_the_build_is_the_last_resort(files: NetworkFiles) -> Non
         with_build(files)
     save(files, "public")
     assert with_build(files, "public") == ("public", "saved")
-    with pytest.raises(NoNetwork, match="An ad hoc network"):
-        with_build(files, "ad-hoc")
+    for net, name in (("ad-hoc", None), (None, "ad-hoc")):
+        with pytest.raises(NoNetwork, match="An ad hoc network"):
+            with_build(files, net, name=name)
+    settings = {"name": "ad-hoc", "domain": "example.org", "publishers": (KEY,)}
+    assert with_build(files, **settings) == ("ad-hoc", "settings")  # what that domain is called
 
 
 def settle(files: NetworkFiles, name: str, domain: str) -> None:
