@@ -174,7 +174,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--node", metavar="NAME", help="what this node is called on this machine")
     parser.add_argument("--name", metavar="N", help="name to claim; also chooses the key file and the node")
     parser.add_argument(
-        "--network", metavar="NET", help="saved network, file.json, domain#key[,key...] or a bare domain"
+        "--network",
+        metavar="NET",
+        help="saved network, file.json, domain#key[,key...], a bare domain, or ad-hoc",
     )
     parser.add_argument(
         "--bootstrap", metavar="ADDR", action="append", default=[], help="entry point to pin (repeats)"
