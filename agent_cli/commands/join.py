@@ -64,7 +64,9 @@ def join(
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(metavar="NET", help="A saved network, file.json, domain#key[,key...], a domain, or ad-hoc."),
+        typer.Option(
+            metavar="NET", help="A saved network, file.json, domain#key[,key...], a domain, or ad-hoc."
+        ),
     ] = None,
     bootstrap: Annotated[
         Texts | None, typer.Option(metavar="ADDR", help="Entry point, with /p2p/ (repeats).")
