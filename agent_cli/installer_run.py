@@ -62,15 +62,20 @@ class Said:
     lines: tuple[str, ...] = ()
 
 
-def settings(receipt: Receipt, *, channel: str | None, source: str | None) -> list[str]:
+def settings(receipt: Receipt, *, channel: str | None, source: str | None, offline: str | None) -> list[str]:
     """The options that have the installer look where it looked before; nothing is asked or set up anew."""
     arguments = ["--no-modify-path", "--no-service"]
     chosen = channel or receipt.one("channel")
     if chosen is not None:
         arguments += ["--channel", chosen]
-    releases = source or receipt.one("from")
-    if releases is not None:
+    told = receipt.one("from") or ""
+    is_folder = told.startswith("/")  # what was installed from files looks there again
+    releases = source or ("" if is_folder else told)
+    folder = offline or (told if is_folder and not releases else "")
+    if releases:
         arguments += ["--from", releases]
+    if folder:
+        arguments += ["--offline", folder]
     for root in receipt.all("root"):
         arguments += ["--root-key", root]
     return arguments

@@ -146,9 +146,8 @@ def update(
     installation = _installation("update", prefix)
     before = installation.current()
     arguments = ["--prefix", str(installation.prefix)]
-    arguments += settings(installation.receipt(), channel=chosen, source=source)
-    if offline is not None:
-        arguments += ["--offline", os.path.expanduser(offline)]
+    folder = None if offline is None else os.path.expanduser(offline)
+    arguments += settings(installation.receipt(), channel=chosen, source=source, offline=folder)
     if wanted is not None:
         arguments += ["--version", str(wanted)]
     if dry_run:

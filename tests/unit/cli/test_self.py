@@ -20,6 +20,7 @@ import pytest
 
 from agent_cli.installation import Installation, Receipt, find_installation, installation_at
 from agent_cli.installed_otherwise import find_way
+from agent_cli.installer_run import settings
 from tests.prerequisites import require
 from tests.release_signing import DAY, Signer, public, sign_module
 from tests.unit.cli.running import Cli
@@ -459,9 +460,32 @@ def test_an_update_without_a_network(cli: Cli, prefix: Path, monkeypatch: pytest
 
 
 def test_an_update_from_nowhere(cli: Cli, prefix: Path) -> None:
+    without(prefix / "share/wws/installation", "from ")
     found = cli("self", "update", "--prefix", str(prefix), "--json")
     assert (found.code, found.error["code"]) == (2, "wrong_usage")
     assert "--from" in found.error["message"]
+
+
+@pytest.mark.parametrize(
+    "told, given, wanted",
+    [
+        ("from https://x", {}, "--from https://x"),
+        ("from https://x", {"source": "https://y"}, "--from https://y"),
+        ("from https://x", {"offline": "/z"}, "--from https://x --offline /z"),
+        ("from /x", {}, "--offline /x"),
+        ("from /x", {"offline": "/z"}, "--offline /z"),
+        ("from /x", {"source": "https://y"}, "--from https://y"),
+        ("channel edge", {}, "--channel edge"),
+        ("channel edge", {"channel": "stable"}, "--channel stable"),
+        ("root ssh-ed25519", {}, "--root-key ssh-ed25519"),
+        ("of-tomorrow x", {}, ""),
+    ],
+)
+def test_where_the_installer_looks_again(told: str, given: dict[str, str], wanted: str) -> None:
+    receipt = Receipt.parse(f"wws-installation 1\n{told}\n".encode())
+    found = settings(receipt, **{"channel": None, "source": None, "offline": None, **given})
+    assert " ".join(found[2:]) == wanted
+    assert found[:2] == ["--no-modify-path", "--no-service"]
 
 
 def test_a_version_without_its_installer(cli: Cli, prefix: Path) -> None:
