@@ -47,6 +47,8 @@ runs:
         {script}
 """
 ACTIONS = {
+    # Of a named branch alone: the commit of the event is checked out by act itself.
+    "actions/checkout": 'cp -R "$REPOSITORY/." .',
     "actions/setup-python": ":",
     "actions/attest": 'echo "attest" >>"$GITHUB_STAND_IN/said"',
     "actions/upload-artifact": (
@@ -158,7 +160,11 @@ class Actions:
             "-c",
             "init.defaultBranch=main",
         ]
-        for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "All of it"]):
+        for words in (
+            ["init", "--quiet"],
+            ["add", "--all"],
+            ["commit", "--quiet", "--allow-empty", "--message", "All of it"],
+        ):
             subprocess.run([*git, *words], cwd=self.repository, check=True, capture_output=True)
         said = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=self.repository, check=True, capture_output=True, text=True
@@ -184,7 +190,8 @@ class Actions:
         command += ["--eventpath", str(event_file), "--concurrent-jobs", "2"]
         for runner in RUNNERS:
             command += ["--platform", f"{runner}=-self-hosted"]
-        command += ["--env", f"STORE={self.store}", "--env", f"GITHUB_STAND_IN={self.github}"]
+        given = {"STORE": self.store, "GITHUB_STAND_IN": self.github, "REPOSITORY": self.repository}
+        command += [word for name, value in given.items() for word in ("--env", f"{name}={value}")]
         for name, value in self.variables.items():
             command += ["--var", f"{name}={value}"]
         for name in self.secrets:
@@ -226,7 +233,6 @@ class Actions:
         return [
             (action, self.folder / "actions" / action.partition("@")[0].partition("/")[2])
             for action in sorted(used)
-            if not action.startswith("actions/checkout@")  # act does that by itself
         ]
 
     def _replace_changelog(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import pytest
 from tests.prerequisites import require
 from tests.workflows.actions import STAND_IN, Actions
 from tests.workflows.tools import ROOT
+from wws import __version__
 
 Tell = Callable[[str, str], None]
 NEEDED = ("git", "curl", "make", "openssl", "ssh-keygen", "sha256sum", "tar")
@@ -34,6 +38,50 @@ def make_keys(folder: Path) -> Path:
     key = sign("new-key", folder / "release.key")
     sign("release-keys", "--root", folder / "root.key", "--out", trust, "--key", key)
     return folder / "release.key"
+
+
+def release_files(actions: Actions, version: str = __version__) -> Path:
+    """A tiny signed release, served as a published one."""
+    folder = actions.folder / f"made-{version}"
+    run = functools.partial(_script, actions)
+    run("stamps.sh", "--version", version, "--releases", actions.releases, "--out", folder / "stamps")
+    built = folder / "built"
+    built.mkdir()
+    words = ("--version", version, "--stamp", folder / "stamps" / "stamp.json", "--out", built)
+    installer = ("--installer", folder / "stamps" / "install.sh")
+    subprocess.run(
+        [sys.executable, str(STAND_IN / "artefact.py"), *map(str, (*words, *installer))], check=True
+    )
+    artefact = next(built.glob("*.tar.gz"))
+    run(
+        "packages.sh",
+        "--version",
+        version,
+        "--stamps",
+        folder / "stamps",
+        "--artefact",
+        artefact,
+        "--out",
+        built,
+    )
+    release = folder / "release"
+    platforms = ("--platforms", "linux-" + platform.machine())
+    run("assemble.sh", "--version", version, *platforms, "--out", release, built, folder / "stamps")
+    key = actions.folder.parent / "keys" / "release.key"
+    run("sign.sh", "--files", release, "--version", version, "--channel", "stable", "--key", key)
+    served = actions.github / "served"
+    run("mirror.sh", "--files", release, "--version", version, "--channel", "stable", "--out", served)
+    return release
+
+
+def _script(actions: Actions, name: str, *words: str | Path) -> None:
+    """A script of releases, in the repository of the actions."""
+    environment = {**os.environ, "PYTHON": sys.executable}
+    if not (actions.repository / ".git").exists():
+        actions.commit()
+    command = [str(actions.repository / "scripts" / "release" / name), *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
