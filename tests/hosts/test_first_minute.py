@@ -58,7 +58,7 @@ def test_what_a_bare_host_lacks_is_said(world: World, alice: Person) -> None:
     alice.host.ssh("cat >/tmp/install.sh", given=script)
     without = alice.run("sh /tmp/install.sh", code=10).output
     assert "neither curl nor wget is here" in without
-    assert "apt-get install -y curl ca-certificates" in without
+    assert "apt-get install -y curl ca-certificates" in without, "what is missing, and how it is had"
     alice.host.ssh("mv /var/lib/away/curl /usr/bin/")
     assert "curl: (77)" in alice.run(LINE).output
     without = alice.run("sh /tmp/install.sh", code=9).output
@@ -95,6 +95,7 @@ def test_as_a_service_she_comes_back(world: World, alice: Person, bob: Node) -> 
     after = alice.json("service status")
     assert (after["active"], after["enabled"], after["linger"]) == ("active", True, False)
     assert after["status"]["peer_id"] == before["peer_id"]
+    assert "service  wws-alice.service, running\n" in alice.run("wws service status").output
     again = alice.run("wws service install").output
     assert "nothing was changed" in again
     assert alice.json("service status")["status"]["uptime_s"] >= after["status"]["uptime_s"]
@@ -171,6 +172,10 @@ def test_she_leaves_nothing_but_her_keys(alice: Person) -> None:
     removed = alice.run("wws service uninstall").output
     assert "is removed" in removed
     assert "No service is installed" in alice.run("wws service uninstall").output
+    # Who forgets to do that has no service left all the same.
+    assert "installed and running" in alice.run("wws service install --name alice").output
     alice.run("wws self uninstall")
-    assert not alice.run("ls -d ~/.local ~/.config/systemd/user/wws* 2>/dev/null || :").output
+    left = "~/.local ~/.config/systemd/user/wws* ~/.config/systemd/user/default.target.wants/wws*"
+    assert not alice.run(f"ls -d {left} 2>/dev/null || :").output
+    assert not alice.run("pgrep -u alice -l wws || :").output
     assert "alice.key" in alice.run("ls ~/.openswarm").output
