@@ -50,11 +50,11 @@ class Environment:
 
 
 def builder(name: str) -> ModuleType:
-    """A module of packaging/, which is a folder of programs and no package."""
-    folder = str(REPOSITORY / "packaging")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return importlib.import_module(name)
+    """A module of packaging/, or of a folder in it (`container/oci`): programs, and no packages."""
+    path = REPOSITORY / "packaging" / name
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    return importlib.import_module(path.name)
 
 
 def run(*command: str, cwd: Path, timeout: float = 120, **variables: str) -> subprocess.CompletedProcess[str]:
