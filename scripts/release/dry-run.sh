@@ -21,7 +21,7 @@ main() {
     root=$(cd "$here/../.." && pwd)
     PYTHON=${PYTHON:-$root/.venv/bin/python}
     export PYTHON
-    out='' version='' releases=https://releases.wws.test network=/dev/null/none keys='' artefact='' glibc=--this-glibc
+    out='' version='' releases=https://releases.wws.test network='' keys='' artefact='' glibc=--this-glibc
     without=''
     while [ $# -gt 0 ]; do
         case $1 in
@@ -56,7 +56,7 @@ main() {
     keys=${keys:-$out/keys}
     if ! [ -f "$keys/release.key" ]; then part "keys" make_keys; fi
     part "stamps" "$here/stamps.sh" --version "$version" --releases "$releases" --roots "$keys/trust/roots" \
-        --network "$network" --trial --out "$out/stamps"
+        --network "${network:-$out/none}" --trial --out "$out/stamps"
     rm -rf "$out/built" "$out/release"
     mkdir -p "$out/built"
     if [ -n "$artefact" ]; then

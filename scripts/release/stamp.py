@@ -107,6 +107,8 @@ def _network(path: Path) -> object:
         text = path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise NoStamp(f"{path} cannot be read: {error.strerror}") from None
     try:
         network: object = json.loads(text)
     except ValueError:

@@ -76,7 +76,7 @@ class Releases:
             return
         stamps = out / "stamps"
         where = ("--version", version, "--releases", ELSEWHERE, "--roots", self.roots)
-        self._run("stamps.sh", *where, "--network", "/dev/null/none", "--out", stamps)
+        self._run("stamps.sh", *where, "--network", out / "none", "--out", stamps)
         stamp: dict[str, object] = json.loads((stamps / "stamp.json").read_text())
         good = artefact(stamp, installer=stamps / "install.sh")
         (out / "artefact").mkdir()
