@@ -141,6 +141,15 @@ class Installation:
             raise FilesDiffer(f"{self.share / 'current'} is missing: the installation is not whole.")
         return found
 
+    def version_of_process(self, process: int) -> str | None:
+        """Which version of this installation a process runs from; `None`: none, or nobody tells."""
+        try:
+            program = Path(os.readlink(f"/proc/{process}/exe"))
+        except OSError:
+            return None
+        versions = Path(os.path.realpath(self.share / "versions"))
+        return program.relative_to(versions).parts[0] if program.is_relative_to(versions) else None
+
     def receipt(self) -> Receipt:
         """What install.sh wrote down; empty when it is not there. Raises `ParseError`, `MachineError`."""
         if not os.path.lexists(self.receipt_file):

@@ -19,7 +19,6 @@ Exit codes: 0, 2 wrong usage, 8 integrity, 10 this machine.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import stat
 import sys
@@ -41,16 +40,17 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from agent_cli.release_folder import file_names, read_signed, sha256, verify_folder
+from agent_cli.verify_file import read_bounded
 from wws.errors import LocalError, ParseError, WwsError
 from wws.identity.keys import Identity
-from wws.release.chain import Verified, verify_release, verify_release_keys
+from wws.release.chain import verify_release_keys
 from wws.release.channel import Channel, parse_channel_name
-from wws.release.errors import FilesDiffer
 from wws.release.keys import PublicKey
 from wws.release.lines import parse_time
 from wws.release.release_keys import ReleaseKeys
 from wws.release.signatures import Form, Purpose, sign
-from wws.release.sums import MAX_MANIFEST, is_listed, write_sums
+from wws.release.sums import write_sums
 from wws.release.version import Version
 from wws.runtime.machine_errors import reading_failed
 from wws.runtime.whole_files import create_whole, write_whole
@@ -158,39 +158,9 @@ def write_signed(folder: Path, purpose: Purpose, data: bytes, signer: Identity) 
 
 def sign_sums(folder: Path, signer: Identity) -> dict[str, str]:
     """Write `SHA256SUMS` of all files of the folder, and sign it. Raises `WwsError`."""
-    hashes = {path.name: sha256(path) for path in _files(folder) if is_listed(path.name)}
+    hashes = {name: sha256(folder / name) for name in file_names(folder)}
     write_signed(folder, Purpose.SUMS, write_sums(hashes), signer)
     return hashes
-
-
-def check(
-    folder: Path, roots: Sequence[PublicKey], unix_now: float, version: Version | None = None
-) -> Verified:
-    """That the folder is a release whose chain holds and whose every file is the one that was signed."""
-    small = signed_files(folder)
-    found = verify_release(small, roots, unix_now, version=version)
-    there = {path.name for path in _files(folder) if is_listed(path.name)}
-    if there != found.sums.keys():
-        odd = ", ".join(sorted(there ^ found.sums.keys()))
-        raise FilesDiffer(f"The folder and SHA256SUMS differ in: {odd}")
-    for name in sorted(there):
-        found.require(name, sha256(folder / name))
-    return found
-
-
-def signed_files(folder: Path) -> dict[str, bytes]:
-    """The statements of a folder and their signatures, those that are there."""
-    names = [f"{purpose.file}{form}" for purpose in Purpose for form in ("", *Form)]
-    return {name: _read(folder / name) for name in names if os.path.lexists(folder / name)}
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, in lower-case hex."""
-    try:
-        with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise reading_failed(path, error) from error
 
 
 def _new(options: argparse.Namespace) -> None:
@@ -205,7 +175,7 @@ def _release_keys(options: argparse.Namespace) -> None:
 def _change_keys(options: argparse.Namespace) -> None:
     """`rotate` and `revoke`: the list before, which must be ours, with the next serial."""
     signer = _signer(options)
-    old, _ = verify_release_keys(signed_files(options.source), [PublicKey(signer.public_key)], None)
+    old, _ = verify_release_keys(read_signed(options.source), [PublicKey(signer.public_key)], None)
     gone = {*options.remove, *options.revoked}
     unknown = [key for key in options.remove if key not in old.keys]
     if unknown:
@@ -251,8 +221,16 @@ def _channel(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    found = check(options.folder, options.root_key, options.now, options.version)
-    _say(f"{len(found.sums)} files, signed by {found.signer}, which {found.root} vouches for")
+    found = verify_folder(
+        options.folder, options.root_key, options.now, version=options.version, complete=True
+    )
+    _say(
+        f"{len(found.files)} files, signed by {found.release.signer}, which {found.release.root} vouches for"
+    )
+    for name in found.archives:
+        _say(f"every file in {name} is that of its MANIFEST")
+    if found.channel is not None:
+        _say(f"the channel {found.channel.name} leads to {found.channel.version}")
 
 
 def _expiry(options: argparse.Namespace) -> int:
@@ -272,31 +250,11 @@ def _passphrase(options: argparse.Namespace) -> bytes | None:
     if options.passphrase_file == Path("-"):
         data = sys.stdin.buffer.readline(MAX_KEY_FILE)
     else:
-        data = _read(options.passphrase_file)
+        data = read_bounded(options.passphrase_file, MAX_KEY_FILE)
     line = data.split(b"\n", 1)[0].rstrip(b"\r")
     if not line:
         raise ParseError("the passphrase is empty")
     return line
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files of a release, which all lie in one folder. Raises `FilesDiffer` for anything else there."""
-    try:
-        found = sorted(path for path in folder.iterdir())
-    except OSError as error:
-        raise reading_failed(folder, error) from error
-    for path in found:
-        if path.is_symlink() or not path.is_file():
-            raise FilesDiffer(f"{path} is not a file, and a release has nothing else.")
-    return found
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_MANIFEST)
-    except OSError as error:
-        raise reading_failed(path, error) from error
 
 
 def _write(path: Path, data: bytes) -> None:

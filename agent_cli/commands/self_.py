@@ -26,10 +26,11 @@ from agent_cli.installer_run import run_installer, settings
 from agent_cli.options import Options
 from agent_cli.progress import progress
 from agent_cli.registration import command, make_app
+from agent_cli.release_folder import verify_folder
 from agent_cli.result import Result, WrongUsage
 from agent_cli.user_manager import service_of_node
 from wws.errors import LocalError, WwsError
-from wws.release.chain import NOTHING_SEEN
+from wws.release.chain import NOTHING_SEEN, Verified
 from wws.release.channel import parse_channel_name
 from wws.release.errors import FilesDiffer, ReleaseMalformed
 from wws.release.keys import PublicKey
@@ -56,9 +57,16 @@ class NoRootKey(LocalError):
     exit_code = Exit.INTEGRITY
 
 
+class NodeOutdated(LocalError):
+    """A node runs from a version whose files an update would remove."""
+
+    code = "node_outdated"
+    exit_code = Exit.REFUSED
+
+
 def register(app: typer.Typer) -> None:
     own = make_app()
-    command(own, verify, examples=("wws self verify", "wws self verify --prefix ~/.local"))
+    command(own, verify, examples=("wws self verify", "wws self verify --release ~/Downloads/wws"))
     command(
         own,
         update,
@@ -77,6 +85,10 @@ def verify(
         str | None,
         typer.Option("--staged", metavar="DIR", help="A version that is not installed yet, unpacked in DIR."),
     ] = None,
+    release: Annotated[
+        str | None,
+        typer.Option("--release", metavar="DIR", help="A release whose files lie in DIR, as downloaded."),
+    ] = None,
 ) -> Result:
     """Verify this installation, from the root key down to every file.
 
@@ -84,10 +96,12 @@ def verify(
     (--prefix), or with the tools that docs/releases.md names.
     """
     given = _roots(root_key)
+    if sum(place is not None for place in (prefix, staged, release)) > 1:
+        raise WrongUsage("--prefix, --staged and --release name different things to verify.")
     if staged is not None:
-        if prefix is not None:
-            raise WrongUsage("--staged and --prefix name two things to verify.")
         return _verify_staged(Path(staged), given)
+    if release is not None:
+        return _verify_release(Path(os.path.expanduser(release)), given)
     installation = _installation("verify", prefix)
     with progress(options, f"verifying {installation.share}"):
         roots = given or _roots_of(installation)
@@ -145,6 +159,8 @@ def update(
         raise WrongUsage(f"{error}.") from None
     installation = _installation("update", prefix)
     before = installation.current()
+    if not dry_run:
+        _require_current_nodes(options, installation)
     arguments = ["--prefix", str(installation.prefix)]
     folder = None if offline is None else os.path.expanduser(offline)
     arguments += settings(installation.receipt(), channel=chosen, source=source, offline=folder)
@@ -233,6 +249,20 @@ def _verify_staged(folder: Path, given: Sequence[PublicKey]) -> Result:
     return Result(found.to_json(), _told(found))
 
 
+def _verify_release(folder: Path, given: Sequence[PublicKey]) -> Result:
+    """What was downloaded, before anything of it is run."""
+    roots = list(given) or [PublicKey.parse(text) for text in stamp().roots]
+    _require(roots)
+    found = verify_folder(folder, roots, time.time())
+    of = len(found.release.sums)
+    channel = "" if found.channel is None else f"\nthe channel {found.channel.name}: {found.channel.version}"
+    return Result(
+        found.to_json(),
+        f"{len(found.files)} of the {of} files of the release are here, and are what was signed.\n"
+        f"{_signed_by(found.release)}{channel}",
+    )
+
+
 def _previous(
     installation: Installation, roots: Sequence[PublicKey]
 ) -> tuple[dict[str, object] | None, str | None]:
@@ -286,9 +316,23 @@ def _require(roots: Sequence[PublicKey]) -> None:
 def _told(found: VerifiedVersion) -> str:
     return (
         f"wws {found.version} for {found.platform}: {found.files} files are those of the release.\n"
-        f"signed by   {found.release.signer}\n"
-        f"which is of {found.release.root}"
+        f"{_signed_by(found.release)}"
     )
+
+
+def _signed_by(release: Verified) -> str:
+    return f"signed by   {release.signer}\nwhich is of {release.root}"
+
+
+def _require_current_nodes(options: Options, installation: Installation) -> None:
+    """That no node loses its files: two versions are kept, and a node may run from the one that would go."""
+    for ready in home_of(options).running_nodes():
+        runs = installation.version_of_process(ready.pid)
+        if runs is not None and runs != installation.current().name:
+            raise NodeOutdated(
+                f"The node {ready.node!r} still runs {runs}, whose files an update removes.",
+                hint=f"First: {_restart(options, ready)}",
+            )
 
 
 def _restarts(options: Options, version: str) -> list[str]:

@@ -74,7 +74,7 @@ OPTIONS = {
     "service uninstall": {"--all"},
     "service status": set(),
     "demo": {"--agents", "--keep"},
-    "self verify": {"--prefix", "--root-key", "--staged"},
+    "self verify": {"--prefix", "--root-key", "--staged", "--release"},
     "self update": {"--version", "--channel", "--from", "--offline", "--dry-run", "--prefix"},
     "self rollback": {"--prefix"},
     "self uninstall": {"--purge", "--yes", "--prefix"},

@@ -29,6 +29,7 @@ from wws.errors import ParseError
 from wws.identity.keys import Identity
 from wws.release.errors import FilesDiffer
 from wws.release.signatures import Purpose
+from wws.runtime.homes import Ready, choose_home
 
 OLD, NEW = "1.2.3", "1.3.0"
 STRANGER = Identity.from_label("stranger")
@@ -321,6 +322,24 @@ def test_a_staged_version_with_a_lapsed_or_an_old_list_of_keys(
     assert verify_staged(cli, staged, *root) == (8, "release_expired")
 
 
+# --- before anything is run -----------------------------------------------------------------------
+
+
+def test_what_was_downloaded(cli: Cli, prefix: Path, releases: Releases, tmp_path: Path) -> None:
+    folder = tmp_path / "downloads"
+    shutil.copytree(releases.folder(NEW), folder)
+    words = ["self", "verify", "--release", str(folder), "--root-key", releases.signer.root_text]
+    found = cli(*words, "--json")
+    assert found.code == 0, found.out
+    assert found.data["archives"] == [f"wws-{NEW}-{PLATFORM}.tar.gz"]
+    assert found.data["missing"] == []
+    assert "2 of the 2 files" in cli(*words).out
+    assert cli(*words[:-2]).code == 8  # this build knows no root key
+    assert cli(*words, "--prefix", str(prefix)).code == 2
+    append(folder / f"wws-{NEW}-{PLATFORM}.tar.gz")
+    assert cli(*words).code == 8
+
+
 # --- rollback -------------------------------------------------------------------------------------
 
 
@@ -450,6 +469,58 @@ def test_an_update_that_is_refused(cli: Cli, prefix: Path, releases: Releases, t
     assert "not signed by a release key" in found.error["message"]
     assert "not signed by a release key" in cli(*words).err  # by the installer itself
     assert current(prefix).name == OLD
+
+
+@pytest.mark.parametrize(
+    "ends, code, word",
+    [
+        ("exit 2", 2, "wrong_usage"),
+        ("exit 8", 8, "release_refused"),
+        ("exit 9", 9, "release_unreachable"),
+        ("exit 10", 10, "installer_failed"),
+        ("exit 1", 10, "installer_failed"),
+        ("exit 130", 130, "interrupted"),
+        ("kill -TERM $$", 130, "interrupted"),
+        ("exit 0", 0, None),
+    ],
+)
+def test_how_the_installer_ends(cli: Cli, prefix: Path, ends: str, code: int, word: str | None) -> None:
+    script = "echo before\necho >&2\necho 'error: so it is' >&2\necho 'and more' >&2\n"
+    (current(prefix) / "share/install.sh").write_text(f"{script}{ends}\n")
+    found = cli("self", "update", "--prefix", str(prefix), "--json")
+    assert found.code == code
+    assert word is None or found.error["code"] == word
+    assert word in (None, "interrupted") or found.error["message"] == "so it is and more"
+    told = cli("self", "update", "--prefix", str(prefix))
+    assert "error: so it is" in told.err
+    quiet = cli("self", "update", "--prefix", str(prefix), "--quiet")
+    assert "before" not in quiet.out + quiet.err
+
+
+def test_what_the_installer_says_is_bounded(cli: Cli, prefix: Path) -> None:
+    script = "yes wws | head -c 1000000\nexit 9\n"
+    (current(prefix) / "share/install.sh").write_text(script)
+    found = cli("self", "update", "--prefix", str(prefix), "--json")
+    assert found.code == 9
+    assert len(found.out) < 5_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/exe").exists(), reason="only Linux tells what a process runs")
+def test_no_update_under_a_node_of_a_version_that_would_go(cli: Cli, prefix: Path) -> None:
+    """Two versions are kept: the files of a third would be removed while a node runs from them."""
+    program = prefix / "share/wws/versions" / OLD / "bin/node"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as process:
+        try:
+            ready = Ready("alice", process.pid, "x", "x", (), None, None, "x", "x")
+            choose_home(None, os.environ).node("alice").write_ready(ready)
+            found = cli("self", "update", "--prefix", str(prefix), "--json")
+            assert (found.code, found.error["code"]) == (7, "node_outdated")
+            assert OLD in found.error["message"]
+            assert "leave --node alice" in found.error["hint"]
+            assert cli("self", "update", "--prefix", str(prefix), "--dry-run").code != 7
+        finally:
+            process.kill()
 
 
 def test_an_update_without_a_network(cli: Cli, prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_cli.release_folder import read_signed, verify_folder
 from tests.prerequisites import require
 from tests.release_signing import DAY, SIGN_SCRIPT, Signer, public, sign_module
 from wws.identity.keys import Identity
@@ -67,7 +68,7 @@ def test_from_nothing_to_a_release_that_holds(workshop: Workshop) -> None:
     workshop(*command, "--version", "1.2.3")
     said = workshop("check", folder, "--root-key", root, "--version", "1.2.3")
     assert said.startswith(f"2 files, signed by {key}")
-    files = sign.signed_files(folder)
+    files = read_signed(folder)
     keys, by = verify_release_keys(files, [root], time.time())
     assert by == root
     assert verify_channel(files, keys, time.time(), name="stable").version == Version.parse("1.2.3")
@@ -268,7 +269,8 @@ def signed(tmp_path: Path) -> Path:
 
 
 def check(folder: Path, *, now: float | None = None, version: str = "1.2.3") -> None:
-    sign.check(folder, [public(Signer().root)], now or time.time(), Version.parse(version))
+    roots = [public(Signer().root)]
+    verify_folder(folder, roots, now or time.time(), version=Version.parse(version), complete=True)
 
 
 def test_check(signed: Path) -> None:
