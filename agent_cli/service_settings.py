@@ -1,7 +1,7 @@
 """What a node is to be run with as a service: what was said, over what it has been run with so far.
 
     options of `wws service install`  over  the unit that is there, else the running node's command line
-    WWS_* variables of this shell     over  those of that unit or process
+    variables of this shell           over  those of that unit or process
 
 So `wws service install` after `wws join --name alice --network …` keeps the network, and once more keeps
 everything. The node of a service starts in another folder, without a shell: paths become absolute, and the
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_cli.user_unit import UserUnit, link_of
+from wws.config.loading import OTHER_NAMES, all_settings
 from wws.errors import WwsError
 from wws.programs import command_of
 from wws.runtime.arguments import BOOTSTRAP_KEY, Options, parse_arguments, prepare
@@ -24,8 +25,6 @@ from wws.runtime.homes import NodePaths, Ready, expand
 
 PROGRAM: Final = "wws-connector"
 IDENTITY_PATH: Final = "WWS_IDENTITY_PATH"
-_AS_OPTIONS: Final = ("WWS_HOME", "WWS_NODE", "WWS_CONFIG", "WWS_AGENT_NAME")
-_NOT_KEPT: Final = (*_AS_OPTIONS, "WWS_TEST_SCALE")
 MAX_READ: Final = 256 * 1024
 """Bytes of a process's command line or environment that are read."""
 
@@ -42,7 +41,7 @@ def make_unit(
     elif running is not None and (found := _of_process(running)) is not None:
         options, variables = found
     variables |= variables_of(env, Path.cwd())
-    options = _absolute(_over(given, options), Path.cwd(), env)
+    options = _absolute(_over(_with_variables(given, env), options), Path.cwd(), env)
     name = options.name
     if name is None and before is None and running is None and node.home.named_key(node.name).is_file():
         name = node.name  # it has run here with that name, and takes its key again
@@ -79,13 +78,13 @@ def arguments_of(options: Options) -> list[str]:
 
 
 def variables_of(env: Environment, folder: Path) -> dict[str, str]:
-    """The `WWS_*` variables that are settings of a node; a key's path is made absolute from `folder`."""
-    kept = {
-        name: value
-        for name, value in env.items()
-        if name.startswith("WWS_") and name not in _NOT_KEPT and value
-    }
-    if IDENTITY_PATH in kept:
+    """The variables that are settings of a node; a key's path is made absolute from `folder`.
+
+    No others: an operator's may be secrets, and these end up in a file.
+    """
+    settings = {f"WWS_{setting.replace('.', '_').upper()}" for setting in all_settings()} | OTHER_NAMES.keys()
+    kept = {name: value for name, value in env.items() if name in settings}
+    if kept.get(IDENTITY_PATH):
         kept[IDENTITY_PATH] = str(folder / expand(kept[IDENTITY_PATH], env))
     return kept
 
@@ -102,11 +101,13 @@ def _of_process(ready: Ready) -> tuple[Options, dict[str, str]] | None:
         cwd = folder.joinpath("cwd").readlink()
     except (WwsError, OSError):
         return None
-    if env.get("WWS_AGENT_NAME") and options.name is None:
-        options = replace(options, name=env["WWS_AGENT_NAME"])
-    if env.get("WWS_CONFIG") and options.config is None:
-        options = replace(options, config=env["WWS_CONFIG"])
-    return _absolute(options, cwd, env), variables_of(env, cwd)
+    return _absolute(_with_variables(options, env), cwd, env), variables_of(env, cwd)
+
+
+def _with_variables(options: Options, env: Environment) -> Options:
+    """With the variables that are no settings, but stand for these options."""
+    name, config = env.get("WWS_AGENT_NAME") or None, env.get("WWS_CONFIG") or None
+    return replace(options, name=options.name or name, config=options.config or config)
 
 
 def _over(given: Options, under: Options) -> Options:

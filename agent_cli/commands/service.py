@@ -307,7 +307,7 @@ def _ours(path: Path, node: NodePaths) -> Installed | None:
     found = read_unit(path)
     if found is None and path.exists():
         raise UnitTaken(
-            f"{path} was not made by wws, and is left alone.",
+            f"{path} was not made by this wws, and is left alone.",
             hint="Move it away, or choose another node: --node NAME",
         )
     if found is not None and not is_of_home(found.unit, node.home):

@@ -34,7 +34,7 @@ def world(hosts: Hosts) -> Iterator[World]:
 def alice(world: World) -> Iterator[Person]:
     person = world.bare_host()
     yield person
-    person.host.stop()
+    person.host.kill()
 
 
 @pytest.fixture(scope="module")

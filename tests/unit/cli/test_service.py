@@ -114,6 +114,7 @@ def test_a_running_node_goes_on_as_the_service(
     assert {f"--network={NETWORK}", "--swarm=lab", "--name=alice"} <= {*done.data["command"]}
     unit = parse_unit((units(cli) / "wws-alice.service").read_text())
     assert unit is not None
+    assert dict(unit.environment) == {"WWS_LOG_LEVEL": "debug", "WWS_RPC_HTTP": ""}
     (after,) = cli.home.running_nodes()
     assert after.pid != before.pid
     assert cli("service", "install", "--json").data["changed"] is False
@@ -139,16 +140,22 @@ def test_paths_and_variables_of_this_shell(
     monkeypatch.setenv("WWS_IDENTITY_PATH", "keys/mine.key")
     monkeypatch.setenv("WWS_LOG_LEVEL", "debug")
     monkeypatch.setenv("WWS_AGENT_NAME", "alice")
+    monkeypatch.setenv("WWS_RPC_HTTP", "")
+    monkeypatch.setenv("WWS_CONFIG", "own.toml")
+    (cli.root / "own.toml").write_text("")
+    monkeypatch.setenv("WWS_DNS_TSIG", "hmac-sha256:deploy:c2VjcmV0")
     shown = cli("--home", "elsewhere", "service", "install", "--dry-run", "--network", "lab.json", "--json")
     assert shown.code == 0, shown
     assert f"--network={cli.root}/lab.json" in shown.data["command"]
     assert f"--home={cli.root}/elsewhere" in shown.data["command"]
+    assert f"--config={cli.root}/own.toml" in shown.data["command"]
     unit = parse_unit(shown.data["text"])
     assert unit is not None
     assert (unit.node, "--name=alice" in unit.arguments) == ("alice", True)
     assert dict(unit.environment) == {
         "WWS_IDENTITY_PATH": f"{cli.root}/keys/mine.key",
         "WWS_LOG_LEVEL": "debug",
+        "WWS_RPC_HTTP": "",
     }
     assert not units(cli).exists()
     assert not systemd.calls()
