@@ -39,7 +39,7 @@ main() {
     work='' new='' locked='' finished='' serial=0 issued=0 keys_folder='' keys='' revoked=''
     parse "$@"
     trap clean_up EXIT && trap 'exit 130' INT && trap 'exit 143' HUP TERM
-    for tool in awk cat cp cut date find grep gzip head id ln ls mkdir mktemp mv readlink rm rmdir sed sleep sort tail tar tr uname; do
+    for tool in awk cat cp cut date find grep gzip head id ln ls mkdir mktemp mv printf readlink rm rmdir sed sleep sort tail tar tr uname; do
         have $tool || fail 10 "$tool is missing on this machine, or in PATH. Install it, then run this again."
     done
     [ -n "${HOME-}" ] || HOME=$(awk -F: -v id="$(id -u)" '$3 == id { print $6 }' /etc/passwd 2>/dev/null) || HOME=''
@@ -85,7 +85,7 @@ refuse() { fail 8 "$@"; }
 full() { fail 10 "cannot write into $share: is the disk full? (df -h '$prefix')"; }
 add() { say "As root, for example: apt-get update && apt-get install -y $*"; }
 have() { command -v "$1" >/dev/null 2>&1; }
-is() { printf '%s\n' "$1" | grep -Eqx -- "$2"; }
+is() { say "$1" | tr '\n' '|' | grep -Eqx "($2)\|"; } # also: one line
 version_form='((0|[1-9][0-9]{0,5})\.){2}(0|[1-9][0-9]{0,5})((a|b|rc)(0|[1-9][0-9]{0,5}))?'
 older() { # versions: 1.2.0rc1 < 1.2.0 < 1.10.0. And numbers, as text: some shells have but 32 bits
     say "$1" "$2" | sed 's/\(rc\|a\|b\)\([0-9]*\)$/.\1.\2/' |
@@ -314,12 +314,12 @@ get_release() {
 }
 unpack() { # $file, whose hash is right; still it must not reach out of its folder, nor fill the disk
     tree=$work/tree/wws-$version
-    (limit 1048576 && gzip -dc "$file" >"$work/tar") 2>/dev/null && rm -f "$file" || full
+    (limit 524288 && gzip -dc "$file" >"$work/tar") 2>/dev/null && rm -f "$file" || full
     tar -tf "$work/tar" 2>/dev/null | awk -v top="wws-$version/" '
         $0 != top && index($0, top) != 1 || /(^|\/)\.\.(\/|$)/ || /[^ -~]|\\/ { bad = 1 }
         END { exit bad || NR == 0 || NR > 60000 }' || refuse "$archive has files for other places than its own folder."
-    ! tar -tvf "$work/tar" 2>/dev/null | grep -qv '^[-d]' || refuse "$archive has links or devices in it."
-    mkdir "$work/tree" && (limit 1048576 && cd "$work/tree" && tar -xof "$work/tar") 2>/dev/null && rm -f "$work/tar" || full
+    ! tar -tvf "$work/tar" 2>/dev/null | grep -Eq '^[^-d]| -> | link to ' || refuse "$archive has links or devices in it."
+    mkdir "$work/tree" && (limit 524288 && cd "$work/tree" && tar -xof "$work/tar") 2>/dev/null && rm -f "$work/tar" || full
     [ "$(cat "$tree/VERSION" 2>/dev/null)" = "$version" ] && [ -x "$tree/bin/wws" ] || refuse "$archive is not wws $version."
     mkdir -p "$tree/release" && cp "$work/$folder"/SHA256SUMS* "$work/$keys_folder"/release-keys* "$tree/release" || full
     set --
