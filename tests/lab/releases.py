@@ -161,7 +161,7 @@ def release(version: str, *changes: Change) -> Release:
             archive = cache / f"wws-{version}-linux-x86_64.tar.gz"
             if not archive.exists():
                 return _pack(plain, archive)
-            return Release(archive, _sha256(archive), version)
+            return Release(archive, sha256_of(archive), version)
         with tempfile.TemporaryDirectory(prefix="changed-", dir=cache) as temporary:
             top = Path(temporary, plain.name)
             shutil.copytree(plain, top, copy_function=os.link)
@@ -234,7 +234,7 @@ def _builder():  # type: ignore[no-untyped-def]  # a program, in a folder that i
     return sys.modules["wws_release_builder"]
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
