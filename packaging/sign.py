@@ -198,6 +198,9 @@ def _publish_keys(
     both = [key for key in keys if key in revoked]
     if both:
         raise ParseError(f"{both[0]} was revoked, and never counts again: make a new key")
+    there = options.out / Purpose.KEYS.file
+    if os.path.lexists(there) and ReleaseKeys.parse(read_bounded(there, MAX_KEY_FILE)).serial >= serial:
+        raise ParseError(f"{there} has this serial or a higher one: continue it with rotate or revoke")
     if not keys:
         raise ParseError("without a key nothing could be released: add one (--add KEY)")
     data = ReleaseKeys(serial, _expiry(options), keys, revoked).encode()

@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_cli.installation import Installation, Receipt, find_installation, installation_at
 from agent_cli.installed_otherwise import find_way
@@ -666,6 +668,17 @@ def test_receipt() -> None:
 def test_receipts_that_are_none(text: str) -> None:
     with pytest.raises(ParseError):
         Receipt.parse(text.encode())
+
+
+@given(
+    st.binary(max_size=300) | st.text(max_size=300).map(lambda text: f"wws-installation 1\n{text}".encode())
+)
+def test_any_bytes_are_a_receipt_or_refused(data: bytes) -> None:
+    try:
+        found = Receipt.parse(data)
+    except ParseError:
+        return
+    assert Receipt.parse(found.encode()) == found
 
 
 def test_a_receipt_that_is_malformed_is_said(cli: Cli, prefix: Path) -> None:

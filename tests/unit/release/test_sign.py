@@ -248,6 +248,25 @@ def test_a_list_of_somebody_else_is_not_continued(listed: tuple[Workshop, Public
     change(workshop, "rotate", "--add", second, code=8)
 
 
+def test_a_list_does_not_begin_again(listed: tuple[Workshop, PublicKey, PublicKey]) -> None:
+    """A lower serial is refused by every machine that has seen the higher one."""
+    workshop, first, _ = listed
+    change(workshop, "rotate")
+    again = [
+        "release-keys",
+        "--root",
+        workshop.folder / "root.key",
+        "--out",
+        workshop.release,
+        "--key",
+        first,
+    ]
+    assert "rotate" in workshop(*again, code=2)
+    assert workshop.listed().serial == 2
+    workshop(*again, "--serial", "3")
+    assert workshop.listed().serial == 3
+
+
 def test_a_key_is_written_as_it_is_printed(listed: tuple[Workshop, PublicKey, PublicKey]) -> None:
     workshop, first, _ = listed
     with pytest.raises(SystemExit) as ended:
