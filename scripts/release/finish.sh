@@ -5,6 +5,11 @@
 #   scripts/release/sign.sh --files DIR …         there; it needs a checkout and no network
 #   scripts/release/finish.sh publish TAG DIR     signatures onto the draft, verified as served, published
 #
+# And between releases, monthly, for a channel lapses after 45 days:
+#
+#   scripts/release/finish.sh renew CHANNEL DIR   what it says now; sign it anew there (packaging/sign.py channel)
+#   scripts/release/finish.sh move CHANNEL DIR    what was signed, verified, to where it is read
+#
 # With `gh`, logged in as somebody who may publish: that this is a person's own login is what lets the publication
 # start the other workflows. Needs packaging/trust of this checkout. Exit status: 1 or 8 not done, 2 wrong usage.
 set -eu
@@ -18,6 +23,12 @@ main() {
         ;;
     esac
     [ $# -eq 3 ] || wrong "what, TAG and DIR, please"
+    case $1 in
+    renew | move)
+        "$1" "$2" "$3"
+        exit
+        ;;
+    esac
     tag=$2 files=$3 version=${2#v}
     channel=$("$here/check-tag.sh" "$tag" --rehearsal | sed -n 's/^channel=//p')
     [ -n "$channel" ] || wrong "check $tag out first"
@@ -36,6 +47,19 @@ main() {
     *) wrong "what is $1?" ;;
     esac
 }
+
+renew() {
+    "$here/github.sh" download "channel-$1" "$2"
+    cat "$2/channel"
+    echo "Sign it: packaging/sign.py channel --key FILE --out $2 --channel $1 --version $(version_in "$2")"
+}
+
+move() {
+    "$here/verify.sh" --channel-only --files "$2" --version "$(version_in "$2")"
+    "$here/github.sh" channel "$1" "$2" "v$(version_in "$2")"
+}
+
+version_in() { sed -n 's/^version \([0-9][0-9a-z.]*\)$/\1/p' "$1/channel"; }
 
 usage() { sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"; }
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -87,10 +88,24 @@ def _script(actions: Actions, name: str, *words: str | Path) -> None:
 @pytest.fixture
 def actions(tmp_path: Path) -> Iterator[Actions]:
     """A project that has held its key ceremony; its release key is the secret WWS_RELEASE_KEY."""
+    with project(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Actions]:
+    """The same with a release, for tests that change nothing of it: it lies in `made-VERSION/release`."""
+    with project(tmp_path_factory.mktemp("released")) as made:
+        release_files(made)
+        yield made
+
+
+@contextmanager
+def project(folder: Path) -> Iterator[Actions]:
     require(*NEEDED)
-    key = make_keys(tmp_path / "keys")
-    with Actions(tmp_path / "actions") as made:
-        shutil.copytree(tmp_path / "keys" / "trust", made.repository / "packaging" / "trust")
+    key = make_keys(folder / "keys")
+    with Actions(folder / "actions") as made:
+        shutil.copytree(folder / "keys" / "trust", made.repository / "packaging" / "trust")
         for builder in ("packaging/frozen/old-glibc.sh", "packaging/selfcontained.py"):
             made.replace(builder, STAND_IN / "artefact.py")
         for path, what in (

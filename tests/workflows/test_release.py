@@ -6,7 +6,9 @@ import pytest
 
 from tests.workflows.actions import Actions, Ran
 from wws import __version__
+from wws.testing.scale import scale_factor
 
+only_in_full = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 TAG = f"v{__version__}"
 PUSH = {"ref": f"refs/tags/{TAG}"}
 MATRIX = ("platform:linux-x86_64", "runner:ubuntu-24.04")
@@ -44,6 +46,7 @@ def test_a_tag_becomes_a_release_that_anybody_can_verify_and_install(actions: Ac
     assert not any(secret in line for line in said)
 
 
+@only_in_full
 def test_without_a_key_it_stays_a_draft_and_says_what_to_do(actions: Actions) -> None:
     actions.secrets.clear()
     ran = pushed(actions)

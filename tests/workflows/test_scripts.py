@@ -1,0 +1,256 @@
+"""The scripts of a release, one by one: what they refuse, and what a person does whose key is offline."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflows.actions import Actions
+from tests.workflows.conftest import make_keys, release_files, sign
+from tests.workflows.tools import ROOT
+from wws import __version__
+
+TAG = f"v{__version__}"
+pytestmark = pytest.mark.timeout(300)
+Done = subprocess.CompletedProcess[str]
+
+
+def run(script: str, *words: str | Path, code: int = 0, at: Path = ROOT, **environment: str) -> Done:
+    """A script of ours, which must end with this exit code."""
+    done = subprocess.run(
+        [str(at / "scripts" / script), *map(str, words)],
+        env={**os.environ, "PYTHON": sys.executable, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [
+        ("v99.0.0", "is not v"),
+        (__version__, "is not v"),
+        (f"v{__version__}; true", "is not v"),
+        (f"v{__version__}.1", "is not v"),
+    ],
+)
+def test_a_tag_that_is_not_the_version_is_refused(tag: str, said: str) -> None:
+    assert said in run("release/check-tag.sh", tag, "--rehearsal", code=1).stderr
+
+
+def test_a_version_without_a_dated_section_in_the_changelog_is_refused(actions: Actions) -> None:
+    actions.commit()
+    assert (
+        f"version={__version__}\nchannel=stable\n"
+        in run("release/check-tag.sh", TAG, at=actions.repository).stdout
+    )
+    changelog = actions.repository / "CHANGELOG.md"
+    changelog.write_text(changelog.read_text().replace("2026-01-01", "soon"))
+    assert "has no section" in run("release/check-tag.sh", TAG, at=actions.repository, code=1).stderr
+
+
+def test_without_root_keys_there_is_no_release_and_it_says_why(tmp_path: Path) -> None:
+    words = ("--version", "1.2.3", "--releases", "https://releases.example/r", "--out", tmp_path / "out")
+    said = run("release/stamps.sh", *words, "--roots", tmp_path / "none", code=1).stderr
+    assert "The key ceremony is described in docs/releases.md" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ssh-ed25519 AAAA\n",
+        "ssh-rsa " + "A" * 68 + "\n",
+        "ssh-ed25519 " + "A" * 67 + "'\n",
+        "ssh-ed25519 $(reboot)\n",
+    ],
+)
+def test_what_is_no_root_key_is_not_stamped(tmp_path: Path, text: str) -> None:
+    (tmp_path / "roots").write_text(text)
+    words = ("--releases", "https://releases.example/r", "--roots", tmp_path / "roots", "--glibc", "2.31")
+    run("release/stamp-installer.sh", *words, "--out", tmp_path / "install.sh", code=1)
+    given = ("--version", "1.2.3", "--commit", "a" * 40, *words[:4])
+    run("release/stamp.py", *given, "--out", tmp_path / "stamp.json", code=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["roots"]
+
+
+@pytest.mark.parametrize(
+    "url", ["releases.example", "https://a.example/'; rm -rf ~; '", "https://a b", "file:///x"]
+)
+def test_what_is_no_address_is_not_stamped(tmp_path: Path, url: str) -> None:
+    make_keys(tmp_path)
+    words = ("--releases", url, "--roots", tmp_path / "trust" / "roots")
+    run("release/stamp-installer.sh", *words, "--glibc", "2.31", "--out", tmp_path / "install.sh", code=1)
+    run(
+        "release/stamp.py",
+        "--version",
+        "1.2.3",
+        "--commit",
+        "a" * 40,
+        *words,
+        "--out",
+        tmp_path / "s",
+        code=1,
+    )
+
+
+def test_the_installer_that_is_stamped_is_the_one_of_the_sources_but_for_three_lines(tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    roots = tmp_path / "trust" / "roots"
+    words = ("--releases", "https://releases.example/r", "--roots", roots, "--glibc", "2.31")
+    run("release/stamp-installer.sh", *words, "--out", tmp_path / "install.sh")
+    pairs = zip(
+        (ROOT / "install.sh").read_text().splitlines(),
+        (tmp_path / "install.sh").read_text().splitlines(),
+        strict=True,
+    )
+    assert [pair for pair in pairs if pair[0] != pair[1]] == [
+        ("RELEASES=''", "RELEASES='https://releases.example/r'"),
+        ("ROOTS=''", f"ROOTS='{roots.read_text().strip()}'"),
+        ("GLIBC=''", "GLIBC='2.31'"),
+    ]
+
+
+def files_of(released: Actions, folder: Path) -> Path:
+    """A copy of the release, to be changed."""
+    return shutil.copytree(released.folder / f"made-{__version__}" / "release", folder)
+
+
+def test_every_byte_of_a_release_counts(released: Actions, tmp_path: Path) -> None:
+    good = files_of(released, tmp_path / "good")
+    roots = released.repository / "packaging" / "trust" / "roots"
+    words = ("--version", __version__, "--roots", roots)
+    said = run("release/verify.sh", "--files", good, *words).stdout
+    assert "SHA256SUMS.sshsig (ssh-keygen)" in said
+
+    def refused(change: Callable[[Path], object], because: str, *given: str | Path) -> None:
+        bad = tmp_path / "bad"
+        shutil.rmtree(bad, ignore_errors=True)
+        shutil.copytree(good, bad)
+        change(bad)
+        done = run("release/verify.sh", "--files", bad, *(given or words), code=8)
+        assert because in done.stdout + done.stderr
+
+    def flip(name: str) -> Callable[[Path], object]:
+        def change(folder: Path) -> None:
+            data = bytearray((folder / name).read_bytes())
+            data[len(data) // 2] ^= 1
+            (folder / name).write_bytes(data)
+
+        return change
+
+    refused(flip("install.sh"), "not what SHA256SUMS says")
+    refused(flip("SHA256SUMS"), "SHA256SUMS")
+    for name in ("release-keys", "channel", "SHA256SUMS"):
+        for form in ("sig", "sshsig", "minisig"):
+            refused(flip(f"{name}.{form}"), f"{name}.{form} does not hold")
+    refused(lambda folder: (folder / "more").write_text("x"), "more")
+    refused(lambda _: None, "channel does not say", "--version", "9.9.9", "--roots", roots)
+    stranger = make_keys(tmp_path / "stranger").parent / "trust" / "roots"
+    refused(lambda _: None, "release-keys", "--version", __version__, "--roots", stranger)
+
+
+def test_a_key_that_was_revoked_signs_nothing_any_more(released: Actions, tmp_path: Path) -> None:
+    good = files_of(released, tmp_path / "good")
+    keys = released.folder.parent / "keys"
+    fresh = sign("new-key", tmp_path / "fresh.key")
+    stolen = " ".join((keys / "release.key.pub").read_text().split()[:2])
+    source = ("--root", keys / "root.key", "--from", keys / "trust", "--out", good)
+    sign("revoke", *source, "--revoked", stolen, "--add", fresh)
+    words = ("--version", __version__, "--roots", keys / "trust" / "roots")
+    said = run("release/verify.sh", "--files", good, *words, code=8).stderr
+    assert "channel.sshsig does not hold" in said
+
+
+def test_what_is_missing_is_not_signed(released: Actions, tmp_path: Path) -> None:
+    good = files_of(released, tmp_path / "good")
+    (good / "install.sh").write_text("echo changed after it was put together\n")
+    words = ("--files", good, "--version", __version__, "--channel", "stable")
+    key = released.folder.parent / "keys" / "release.key"
+    assert "does not fit the files" in run("release/sign.sh", *words, "--key", key, code=1).stderr
+    assert "there is no key" in run("release/sign.sh", *words, code=1, WWS_RELEASE_KEY="").stderr
+    built = shutil.copytree(released.folder / f"made-{__version__}" / "built", tmp_path / "built")
+    next(built.glob("*.whl")).unlink()
+    given = (
+        "--version",
+        __version__,
+        "--platforms",
+        f"linux-{platform.machine()}",
+        "--out",
+        tmp_path / "out",
+    )
+    assert (
+        "there is no wws-" in run("release/assemble.sh", *given, built, code=1, at=released.repository).stderr
+    )
+
+
+def test_a_key_in_the_environment_is_on_no_disk_afterwards(released: Actions, tmp_path: Path) -> None:
+    good = files_of(released, tmp_path / "good")
+    key = (released.folder.parent / "keys" / "release.key").read_text()
+    words = ("--files", good, "--version", __version__, "--channel", "stable", "--or-stop")
+    output = tmp_path / "output"
+    done = run(
+        "release/sign.sh", *words, WWS_RELEASE_KEY=key, TMPDIR=str(tmp_path), GITHUB_OUTPUT=str(output)
+    )
+    assert output.read_text() == "signed=true\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "output"]
+    assert key.splitlines()[1] not in done.stdout + done.stderr
+
+
+def test_a_person_with_an_offline_key_finishes_what_the_workflow_left(
+    actions: Actions, tmp_path: Path
+) -> None:
+    """The draft is fetched, signed elsewhere, verified as it is served, published; a month later renewed."""
+    good = release_files(actions)
+    shutil.rmtree(actions.github / "served" / "download")
+    for signature in [*good.glob("SHA256SUMS.*"), *good.glob("channel*")]:
+        signature.unlink()
+    actions.tag(TAG)
+    path = os.pathsep.join([str(actions.programs), os.environ["PATH"]])
+    gh = {"GITHUB_STAND_IN": str(actions.github), "GH_TOKEN": "a person's", "PATH": path}
+    (tmp_path / "notes").write_text("notes")
+
+    def at_home(script: str, *words: str | Path, code: int = 0) -> Done:
+        return run(script, *words, code=code, at=actions.repository, **gh)
+
+    at_home("release/github.sh", "draft", TAG, good, tmp_path / "notes")
+    fetched = tmp_path / "fetched"
+    at_home("release/finish.sh", "fetch", TAG, fetched)
+    at_home("release/finish.sh", "publish", TAG, fetched, code=8)
+    key = actions.folder.parent / "keys" / "release.key"
+    run("release/sign.sh", "--files", fetched, "--version", __version__, "--channel", "stable", "--key", key)
+    at_home("release/finish.sh", "publish", TAG, fetched)
+    served = actions.github / "served" / "download"
+    assert (served / TAG / "SHA256SUMS.sshsig").exists()
+    assert (served / "channel-stable" / "install.sh").exists()
+    assert (
+        "never changed" in at_home("release/github.sh", "draft", TAG, good, tmp_path / "notes", code=1).stderr
+    )
+
+    at_home("release/finish.sh", "renew", "stable", tmp_path / "channel")
+    anew = ("--out", tmp_path / "channel", "--channel", "stable", "--version", __version__, "--days")
+    sign("channel", "--key", key, *anew, "20")
+    at_home("release/finish.sh", "move", "stable", tmp_path / "channel")
+    assert (served / "channel-stable" / "channel").read_text() == (
+        tmp_path / "channel" / "channel"
+    ).read_text()
+
+    # Which is what the night warns of: 20 days are less than 21.
+    nightly = ("nightly.sh", "published", actions.releases)
+    said = run(*nightly, code=1, at=actions.repository, PATH=path)
+    assert "channel ends within 21 days" in said.stderr
+    sign("channel", "--key", key, *anew, "22")
+    at_home("release/finish.sh", "move", "stable", tmp_path / "channel")
+    assert "release-keys:" in run(*nightly, at=actions.repository, PATH=path).stdout
