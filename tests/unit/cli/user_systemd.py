@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SYSTEMCTL = """\
-#!{python}
-import os, pathlib, shlex, signal, subprocess, sys, time
+#!{python} -IS
+import os, pathlib, signal, sys, time
 
 state = pathlib.Path({state!r})
 units = pathlib.Path(os.environ["HOME"], ".config", "systemd", "user")
@@ -60,6 +60,7 @@ elif verb == "disable":
 elif verb == "stop":
     stop()
 elif verb in ("start", "restart"):
+    import shlex, subprocess
     if verb == "restart":
         stop()
     text = (units / name).read_text()
