@@ -11,11 +11,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("packages", "sbom", "image", "release_json"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--version")
+    parser.add_argument("--version", default="0.0.0")
     for ignored in ("--stamp", "--artefact", "--commit", "--files"):
         parser.add_argument(ignored)
     options = parser.parse_args()
     if options.what == "packages":
+        options.out.mkdir(exist_ok=True)
         for name in (f"wws-{options.version}-py3-none-any.whl", f"wws-{options.version}.tar.gz"):
             (options.out / name).write_text(name)
     elif options.what == "sbom":
