@@ -36,15 +36,18 @@ main() {
     [ "${1-}" = whole ] && shift || exit 9
     if [ -n "${ZSH_VERSION-}" ]; then emulate -R sh && set -eu; fi
     exec </dev/null && umask 022 && export LC_ALL=C # stdin may be the pipe that this script came by
+    unset CDPATH GREP_OPTIONS TAR_OPTIONS GZIP POSIXLY_CORRECT 2>/dev/null || : # they change what our tools do
     work='' new='' locked='' finished='' serial=0 issued=0 keys_folder='' keys='' revoked=''
-    parse "$@"
     trap clean_up EXIT && trap 'exit 130' INT && trap 'exit 143' HUP TERM
     for tool in awk cat cp cut date find grep gzip head id ln ls mkdir mktemp mv printf readlink rm rmdir sed sleep sort tail tar tr uname; do
         have $tool || fail 10 "$tool is missing on this machine, or in PATH. Install it, then run this again."
     done
+    parse "$@"
     [ -n "${HOME-}" ] || HOME=$(awk -F: -v id="$(id -u)" '$3 == id { print $6 }' /etc/passwd 2>/dev/null) || HOME=''
     case $HOME in /*) export HOME ;; *) fail 10 "HOME is not set to a folder. Give it: HOME=/home/you sh install.sh" ;; esac
     prefix=${prefix:-${HOME%/}/.local} data=${WWS_HOME:-$HOME/.openswarm} && share=$prefix/share/wws
+    at=$prefix && is "$prefix$HOME" '[^:|]+' && is_private ||
+        fail 10 "others on this machine can change what is in $at, or its path has a colon, a bar or a line feed in it. Another place: --prefix DIR"
     case :$PATH: in *:"$prefix/bin":*) in_path=yes ;; *) in_path='' ;; esac
     if [ -n "$uninstall" ]; then uninstall; else install; fi
     finished=yes
@@ -91,11 +94,20 @@ older() { # versions: 1.2.0rc1 < 1.2.0 < 1.10.0. And numbers, as text: some shel
     say "$1" "$2" | sed 's/\(rc\|a\|b\)\([0-9]*\)$/.\1.\2/' |
         awk -F. '{ rank[NR] = sprintf("%14s%6s%6s%s%6s", $1, $2, $3, $4 == "" ? "z" : $4, $5) } END { exit !(rank[1] < rank[2]) }'
 }
-key_form='ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}'
+key_form='ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-P][A-Za-z0-9+/]{42}'
+time_form='[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]'
 keys_in() { say "$1" | grep -Eo "$key_form" || :; }
 told() { value "$1" "$share/installation" 2>/dev/null || :; }
+is_private() { # whether nobody else can put in place what is run from here. /tmp is for all, but sticky; root may use somebody's HOME
+    me=$(id -u) && set -- -perm -2 ! -perm -1000 ! -type l
+    [ "$me" = 0 ] || set -- "$@" -o ! -user "$me" ! -user 0 ! -user 65534 # nobody: who is not mapped into a container
+    for at in "$share" "$prefix/bin"; do
+        [ -z "$(find "$at/" -prune \( -perm -2 -o ! -user "$me" ! -user 0 ! -user 65534 \) 2>/dev/null)" ] || return 1
+        while [ -n "$at" ] && [ -z "$(find "$at" "$at/" -prune \( "$@" \) 2>/dev/null)" ]; do at=${at%/*}; done
+        [ -z "$at" ] || return 1
+    done
+}
 limit() { ulimit -c 0 && ulimit -f $(($1 * 2)); } # KIB of one file; bash counts in KiB, and allows twice as much
-
 know_platform() {
     case "$(uname -s) $(uname -m) $(sysctl -n sysctl.proc_translated 2>/dev/null)" in
     Linux\ x86_64* | Linux\ amd64*) platform=linux-x86_64 ;;
@@ -149,6 +161,7 @@ begin() { # with a folder for this run, and a lock that ends with it, however it
 busy() { new='' && fail 10 "another installation is at work in $share. Wait for it, then run this again."; }
 clean_up() {
     result=$? && trap '' INT TERM HUP
+    if [ -n "$work" ] && [ -d "$work/replaced" ] && ! [ -d "$share/versions/$version" ]; then mv "$work/replaced" "$share/versions/$version"; fi
     [ -z "$work" ] || rm -rf "$work"
     if [ -n "$locked" ] && ! have flock; then rm -f "$share/lock.held"; fi
     [ -n "$finished" ] || [ -z "$new" ] || [ -L "$share/current" ] ||
@@ -165,13 +178,13 @@ is_ours() { [ "$(readlink "$prefix/bin/$1" 2>/dev/null)" = "../share/wws/current
 fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that size, into $work; 1: it is not there
     file=$work/$1/$2 url=$releases/download/$1/$2 attempt=0
     mkdir -p "$work/$1" || full
-    if [ -n "$offline" ]; then url=$offline/$2 && [ -f "$url" ] && { cp "$url" "$file" || full; } && return || return 1; fi
+    if [ -n "$offline" ]; then url=$offline/$2 && [ -f "$url" ] && { (limit "$3" && exec cp "$url" "$file") || full; } && return || return 1; fi
     while :; do
         answer='' problem=0
         { transfer "$3" 3>&2 || problem=$?; } 2>/dev/null
         [ $problem -ne 0 ] || return 0
         if_untrusted="No CA certificates? $(add ca-certificates). A CA of your own: CURL_CA_BUNDLE=/path/to/ca.pem. The clock says $(date)."
-        reason=$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-200)
+        reason=$(tail -n 1 "$log" | tr -cd ' -~' | cut -c 1-200)
         case $getter:$problem:$answer in
         *:404 | *:410) return 1 ;;
         *:4??) fail 9 "$url is refused: the answer is $answer." ;;
@@ -185,11 +198,9 @@ fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that si
         note "  $2: ${reason:-no word why}; trying again" && sleep $((attempt * attempt))
     done
 }
-
 transfer() { # KIB: $url into $file, and the status code into $answer
     if [ "$getter" = curl ]; then
-        protocol='=https' silent=-sS errors=$log
-        case $url in http:*) protocol='=http' ;; esac
+        protocol='=https' silent=-sS errors=$log && case $url in http:*) protocol='=http' ;; esac
         if [ "$1" -gt 9999 ] && [ -t 3 ]; then silent='-#' errors=/dev/fd/3; fi
         answer=$(limit "$1" && exec curl -q -fL $silent --proto $protocol --proto-redir '=https' --max-redirs 5 --tlsv1.2 --max-filesize $(($1 * 1024)) \
             --connect-timeout "$timeout" --speed-limit 100 --speed-time "$timeout" -w '%{http_code}' -o "$file" "$url" 2>"$errors" 9>&-) && return || return
@@ -199,7 +210,6 @@ transfer() { # KIB: $url into $file, and the status code into $answer
     answer=$(sed -n 's/.*HTTP\/[0-9.]* \([0-9][0-9][0-9]\).*/\1/p' "$log" | tail -n 1)
     if grep -qi '^ *location: *http:' "$log"; then return 20; else return $problem; fi
 }
-
 fetch_signed() { # FOLDER NAME KIB: with the signature for the verifier here, and the raw one for the release's own
     fetch "$1" "$2" "$3" || return 1
     case $verifier in ssh-keygen) forms='sig sshsig' ;; minisign) forms='sig minisig' ;; *) forms=sig ;; esac
@@ -219,10 +229,10 @@ signed_by() { # FILE NAMESPACE BLOB
 # The last 32 bytes of our form of a key are the key: X.509 has 12 fixed bytes before it, minisign "Ed" and a number.
 x509_key() { printf '\060\052\060\005\006\003\053\145\160\003\041\000' && say "$1" | openssl base64 -d -A | tail -c 32; }
 minisign_key() { say "$1" | base64 -d | tail -c 32 >"$work/key" && { printf Ed && head -c 8 "$work/key" && cat "$work/key"; } | base64 | tr -d '\n'; }
-lines_are() { tr '\n' '|' <"$1" 2>/dev/null | grep -Eqx "$2"; } # FILE PATTERN, in which | ends each line
+lines_are() { tr '\n\000' '|\n' <"$1" 2>/dev/null | tr '\n' ! | grep -Eqx "$2"; } # FILE PATTERN, in which | ends each line
 value() { sed -n "s/^$1 //p" "$2"; }                            # WORD FILE
 statement() { # FILE: whether it is a list of release keys; then what it says
-    lines_are "$1" "wws-release-keys 1\|serial [1-9][0-9]{0,8}\|expires [0-9]{14}\|(key $key_form\|)+(revoked $key_form\|)*" || return 1
+    lines_are "$1" "wws-release-keys 1\|serial [1-9][0-9]{0,8}\|expires $time_form\|(key $key_form\|)+(revoked $key_form\|)*" || return 1
     new_serial=$(value serial "$1") end=$(value expires "$1") new_revoked=$(value revoked "$1")
     new_keys=$(value key "$1" | grep -vFx -e "$new_revoked") || :
 }
@@ -239,20 +249,23 @@ by_release_key() { # FILE NAMESPACE
     signed "$1" "$2" "$keys" && return || signed "$1" "$2" "$revoked" && refuse "${1##*/} of $source is signed by a key that has been revoked."
     refuse "${1##*/} of $source is not signed by a release key."
 }
+is_ahead() { # by five days. Else who has had a key for a day could have every later statement refused as older
+    say "$1" "$2" | awk '{ day[NR] = substr($0, 1, 4) * 372 + substr($0, 5, 2) * 31 + substr($0, 7, 2) } END { exit !(day[1] > day[2] + 5) }'
+}
 follow_channel() { # FILE: which version it leads to, if it is genuine, not lapsed and no step back
     by_release_key "$1" wws-channel
-    lines_are "$1" "wws-channel 1\|channel $channel\|version $version_form\|issued [0-9]{14}\|expires [0-9]{14}\|" ||
+    lines_are "$1" "wws-channel 1\|channel $channel\|version $version_form\|issued $time_form\|expires $time_form\|" ||
         refuse "what $source serves is not the channel $channel."
     version=$(value version "$1") new_issued=$(value issued "$1") end=$(value expires "$1")
     ! older "$end" "$now" || refuse "channel $channel of $source lapsed at $end UTC, and now it is $now: an old one, or the clock is wrong."
+    ! is_ahead "$new_issued" "$now" || refuse "channel $channel of $source was issued at $new_issued UTC, and now it is $now: the clock is wrong."
     ! older "$new_issued" "$issued" || refuse "channel $channel of $source was issued at $new_issued, and this machine has seen one of $issued."
 }
 
 install() {
     releases=${from:-$RELEASES} now=$(date -u +%Y%m%d%H%M%S) asked=$version roots=${given:-$(keys_in "$ROOTS")}
     [ -n "$releases$offline" ] && [ -n "$roots" ] || wrong "this copy does not know releases and root keys: --from URL, --root-key KEY"
-    source=${offline:-$releases}
-    know_platform
+    source=${offline:-$releases} && know_platform
     choose_tools
     begin
     for program in wws wws-connector wws-bootstrap; do
@@ -261,7 +274,7 @@ install() {
     channel=${channel:-$(told channel)} && channel=${channel:-stable}
     installed=$(readlink "$share/current" 2>/dev/null) && [ -x "$share/current/bin/wws" ] && installed=${installed##*/} || installed=''
     choose_version
-    if [ "$version" = "$installed" ] && [ -z "$dry_run" ] && (cd "$share/current/" && $hasher -c MANIFEST) >/dev/null 2>&1; then
+    if [ "$version" = "$installed" ] && [ -z "$dry_run" ] && [ "${hasher#openssl}" = "$hasher" ] && (cd "$share/current/" && $hasher -c MANIFEST) >/dev/null 2>&1; then
         say "wws $version is installed already."
     else
         get_release
@@ -281,7 +294,7 @@ choose_version() {
         follow_channel "$work/channel-$channel/channel"
     else
         [ -n "$offline" ] || fail 9 "$source has no channel $channel ($url)."
-        version=$(cd "$offline" && printf '%s\n' wws-*-"$platform".tar.gz | sed "s/^wws-//; s/-$platform.tar.gz\$//")
+        version=$(printf '%s\n' "$offline"/wws-*-"$platform".tar.gz | sed "s/^.*\/wws-//; s/-$platform.tar.gz\$//")
         is "$version" "$version_form" || fail 10 "$offline has not one wws-<version>-$platform.tar.gz. Say which: --version V"
     fi
     [ -z "$installed" ] || ! older "$version" "$installed" ||
@@ -291,11 +304,10 @@ get_release() {
     folder=v$version archive=wws-$version-$platform.tar.gz
     fetch_signed "$folder" SHA256SUMS 64 || fail 9 "$source has no release $version ($url)."
     sums=$work/$folder/SHA256SUMS
-    if [ "$keys_folder" != "channel-$channel" ]; then
-        fetch_signed "$folder" release-keys 16 && adopt_keys "$folder" || refuse "there is no release-keys beside release $version of $source."
-    fi
+    [ "$keys_folder" = "channel-$channel" ] || { fetch_signed "$folder" release-keys 16 && adopt_keys "$folder"; } ||
+        refuse "there is no release-keys beside release $version of $source."
     by_release_key "$sums" wws-release
-    [ -s "$sums" ] && ! grep -Evqx '[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+-]*' "$sums" || refuse "SHA256SUMS of $source is empty, or no list of hashes."
+    lines_are "$sums" '([0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+-]*\|)+' && [ -z "$(cut -c 67- "$sums" | sort | uniq -d)" ] || refuse "SHA256SUMS of $source is empty, or no list of hashes."
     ! cut -c 67- "$sums" | grep '^wws-' | grep -qv "^wws-${version}[-.]" || refuse "SHA256SUMS of $source is of another release than $version."
     wanted=$(sed -n "s/^\([0-9a-f]*\)  $archive\$/\1/p" "$sums") && is "$wanted" '[0-9a-f]{64}' || fail 10 "release $version has nothing for $platform."
     if [ -n "$dry_run" ]; then
@@ -320,7 +332,7 @@ unpack() { # $file, whose hash is right; still it must not reach out of its fold
         END { exit bad || NR == 0 || NR > 60000 }' || refuse "$archive has files for other places than its own folder."
     ! tar -tvf "$work/tar" 2>/dev/null | grep -Eq '^[^-d]| -> | link to ' || refuse "$archive has links or devices in it."
     mkdir "$work/tree" && (limit 524288 && cd "$work/tree" && tar -xof "$work/tar") 2>/dev/null && rm -f "$work/tar" || full
-    [ "$(cat "$tree/VERSION" 2>/dev/null)" = "$version" ] && [ -x "$tree/bin/wws" ] || refuse "$archive is not wws $version."
+    [ "$(cat "$tree/VERSION" 2>/dev/null)" = "$version" ] && [ -f "$tree/bin/wws" ] || refuse "$archive is not wws $version."
     mkdir -p "$tree/release" && cp "$work/$folder"/SHA256SUMS* "$work/$keys_folder"/release-keys* "$tree/release" || full
     set --
     for key in $given; do case $key in AAAA*) set -- "$@" --root-key "ssh-ed25519 $key" ;; esac done
@@ -358,27 +370,26 @@ settle() { # all that is around a version; nothing of it is done twice
     say "" "Next:  wws join --name YOUR-NAME$network"
     [ -n "$no_service" ] || ! systemctl --user show-environment >/dev/null 2>&1 || say "or, to keep it running:  wws service install --name YOUR-NAME$network"
 }
-
 quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; }
 path_files() { # what the shells of this user read, and what a run before has edited
     zsh=${ZDOTDIR:-$HOME}/.zshrc && { told path-edit && say "$HOME/.profile" && case ${SHELL-} in */zsh) say "$zsh" ;; esac &&
         for rc in "$HOME/.bash_profile" "$HOME/.bash_login" "$HOME/.bashrc" "$zsh"; do [ ! -f "$rc" ] || say "$rc"; done; } | sort -u
 }
-edit_paths() { # add|remove. Removed by a copy and a rename: never half a file of the user's.
+edit_paths() { # add|remove. By a copy and a rename: never half a file of the user's.
     line="case \":\$PATH:\" in *:$(quoted "$prefix/bin"):*) ;; *) export PATH=$(quoted "$prefix/bin"):\"\$PATH\" ;; esac # by the installer of wws"
-    path_files >"$work/rc"
+    path_files >"$work/rc" || full
     while IFS= read -r rc; do
-        if [ "$1" = add ] && ! grep -qFx -- "$line" "$rc" 2>/dev/null; then
-            end=$(tail -c 1 "$rc" 2>/dev/null) || end=''
-            (printf '%b%s\n' "${end:+\\n}" "$line" >>"$rc") 2>/dev/null && say "Added a line for PATH to $rc" || note "warning: cannot write $rc"
-        elif [ "$1" = remove ] && grep -qFx -- "$line" "$rc" 2>/dev/null; then
-            real=$(readlink -f "$rc" 2>/dev/null) && [ -n "$real" ] || real=$rc
-            grep -vFx -- "$line" "$rc" >"$work/new" || { rm -f "$rc" && continue; } # nothing else was in it
-            cp -p "$real" "$real.wws" && cat "$work/new" >"$real.wws" && mv -f "$real.wws" "$real" || note "warning: cannot write $rc"
-        fi
+        if grep -qFx -- "$line" "$rc" 2>/dev/null; then [ "$1" = remove ] || continue; else [ "$1" = add ] || continue; fi
+        real=$(readlink -f "$rc" 2>/dev/null) || real=$rc
+        { cat "$rc" 2>/dev/null || :; } | LINE=$line awk -v what="$1" '$0 != ENVIRON["LINE"]; END { if (what == "add") print ENVIRON["LINE"] }' >"$work/new" || full
+        if ! [ -s "$work/new" ]; then rm -f "$rc" && continue; fi # nothing else was in it
+        { [ ! -e "$real" ] || cp -p "$real" "$real.wws"; } 2>/dev/null && cat "$work/new" >"$real.wws" && mv -f "$real.wws" "$real" &&
+            note "$1: a line for PATH, in $rc" || { rm -rf "$real.wws" && note "warning: cannot write $rc"; }
     done <"$work/rc"
 }
 uninstall() {
+    [ -z "$purge" ] || ! [ -d "$data" ] || { data=$(cd -P "$data" && pwd -P) && case $(cd -P "$HOME" && pwd -P)/ in "${data%/}"/*) false ;; esac &&
+        [ -n "$(ls -d "$data"/*.key "$data/state" "$data/networks" 2>/dev/null)" ]; } || fail 10 "$data is no home of wws, or not that alone: it stays."
     if [ -n "$dry_run" ]; then
         say "Would remove $share, the links to it in $prefix/bin${purge:+, $data with all identities}, and a line from:" "$(path_files)" && return
     elif [ -d "$share" ]; then
@@ -389,8 +400,8 @@ uninstall() {
         done
         edit_paths remove
         for program in wws wws-connector wws-bootstrap; do ! is_ours $program || rm -f "$prefix/bin/$program"; done
-        for part in "$share"/*; do case $part in */lock | */installation) ;; *) rm -rf "$part" ;; esac done
-        rm -rf "$share" && rmdir "$prefix/bin" "$prefix/share" "$prefix" 2>/dev/null || :
+        for part in "$share"/*; do case ${part##*/} in versions | current | previous | trust | work.* | *.new | lock.held) rm -rf "$part" ;; esac done
+        rm -f "$share/installation" "$share/lock" && rmdir "$share" "$prefix/bin" "$prefix/share" "$prefix" 2>/dev/null || :
     fi
     say "wws is not in $prefix${work:+ any more}."
     if [ -n "$purge" ]; then rm -rf "$data" && say "$data is removed, with the identities in it."; fi

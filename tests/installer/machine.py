@@ -158,7 +158,7 @@ class Machine:
         done = self.run(*arguments, **options)  # type: ignore[arg-type]
         assert done.code == code, done.output
         for word in words:
-            assert word in done.said
+            assert word in done.said, done.output
         assert listing(self.home) == before, "it has left something"
         return done
 

@@ -83,7 +83,7 @@ def endless(request: Handler) -> None:
 
 def stalled(request: Handler) -> None:
     """Begins, and says nothing more until the server is stopped."""
-    request.begin(200, Content_Length=CHUNK)
+    request.begin(200, Content_Length=1000)
     request.wfile.write(b"wws")
     request.owner.stopping.wait(60)
 

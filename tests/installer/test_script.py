@@ -74,6 +74,8 @@ def test_help_names_every_option(machine: Machine, shell: str) -> None:
         (["--version", "latest"], "'latest' is not a version"),
         (["--version", "1.2"], "'1.2' is not a version"),
         (["--version", "../../x"], "is not a version"),
+        (["--version", "1.2.3\n1.2.4"], "is not a version"),
+        (["--channel", "stable\n../stable"], "is not the name of a channel"),
         (["--channel", "../stable"], "is not the name of a channel"),
         (["--from", "http://releases.example.org"], "--from takes an https:// URL"),
         (["--from", "http://127.0.0.1:80@releases.example.org/"], "--from takes an https:// URL"),
