@@ -16,7 +16,7 @@ import fcntl
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,12 +233,18 @@ class Installation:
             os.close(descriptor)
 
 
-def find_installation() -> Installation | None:
-    """The installation that this process runs from, or `None` when it was installed otherwise."""
+def find_installation(env: Mapping[str, str]) -> Installation | None:
+    """The installation that this process runs from, or `None` when it was installed otherwise.
+
+    Where it is the one in the user's home, it is called as install.sh calls it: the home may be a link, and
+    the lines for PATH hold the name that was written there.
+    """
+    usual = Path(env.get("HOME") or "/", ".local", "share", "wws")
     place = Path(os.path.realpath(sys.executable))
     for folder in place.parents[:_LEVELS]:
         if folder.parent.name == "versions" and (folder / "MANIFEST").is_file():
-            return Installation(folder.parent.parent, folder)
+            share = folder.parent.parent
+            return Installation(usual if os.path.realpath(usual) == str(share) else share, folder)
     return None
 
 

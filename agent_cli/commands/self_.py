@@ -283,7 +283,7 @@ def _previous(
 def _installation(word: str, prefix: str | None) -> Installation:
     if prefix is not None:
         return installation_at(os.path.expanduser(prefix))
-    found = find_installation()
+    found = find_installation(os.environ)
     if found is None:
         raise find_way().refusal(word)
     return found

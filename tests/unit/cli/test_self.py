@@ -642,12 +642,28 @@ def test_what_a_package_says_of_itself(
 
 
 def test_a_program_below_versions_is_an_installation(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_installation() is None
+    assert find_installation({}) is None
     monkeypatch.setattr(sys, "executable", str(prefix / "bin" / "wws"))
-    found = find_installation()
+    found = find_installation({})
     assert found is not None
     assert found.share == prefix / "share/wws"
     assert found.runs_from == current(prefix)
+
+
+def test_an_installation_in_a_home_that_is_a_link(
+    prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its prefix stands in the lines for PATH as the installer was told it."""
+    (tmp_path / "real").mkdir()
+    shutil.move(prefix, tmp_path / "real" / ".local")
+    (tmp_path / "alice").symlink_to("real")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "alice/.local/bin/wws"))
+    found = find_installation({"HOME": str(tmp_path / "alice")})
+    assert found is not None
+    assert found.prefix == tmp_path / "alice/.local"
+    elsewhere = find_installation({"HOME": str(tmp_path)})
+    assert elsewhere is not None
+    assert elsewhere.prefix == tmp_path / "real/.local"
 
 
 # --- the receipt ----------------------------------------------------------------------------------
