@@ -11,8 +11,9 @@ variables that choose home, node, name and settings file become options.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,8 @@ from wws.errors import WwsError
 from wws.programs import command_of
 from wws.runtime.arguments import BOOTSTRAP_KEY, Options, parse_arguments, prepare
 from wws.runtime.homes import NodePaths, Ready, expand
+from wws.runtime.machine_errors import writing_failed
+from wws.runtime.whole_files import make_folder
 
 PROGRAM: Final = "wws-connector"
 IDENTITY_PATH: Final = "WWS_IDENTITY_PATH"
@@ -89,17 +92,54 @@ def variables_of(env: Environment, folder: Path) -> dict[str, str]:
     return kept
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """How a node that runs was started."""
+
+    command: tuple[str, ...]
+    env: dict[str, str]
+    folder: Path
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """That of a running process; `None` where it cannot be told."""
+        place = Path(f"/proc/{pid}")
+        entries = (entry.partition("=") for entry in _read(place / "environ"))
+        try:
+            folder = place.joinpath("cwd").readlink()
+        except OSError:
+            return None
+        command = tuple(_read(place / "cmdline"))
+        return cls(command, {name: value for name, _, value in entries}, folder) if command else None
+
+    def start_again(self, node: NodePaths) -> None:
+        """As `wws join` does it: in the background, with a session of its own. Raises `MachineError`."""
+        make_folder(node.log.parent)
+        try:
+            with node.log.open("ab") as log:
+                subprocess.Popen(
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.folder,
+                    env=self.env,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise writing_failed(node.log, error) from error
+
+
 def _of_process(ready: Ready) -> tuple[Options, dict[str, str]] | None:
     """The options and variables of a running node; `None` where they cannot be told."""
-    folder = Path(f"/proc/{ready.pid}")
-    words = _read(folder / "cmdline")
-    entries = (entry.partition("=") for entry in _read(folder / "environ"))
-    env = {name: value for name, _, value in entries}
+    found = Process.of(ready.pid)
+    if found is None:
+        return None
+    words, env, cwd = found.command, found.env, found.folder
     first = next((at for at, word in enumerate(words) if at and word.startswith("--")), len(words))
     try:
         options = parse_arguments(words[first:])
-        cwd = folder.joinpath("cwd").readlink()
-    except (WwsError, OSError):
+    except WwsError:
         return None
     return _absolute(_with_variables(options, env), cwd, env), variables_of(env, cwd)
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from agent_cli.compose import STATUS_TIMEOUT
 from agent_cli.connector import start_failure
+from agent_cli.service_settings import Process
 from agent_cli.stopping import stop_node
 from agent_cli.user_manager import (
     STOPS_WITHIN,
@@ -45,7 +46,7 @@ class ServiceSlow(LocalError):
     exit_code = Exit.MACHINE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServiceRun:
     """The service as it shall be, and as it was."""
 
@@ -55,6 +56,8 @@ class ServiceRun:
     path: Path
     text: str
     before: Installed | None
+    taken_over: Process | None = None
+    """The node that ran without the service, and was stopped for it."""
 
     def bring_up(self, running: Ready | None) -> tuple[bool, bool]:
         """Write, enable and start what is not so already: whether anything was changed, and whether a node
@@ -79,6 +82,7 @@ class ServiceRun:
         self.manager.control("daemon-reload")
         self.manager.control("enable", self.unit.name)
         if running is not None and taken_over:
+            self.taken_over = Process.of(running.pid)
             stop_node(running)
         _start(self.manager, self.node, self.unit.name, "restart")
         return True, taken_over
@@ -93,6 +97,8 @@ class ServiceRun:
         except WwsError as error:
             self.take_back()
             undone = "The service was not installed." if self.before is None else "The service is as it was."
+            if self.taken_over is not None:
+                undone += " The node runs on without it."
             error.hint = f"{error.hint} {undone}".lstrip()
             raise
 
@@ -108,8 +114,10 @@ class ServiceRun:
             write_whole(self.path, self.before.text.encode())
         with contextlib.suppress(ManagerFailed):
             self.manager.control("daemon-reload")
-            if self.before is not None:
+            if self.before is not None and self.taken_over is None:
                 self.manager.control("--no-block", "start", self.unit.name)
+        if self.taken_over is not None:
+            self.taken_over.start_again(self.node)
 
 
 def start_installed(node: NodePaths, deadline: float, timeout: float) -> Ready | None:

@@ -9,6 +9,7 @@ import pytest
 
 from agent_cli import user_manager
 from agent_cli.user_unit import parse_unit, unit_name
+from tests.lab.probing import eventually
 from tests.unit.cli.running import Cli
 from tests.unit.cli.user_systemd import UserSystemd
 from wws import __version__
@@ -209,6 +210,24 @@ def test_a_service_that_does_not_start_is_taken_back(
     assert (refused.code, refused.error["code"]) == (10, "port_taken")
     assert refused.error["hint"] == "Another. The service was not installed."
     assert not [path for path in units(cli).rglob("*") if not path.is_dir()]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it outlives who started it
+def test_a_node_that_was_taken_over_in_vain_runs_on(
+    cli: Cli, systemd: UserSystemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined = cli("join", "--name", "alice", "--swarm", "lab", "--json")
+    (before,) = cli.home.running_nodes()
+    failing = '{"error": {"code": "port_taken", "message": "Taken.", "hint": "Another.", "exit_code": 10}}'
+    monkeypatch.setenv("FAKE_JOIN", failing)
+    refused = cli("service", "install", "--json")
+    assert refused.code == 10
+    assert "The service was not installed. The node runs on without it." in refused.error["hint"]
+    eventually(lambda: bool(cli.home.running_nodes()), 30)
+    (after,) = cli.home.running_nodes()
+    assert after.pid != before.pid
+    assert after.peer_id == joined.data["peer_id"]
+    assert "--swarm=lab" in Path(f"/proc/{after.pid}/cmdline").read_text().split("\0")
 
 
 def test_no_way_in_leaves_the_service_installed(
