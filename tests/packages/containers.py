@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,7 +132,8 @@ class Container:
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """What `docker exec` does."""
         uid, gid = self.user.split(":")
-        entering = ["nsenter", f"--target={self.main.pid}", "--mount", "--net", "--pid", "--root", "--wd"]
+        nsenter = str(shutil.which("nsenter"))
+        entering = [nsenter, f"--target={self.main.pid}", "--mount", "--net", "--pid", "--root", "--wd"]
         become = [f"--setuid={uid}", f"--setgid={gid}"]
         program = f"{self.env['PATH']}/{command[0]}"
         return subprocess.run(
@@ -185,9 +187,10 @@ def running(
     try:
         yield container
     finally:
-        if process.poll() is None:
-            process.kill()  # --kill-child ends the rest
-            process.communicate()
+        # Process 1 takes all of its namespace with it; it became another user, so it would outlive its parent.
+        for child in psutil.Process(process.pid).children() if process.poll() is None else ():
+            child.kill()
+        process.communicate(timeout=30)
 
 
 def say(container: Container, beginning: str) -> str:
