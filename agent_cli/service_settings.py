@@ -11,26 +11,21 @@ variables that choose home, node, name and settings file become options.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
+from agent_cli.node_process import Process
 from agent_cli.user_unit import UserUnit, link_of
 from wws.config.loading import OTHER_NAMES, all_settings
 from wws.errors import WwsError
 from wws.programs import command_of
 from wws.runtime.arguments import BOOTSTRAP_KEY, Options, parse_arguments, prepare
 from wws.runtime.homes import NodePaths, Ready, expand
-from wws.runtime.machine_errors import writing_failed
-from wws.runtime.whole_files import make_folder
 
 PROGRAM: Final = "wws-connector"
 IDENTITY_PATH: Final = "WWS_IDENTITY_PATH"
-MAX_READ: Final = 256 * 1024
-"""Bytes of a process's command line or environment that are read."""
-
 Environment = Mapping[str, str]
 
 
@@ -92,44 +87,6 @@ def variables_of(env: Environment, folder: Path) -> dict[str, str]:
     return kept
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """How a node that runs was started."""
-
-    command: tuple[str, ...]
-    env: dict[str, str]
-    folder: Path
-
-    @classmethod
-    def of(cls, pid: int) -> Process | None:
-        """That of a running process; `None` where it cannot be told."""
-        place = Path(f"/proc/{pid}")
-        entries = (entry.partition("=") for entry in _read(place / "environ"))
-        try:
-            folder = place.joinpath("cwd").readlink()
-        except OSError:
-            return None
-        command = tuple(_read(place / "cmdline"))
-        return cls(command, {name: value for name, _, value in entries}, folder) if command else None
-
-    def start_again(self, node: NodePaths) -> None:
-        """As `wws join` does it: in the background, with a session of its own. Raises `MachineError`."""
-        make_folder(node.log.parent)
-        try:
-            with node.log.open("ab") as log:
-                subprocess.Popen(
-                    self.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=self.folder,
-                    env=self.env,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise writing_failed(node.log, error) from error
-
-
 def _of_process(ready: Ready) -> tuple[Options, dict[str, str]] | None:
     """The options and variables of a running node; `None` where they cannot be told."""
     found = Process.of(ready.pid)
@@ -172,12 +129,3 @@ def _absolute(options: Options, folder: Path, env: Environment) -> Options:
 
 def _without_ours(env: Environment) -> dict[str, str]:
     return {name: value for name, value in env.items() if not name.startswith("WWS_")}
-
-
-def _read(path: Path) -> list[str]:
-    """The texts in a file of /proc that ends each with a zero."""
-    try:
-        with path.open("rb") as file:
-            return [os.fsdecode(part) for part in file.read(MAX_READ).split(b"\0")[:-1]]
-    except OSError:
-        return []

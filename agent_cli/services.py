@@ -11,7 +11,7 @@ from typing import Final
 
 from agent_cli.compose import STATUS_TIMEOUT
 from agent_cli.connector import start_failure
-from agent_cli.service_settings import Process
+from agent_cli.node_process import Process
 from agent_cli.stopping import stop_node
 from agent_cli.user_manager import (
     STOPS_WITHIN,
