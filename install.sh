@@ -11,7 +11,6 @@ RELEASES=''
 ROOTS=''
 GLIBC=''
 set -- whole "$@" # main misses this word when the last line was cut after "main", and then does nothing
-
 usage() {
     cat <<'END'
 Usage: sh install.sh [options]       or  curl -sSfL URL/install.sh | sh -s -- [options]
@@ -31,7 +30,6 @@ Example: sh install.sh --prefix "$HOME/tools" --no-modify-path
   --uninstall          remove wws; with --purge its identities and data, too
 END
 }
-
 main() {
     [ "${1-}" = whole ] && shift || exit 9
     if [ -n "${ZSH_VERSION-}" ]; then emulate -R sh && set -eu; fi
@@ -52,7 +50,6 @@ main() {
     if [ -n "$uninstall" ]; then uninstall; else install; fi
     finished=yes
 }
-
 parse() {
     prefix='' version='' channel='' from='' offline='' root_key='' dry_run='' uninstall='' purge='' require_signature=''
     no_modify_path='' no_service='' timeout=${WWS_INSTALL_TIMEOUT:-30} retries=${WWS_INSTALL_RETRIES:-3}
@@ -79,7 +76,6 @@ parse() {
         wrong "--from takes an https:// URL (http:// for this machine alone)"
     [ "$(say "$given" | tr -d ' \n')" = "$(say "$root_key" | tr -d ' \n')" ] || wrong "a root key looks so: --root-key 'ssh-ed25519 AAAAC3…'"
 }
-
 say() { printf '%s\n' "$@"; }
 note() { say "$@" >&2; }
 wrong() { note "install.sh: $*. See --help." && exit 2; }
@@ -103,8 +99,7 @@ is_private() { # whether nobody else can put in place what is run from here. /tm
     [ "$me" = 0 ] || set -- "$@" -o ! -user "$me" ! -user 0 ! -user 65534 # nobody: who is not mapped into a container
     for at in "$share" "$prefix/bin"; do
         [ -z "$(find "$at/" -prune \( -perm -2 -o ! -user "$me" ! -user 0 ! -user 65534 \) 2>/dev/null)" ] || return 1
-        while [ -n "$at" ] && [ -z "$(find "$at" "$at/" -prune \( "$@" \) 2>/dev/null)" ]; do at=${at%/*}; done
-        [ -z "$at" ] || return 1
+        while [ -n "$at" ]; do [ -z "$(find "$at" "$at/" -prune \( "$@" \) 2>/dev/null)" ] && at=${at%/*} || return 1; done
     done
 }
 limit() { ulimit -c 0 && ulimit -f $(($1 * 2)); } # KIB of one file; bash counts in KiB, and allows twice as much
@@ -144,7 +139,6 @@ choose_tools() { # to download, to hash and to verify: of getters and verifiers 
     note "warning: nothing here verifies signatures (ssh-keygen, OpenSSL 3, minisign). Hashes alone are checked, and they" \
         "come from where the files come from. To stop here instead: --require-signature"
 }
-
 begin() { # with a folder for this run, and a lock that ends with it, however it ends; without flock a link tells whose it is
     [ -z "$dry_run" ] || { work=$(mktemp -d "${TMPDIR:-/tmp}/wws.XXXXXX") && log=$work/log && return || fail 10 "cannot write into ${TMPDIR:-/tmp}"; }
     [ -d "$share" ] || new=$share
@@ -155,8 +149,7 @@ begin() { # with a folder for this run, and a lock that ends with it, however it
     until have flock || ln -s $$ "$share/lock.held" 2>/dev/null; do
         if kill -0 "$(readlink "$share/lock.held")" 2>/dev/null; then busy; else rm "$share/lock.held" || full; fi # its owner is gone
     done
-    locked=yes
-    rm -rf "$share"/work.* && work=$(mktemp -d "$share/work.XXXXXX") && log=$work/log || full # and no more of runs that were killed
+    locked=yes && rm -rf "$share"/work.* && work=$(mktemp -d "$share/work.XXXXXX") && log=$work/log || full # and no more of runs that were killed
 }
 busy() { new='' && fail 10 "another installation is at work in $share. Wait for it, then run this again."; }
 clean_up() {
@@ -172,9 +165,8 @@ point() { # LINK CONTENT: by one rename. mv would go into the folder of an old l
     [ "$(readlink "$1" 2>/dev/null)" != "$2" ] || return 0
     rm -rf "$1.new" && ln -s "$2" "$1.new" && { mv -f -T "$1.new" "$1" 2>/dev/null || mv -f -h "$1.new" "$1"; } || full
 }
-keep() { cp "$1" "$2.new" && mv -f "$2.new" "$2" || full; } # FILE PLACE: there whole, or as before
+keep() { cp "$1" "$2.new" && mv -f "$2.new" "$2" || { rm -f "$2.new" && full; }; } # FILE PLACE: there whole, or as before
 is_ours() { [ "$(readlink "$prefix/bin/$1" 2>/dev/null)" = "../share/wws/current/bin/$1" ]; }
-
 fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that size, into $work; 1: it is not there
     file=$work/$1/$2 url=$releases/download/$1/$2 attempt=0
     mkdir -p "$work/$1" || full
@@ -249,9 +241,7 @@ by_release_key() { # FILE NAMESPACE
     signed "$1" "$2" "$keys" && return || signed "$1" "$2" "$revoked" && refuse "${1##*/} of $source is signed by a key that has been revoked."
     refuse "${1##*/} of $source is not signed by a release key."
 }
-is_ahead() { # by five days. Else who has had a key for a day could have every later statement refused as older
-    say "$1" "$2" | awk '{ day[NR] = substr($0, 1, 4) * 372 + substr($0, 5, 2) * 31 + substr($0, 7, 2) } END { exit !(day[1] > day[2] + 5) }'
-}
+is_ahead() { say "$1" "$2" | awk '{ day[NR] = substr($0, 1, 4) * 372 + substr($0, 5, 2) * 31 + substr($0, 7, 2) } END { exit !(day[1] > day[2] + 5) }'; } # by five days: else one made with a stolen key made all later ones old
 follow_channel() { # FILE: which version it leads to, if it is genuine, not lapsed and no step back
     by_release_key "$1" wws-channel
     lines_are "$1" "wws-channel 1\|channel $channel\|version $version_form\|issued $time_form\|expires $time_form\|" ||
@@ -261,7 +251,6 @@ follow_channel() { # FILE: which version it leads to, if it is genuine, not laps
     ! is_ahead "$new_issued" "$now" || refuse "channel $channel of $source was issued at $new_issued UTC, and now it is $now: the clock is wrong."
     ! older "$new_issued" "$issued" || refuse "channel $channel of $source was issued at $new_issued, and this machine has seen one of $issued."
 }
-
 install() {
     releases=${from:-$RELEASES} now=$(date -u +%Y%m%d%H%M%S) asked=$version roots=${given:-$(keys_in "$ROOTS")}
     [ -n "$releases$offline" ] && [ -n "$roots" ] || wrong "this copy does not know releases and root keys: --from URL, --root-key KEY"
