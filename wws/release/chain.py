@@ -28,6 +28,11 @@ from wws.release.signatures import Form, Purpose, verify_signature
 from wws.release.sums import parse_manifest, parse_sums, require_version
 from wws.release.version import Version
 
+MAX_AHEAD: Final = 5 * 86_400
+"""Seconds that a channel may have been issued in the future, for clocks that are slow.
+
+Whoever has stolen a release key could else issue one in ten years' time, and all later ones would look old.
+"""
 MAX_ROOTS: Final = 8
 """Root keys that count at a time."""
 
@@ -155,6 +160,11 @@ def verify_channel(
         raise ReleaseExpired(
             f"What the channel {name} says lapsed at {time_text(found.expires_at)} (UTC): somebody serves "
             "an old one, or the clock of this machine is ahead."
+        )
+    if found.issued_at > unix_now + MAX_AHEAD:
+        raise ReleaseRefused(
+            f"The channel {name} was issued at {time_text(found.issued_at)} (UTC), which is yet to come: the "
+            "clock of this machine is behind, or somebody wants all that is issued from now on to look old."
         )
     if found.issued_at < seen.issued_at:
         raise ReleaseOlder(

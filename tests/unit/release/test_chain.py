@@ -288,6 +288,13 @@ CHANNELS: dict[str, tuple[Published, Seen, str, type[ReleaseRefused]]] = {
     "an earlier statement": (Published(), Seen(issued_at=NOW), "stable", ReleaseOlder),
     "an earlier version": (Published(), Seen(version=Version.parse("1.2.4")), "stable", ReleaseOlder),
     "before a candidate": (Published(), Seen(version=Version.parse("1.3.0a1")), "stable", ReleaseOlder),
+    "issued in ten years": (
+        Published(issued_at=NOW + 3650 * DAY, channel_expires_at=NOW + 3700 * DAY),
+        NOTHING_SEEN,
+        "stable",
+        ReleaseRefused,
+    ),
+    "issued in six days": (Published(issued_at=NOW + 6 * DAY), NOTHING_SEEN, "stable", ReleaseRefused),
     "another channel": (Published(), NOTHING_SEEN, "edge", ReleaseRefused),
     "signed by a stranger": (
         Published(channel_signer=STRANGER),
@@ -320,6 +327,10 @@ def test_attacks_on_a_channel(
     keys = ReleaseKeys.parse(published.files()["release-keys"])
     with pytest.raises(refusal):
         verify_channel(files if published.forms else {"channel": b""}, keys, NOW, name=name, seen=seen)
+
+
+def test_a_clock_that_is_a_little_slow_is_fine() -> None:
+    assert channel(Published(issued_at=NOW + 5 * DAY)).version == VERSION
 
 
 def test_the_same_statement_again_is_fine() -> None:

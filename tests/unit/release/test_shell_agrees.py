@@ -130,7 +130,7 @@ def test_channels(tmp_path: Path) -> None:
 
     # Signed and in time: what is left of the function is its reading.
     body = """\
-( channel=stable source=x now=0 issued=0
+( channel=stable source=x now=20261122000000 issued=0
   by_release_key() { :; }
   refuse() { exit 1; }
   follow_channel "$f" && echo "$f" $version $new_issued $end )"""
