@@ -459,8 +459,12 @@ def _start(unit: Unit, release: Path, within: float) -> dict[str, object]:
 
 
 def _runs_from(pid: int, release: Path) -> bool:
+    """Whether a process is of this release: its program lies there, or is Python and runs what does."""
+    inside = f"{release.resolve()}/"
     with contextlib.suppress(OSError):
-        return os.fsencode(f"{release.resolve()}/") in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if os.readlink(f"/proc/{pid}/exe").startswith(inside):
+            return True
+        return os.fsencode(inside) in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 

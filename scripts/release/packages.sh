@@ -33,7 +33,8 @@ main() {
     done
     mkdir -p "$out"
     "$python" "$root/packaging/packages.py" --out "$out" --version "$version" --stamp "$stamps/stamp.json"
-    "$python" "$root/packaging/sbom.py" --version "$version" --out "$out/wws-$version.cdx.json"
+    "$python" "$root/packaging/sbom.py" --version "$version" --artefact "$artefact" \
+        --out "$out/wws-$version.cdx.json"
     if [ -n "$container" ]; then
         have mmdebstrap || as_root apt-get install -qq -y --no-install-recommends mmdebstrap debian-archive-keyring
         "$python" "$root/packaging/container/image.py" --artefact "$artefact" \
