@@ -132,9 +132,13 @@ def test_a_service_that_cannot_start_is_taken_back(alice: Person) -> None:
     assert "The service is as it was." in refused
     assert alice.run("cat ~/.config/systemd/user/wws-alice.service").output == before
     eventually(lambda: alice.json("service status", code=None)["status"] is not None, 30)
-    refused = alice.run("wws service install --name bob --rpc 198.51.100.1:9370", code=10).output
-    assert "The service was not installed." in refused
-    assert "bob" not in alice.run("ls -R ~/.config/systemd/user").output
+    joined = alice.json("join --name carol")
+    refused = alice.run("wws service install --name carol --rpc 198.51.100.1:9370", code=10).output
+    assert "The service was not installed. The node runs on without it." in refused
+    assert "carol" not in alice.run("ls -R ~/.config/systemd/user").output
+    eventually(lambda: alice.json("status --node carol", code=None).get("joined") is True, 60)
+    assert alice.json("status --node carol")["peer_id"] == joined["peer_id"]
+    alice.run("wws leave --node carol")
 
 
 @only_in_full
