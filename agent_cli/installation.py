@@ -198,9 +198,15 @@ class Installation:
         return Version.parse(now.name), Version.parse(then.name)
 
     def previous(self) -> Path:
-        """The folder of the version before this one. Raises `NoPreviousVersion`."""
+        """The folder of the version before this one. Raises `NoPreviousVersion`.
+
+        Both links lead to one version when a switch was killed between them: then it is the other one there.
+        """
         found = self.version_folder("previous")
-        if found is None or found == self.current() or not found.is_dir():
+        if found == self.current():
+            others = [entry.name for entry in list_folder(found.parent) if entry.name != found.name]
+            found = found.parent / others[0] if len(others) == 1 else None
+        if found is None or not found.is_dir():
             raise NoPreviousVersion(
                 f"There is no version before {self.current().name} in {self.share}.",
                 hint="An older one can be installed: wws self update --version VERSION",

@@ -368,12 +368,35 @@ def test_nothing_to_go_back_to(cli: Cli, prefix: Path) -> None:
     (share / "previous").unlink()
     found = cli("self", "rollback", "--prefix", str(prefix), "--json")
     assert (found.code, found.error["code"]) == (4, "no_previous_version")
-    (share / "previous").symlink_to(f"versions/{NEW}")
-    assert cli("self", "rollback", "--prefix", str(prefix)).code == 4
-    (share / "previous").unlink()
     (share / "previous").symlink_to("versions/1.0.0")
     assert cli("self", "rollback", "--prefix", str(prefix)).code == 4
     assert os.readlink(share / "current") == f"versions/{NEW}"
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_rollback_that_was_killed(cli: Cli, prefix: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Killed at each of its renames: what is current is whole, and the next run gets where it was to go."""
+    done = 0
+
+    def killed(old: object, new: object) -> None:
+        nonlocal done
+        done += 1
+        if done == at:
+            raise KeyboardInterrupt
+        os.replace(str(old), str(new))
+
+    share = prefix / "share/wws"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", killed)
+        assert cli("self", "rollback", "--prefix", str(prefix)).code == 130
+    reached = current(prefix).name
+    assert reached == (NEW if at == 1 else OLD)
+    assert cli("self", "verify", "--prefix", str(prefix)).code == 0
+    assert cli("self", "rollback", "--prefix", str(prefix)).code == 0
+    assert current(prefix).name == (OLD if reached == NEW else NEW)
+    assert cli("self", "rollback", "--prefix", str(prefix)).code == 0
+    assert current(prefix).name == reached
+    assert f"version {reached}\n" in (share / "installation").read_text()
 
 
 @pytest.mark.parametrize("tamper", ["a changed program", "an extra file", "all signed anew by a stranger"])
