@@ -277,13 +277,13 @@ def _check_stamp(stamp: bytes, version: str) -> None:
 
 def _tidy(made: Path) -> None:
     """Drop what is only for people who build, and all links: an archive of ours has none."""
-    for path in sorted(made.rglob("*")):
-        if path.is_symlink():
-            content = path.resolve(strict=True)
-            if not content.is_relative_to(made) or not content.is_file():
-                raise BuildFailed(f"{path.relative_to(made)} is a link to {content}")
-            path.unlink()
-            shutil.copyfile(content, path)
+    links = [path for path in sorted(made.rglob("*")) if path.is_symlink()]
+    for path, content in [(path, path.resolve(strict=True)) for path in links]:
+        if not content.is_relative_to(made.resolve()):
+            raise BuildFailed(f"{path.relative_to(made)} is a link to {content}")
+        path.unlink()
+        if content.is_file():  # one to a folder is a framework's on macOS, and nothing is loaded by that way
+            shutil.copy2(content, path)
     for path in sorted((made / "lib").glob("*.dist-info/*")):
         # What libraries ask for at run time stays. The rest says how they were installed here.
         if path.name not in {"METADATA", "entry_points.txt"}:

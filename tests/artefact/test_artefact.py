@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import stat
@@ -186,11 +187,29 @@ def test_what_cannot_be_a_release_is_refused(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_links_become_what_they_lead_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyInstaller leaves them on macOS, where Python is a framework."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "packaging"))
+    builder = importlib.import_module("selfcontained")
+    made = tmp_path / "wws"
+    framework = made / "lib" / "Python.framework" / "Versions"
+    (framework / "3.11").mkdir(parents=True)
+    (framework / "3.11" / "Python").write_text("the library")
+    (framework / "Current").symlink_to("3.11")
+    (made / "lib" / "Python").symlink_to("Python.framework/Versions/Current/Python")
+    builder._tidy(made)
+    assert not [path for path in made.rglob("*") if path.is_symlink()]
+    assert (made / "lib" / "Python").read_text() == "the library"
+
+    (made / "lib" / "astray").symlink_to("/etc/passwd")
+    with pytest.raises(builder.BuildFailed, match="is a link to /etc/passwd"):
+        builder._tidy(made)
+
+
 def start_program() -> ModuleType:
     """packaging/frozen/start.py, which no package has."""
-    spec = importlib.util.spec_from_file_location(
-        "wws_start", REPOSITORY / "packaging" / "frozen" / "start.py"
-    )
+    path = REPOSITORY / "packaging" / "frozen" / "start.py"
+    spec = importlib.util.spec_from_file_location("wws_start", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
