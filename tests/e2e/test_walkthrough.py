@@ -15,6 +15,9 @@ DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"
 RUNBOOKS = [*sorted((REPOSITORY / "docs" / "operators").glob("*.md")), REPOSITORY / "drills" / "README.md"]
 """Their blocks are run by the drills (tests/drills, tests/contract/test_operator_runbooks.py)."""
 
+ELSEWHERE = {"install.md": REPOSITORY / "tests" / "installer" / "test_docs.py"}
+"""Documents whose blocks another test runs."""
+
 
 @pytest.mark.timeout(300)
 def test_every_command_of_the_documents(programs: Programs) -> None:
@@ -34,7 +37,9 @@ def test_every_command_of_the_documents(programs: Programs) -> None:
 
 
 def test_no_command_is_shown_that_is_not_run() -> None:
-    run = {"README.md", "agent.md", "operator.md"}
+    run = {"README.md", "agent.md", "operator.md", *ELSEWHERE}
+    for document, test in ELSEWHERE.items():
+        assert document in test.read_text(), document
     for document in DOCUMENTS:
         text = document.read_text()
         assert bool(blocks_of(document)) == (document.name in run), document
