@@ -187,7 +187,7 @@ def running(
     try:
         yield container
     finally:
-        # Process 1 takes all of its namespace with it; it became another user, so it would outlive its parent.
+        # Process 1 takes its whole namespace with it. It became another user, so it outlives its parent.
         for child in psutil.Process(process.pid).children() if process.poll() is None else ():
             child.kill()
         process.communicate(timeout=30)
