@@ -34,7 +34,7 @@ main() {
     [ "${1-}" = whole ] && shift || exit 9
     if [ -n "${ZSH_VERSION-}" ]; then emulate -R sh && set -eu; fi
     exec </dev/null && umask 022 && export LC_ALL=C # stdin may be the pipe that this script came by
-    unset CDPATH GREP_OPTIONS TAR_OPTIONS GZIP POSIXLY_CORRECT 2>/dev/null || : # they change what our tools do
+    unset IFS CDPATH GREP_OPTIONS TAR_OPTIONS GZIP POSIXLY_CORRECT 2>/dev/null || : # they change what our tools do
     work='' new='' locked='' finished='' serial=0 issued=0 keys_folder='' keys='' revoked=''
     trap clean_up EXIT && trap 'exit 130' INT && trap 'exit 143' HUP TERM
     for tool in awk cat cp cut date find grep gzip head id ln ls mkdir mktemp mv printf readlink rm rmdir sed sleep sort tail tar tr uname; do
@@ -221,7 +221,7 @@ signed_by() { # FILE NAMESPACE BLOB
 # The last 32 bytes of our form of a key are the key: X.509 has 12 fixed bytes before it, minisign "Ed" and a number.
 x509_key() { printf '\060\052\060\005\006\003\053\145\160\003\041\000' && say "$1" | openssl base64 -d -A | tail -c 32; }
 minisign_key() { say "$1" | base64 -d | tail -c 32 >"$work/key" && { printf Ed && head -c 8 "$work/key" && cat "$work/key"; } | base64 | tr -d '\n'; }
-lines_are() { tr '\n\000' '|\n' <"$1" 2>/dev/null | tr '\n' ! | grep -Eqx "$2"; } # FILE PATTERN, in which | ends each line
+lines_are() { tr '\n\000|' '|\n!' <"$1" 2>/dev/null | tr '\n' ! | grep -Eqx "$2"; } # FILE PATTERN, in which | ends each line
 value() { sed -n "s/^$1 //p" "$2"; }                            # WORD FILE
 statement() { # FILE: whether it is a list of release keys; then what it says
     lines_are "$1" "wws-release-keys 1\|serial [1-9][0-9]{0,8}\|expires $time_form\|(key $key_form\|)+(revoked $key_form\|)*" || return 1
@@ -296,7 +296,7 @@ get_release() {
     [ "$keys_folder" = "channel-$channel" ] || { fetch_signed "$folder" release-keys 16 && adopt_keys "$folder"; } ||
         refuse "there is no release-keys beside release $version of $source."
     by_release_key "$sums" wws-release
-    lines_are "$sums" '([0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+-]*\|)+' && [ -z "$(cut -c 67- "$sums" | sort | uniq -d)" ] || refuse "SHA256SUMS of $source is empty, or no list of hashes."
+    lines_are "$sums" '([0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._+-]*\|)+' && cut -c 67- "$sums" | sort -cu 2>/dev/null || refuse "SHA256SUMS of $source is empty, or no list of hashes."
     ! cut -c 67- "$sums" | grep '^wws-' | grep -qv "^wws-${version}[-.]" || refuse "SHA256SUMS of $source is of another release than $version."
     wanted=$(sed -n "s/^\([0-9a-f]*\)  $archive\$/\1/p" "$sums") && is "$wanted" '[0-9a-f]{64}' || fail 10 "release $version has nothing for $platform."
     if [ -n "$dry_run" ]; then
