@@ -191,17 +191,19 @@ def assemble(
     version = version or release.source_version()
     if release._VERSION.fullmatch(version) is None:
         raise BuildFailed(f"{version!r} is no version: give one like 1.2.3")
+    if stamp is not None:
+        _check_stamp(stamp, version)
+    lowest = floor(frozen / "wws")
+    if lowest is not None:
+        lowest = Floor(lowest.version, "bin" / lowest.file.relative_to(frozen / "wws"))
+        if highest is not None and lowest.version > highest:
+            raise BuildFailed(
+                f"{lowest.file} needs glibc {lowest.version}, and no newer one than {highest} may be "
+                f"needed: build it with packaging/frozen/old-glibc.sh"
+            )
     with tempfile.TemporaryDirectory(prefix="wws-artefact-") as temporary:
         top = Path(temporary, f"wws-{version}")
         stage(frozen, top, version, stamp=stamp, installer=installer, python=python)
-        lowest = floor(top)
-        if lowest is not None:
-            lowest = Floor(lowest.version, lowest.file.relative_to(top))
-            if highest is not None and lowest.version > highest:
-                raise BuildFailed(
-                    f"{lowest.file} needs glibc {lowest.version}, and no newer one than {highest} may be "
-                    f"needed: build it with packaging/frozen/old-glibc.sh"
-                )
         release.write_manifest(top)
         name = f"wws-{version}-{target()}"
         out.mkdir(parents=True, exist_ok=True)
@@ -229,7 +231,6 @@ def stage(
         (top / "bin" / program).chmod(0o755)
     _compile(library, version, python)
     if stamp is not None:
-        _check_stamp(stamp, version)
         (library / "wws" / STAMP).write_bytes(stamp)
     if installer is not None:
         shutil.copyfile(installer, top / "share" / "install.sh")
