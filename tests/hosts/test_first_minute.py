@@ -15,6 +15,7 @@ from tests.hosts.nodes import only_in_full
 from tests.lab.hosts import Hosts
 from tests.lab.nodes import Node
 from tests.lab.probing import eventually
+from wws.testing.scale import scale_factor
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -43,11 +44,12 @@ def bob(world: World) -> Node:
 
 
 @pytest.fixture(autouse=True)
-def _told(alice: Person, tell: Tell) -> Iterator[None]:
+def _told(request: pytest.FixtureRequest, alice: Person, tell: Tell) -> Iterator[None]:
+    """What was typed: of the minute itself always, of the days after it at the full scale."""
     yield
-    if alice.typed:
+    if request.function is test_from_the_one_line_to_joined or scale_factor() >= 1:
         tell("what the user of a bare host typed", alice.transcript())
-        alice.typed.clear()
+    alice.typed.clear()
 
 
 def test_what_a_bare_host_lacks_is_said(world: World, alice: Person) -> None:
@@ -87,8 +89,6 @@ def test_from_the_one_line_to_joined(world: World, alice: Person, bob: Node, tel
 
 def test_as_a_service_she_comes_back(world: World, alice: Person, bob: Node) -> None:
     before = alice.json("status")
-    shown = alice.run("wws service install --dry-run").output
-    assert "ExecStart=/home/alice/.local/bin/wws-connector " in shown
     said = alice.run("wws service install")
     assert "has taken over the node that was running" in said.output
     assert "sudo loginctl enable-linger alice" in said.output, "she may not do that herself"
@@ -99,6 +99,13 @@ def test_as_a_service_she_comes_back(world: World, alice: Person, bob: Node) -> 
     again = alice.run("wws service install").output
     assert "nothing was changed" in again
     assert alice.json("service status")["status"]["uptime_s"] >= after["status"]["uptime_s"]
+    world.reaches(bob, "alice")
+
+
+@only_in_full
+def test_she_leaves_and_joins_through_her_service(world: World, alice: Person, bob: Node) -> None:
+    shown = alice.run("wws service install --dry-run").output
+    assert "ExecStart=/home/alice/.local/bin/wws-connector " in shown
     assert "already running" in alice.run("wws join --name alice").output
     left = alice.run("wws leave").output
     assert "Its service wws-alice.service starts it again" in left
