@@ -1,20 +1,22 @@
 #!/bin/sh
 # Uploads wheel and sdist of a verified release to PyPI, as the workflow that PyPI trusts: no token is kept anywhere.
 #
-#   scripts/release/pypi.sh --files DIR --version V [-- OPTIONS OF uv publish]
+#   scripts/release/pypi.sh --files DIR --version V [--upload URL --check URL]
 #
+# The addresses are those of another index than PyPI: where it takes files, and where it lists them.
 # Needs uv (requirements/dev.txt has it), and a job with `id-token: write` in the environment that the trusted
 # publisher names. What is there already with the same bits is left alone.
 set -eu
 
 main() {
-    files='' version=''
+    files='' version='' upload=https://upload.pypi.org/legacy/ check=https://pypi.org/simple/
     while [ $# -gt 0 ]; do
         case $1 in
         --help | -h) usage && exit 0 ;;
         --files) files=${2:?} ;;
         --version) version=${2:?} ;;
-        --) shift && break ;;
+        --upload) upload=${2:?} ;;
+        --check) check=${2:?} ;;
         *) wrong "what is $1?" ;;
         esac
         shift 2
@@ -22,7 +24,7 @@ main() {
     for given in "$files" "$version"; do
         [ -n "$given" ] || wrong "an option is missing"
     done
-    uv publish --trusted-publishing always --check-url https://pypi.org/simple/ "$@" \
+    uv publish --trusted-publishing always --publish-url "$upload" --check-url "$check" \
         "$files/wws-$version-py3-none-any.whl" "$files/wws-$version.tar.gz"
 }
 
