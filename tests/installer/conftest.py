@@ -49,9 +49,7 @@ MakeMachine = Callable[..., Machine]
 
 
 @pytest.fixture
-def make_machine(
-    tmp_path: Path, server: Server, releases: Releases, authority_file: Path
-) -> MakeMachine:
+def make_machine(tmp_path: Path, server: Server, releases: Releases, authority_file: Path) -> MakeMachine:
     """Makes machines that take their releases from the server."""
 
     def make(name: str = "alice", **fields: object) -> Machine:

@@ -1,9 +1,9 @@
 """Releases to install in tests: what is in them is a few lines of sh, everything around it is real.
 
     releases = Releases(folder)
-    releases.publish("1.2.3")       # download/v1.2.3/…, download/channel-stable/…, signed by tests.release_signing
+    releases.publish("1.2.3")       # download/v1.2.3/…, and download/channel-stable/…, which leads to it
 
-They lie as they are served: below `folder` is what `--from` names.
+They lie as they are served: below `folder` is what `--from` names. Signed as by packaging/sign.py.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ case "$*" in
 "self verify-file"*) exit 2 ;;
 id)
     [ -f "$home/identity.key" ] || { echo "error: There is no key file." >&2; exit 4; }
-    printf 'peer id      12D3KooW%s\ndid          did:swarm:%s\n' "$(cat "$home/identity.key")" "$(cat "$home/identity.key")"
-    printf 'path         %s\n' "$home/identity.key"
+    key=$(cat "$home/identity.key")
+    printf '%s\n' "peer id      12D3KooW$key" "did          did:swarm:$key" "path         $home/identity.key"
     ;;
 "id new") mkdir -p "$home" && echo "$$" >"$home/identity.key" && exec "$0" id ;;
 "network show --json") printf '{"data": {"networks": [%s]}}\n' "${NETWORK-\"default\"}" ;;
@@ -80,6 +80,13 @@ def packed(entries: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
     return out.getvalue()
 
 
+def stamped(url: str, signer: Signer) -> str:
+    """The installer as a release has it."""
+    text = INSTALLER.read_text()
+    lines = {"RELEASES=''": f"RELEASES='{url}'", "ROOTS=''": f"ROOTS='{signer.root_text}'"}
+    return "\n".join(lines.get(line, line) for line in text.split("\n"))
+
+
 @dataclass
 class Releases:
     """A folder of releases, as a server has it."""
@@ -117,6 +124,17 @@ class Releases:
         self.signer.sums(folder)
         self.signer.release_keys(folder, serial=serial)
         self.lead(version, serial=serial, channel=channel)
+
+    def publish_built(self, archive: Path, version: str) -> None:
+        """Lay an artefact of ours down, as a release does."""
+        folder = self.release(version)
+        folder.mkdir(parents=True)
+        for place in (archive, archive.with_name(archive.name.replace(".tar.gz", ".MANIFEST"))):
+            shutil.copy(place, folder)
+        (folder / "install.sh").write_text(stamped("", self.signer))
+        self.signer.sums(folder)
+        self.signer.release_keys(folder)
+        self.lead(version)
 
     def lead(self, version: str, *, serial: int = 1, channel: str = "stable", **dates: float) -> None:
         """Have a channel lead to a version."""

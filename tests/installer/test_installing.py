@@ -215,9 +215,16 @@ def test_an_unstamped_copy_says_what_it_needs(machine: Machine) -> None:
 def test_a_stamped_copy_needs_nothing(machine: Machine, releases: Releases, server: Server) -> None:
     stranger = Signer(root=Identity.from_label("another root"))
     roots = f"{stranger.root_text} {releases.signer.root_text}"
-    text = (machine.folder / "stamped.sh")
-    lines = {"RELEASES=''": f"RELEASES='{server.url}'", "ROOTS=''": f"ROOTS='{roots}'", "GLIBC=''": "GLIBC='2.17'"}
-    script = [lines.get(line, line) for line in releases.release("1.2.3").joinpath("install.sh").read_text().split("\n")]
+    text = machine.folder / "stamped.sh"
+    lines = {
+        "RELEASES=''": f"RELEASES='{server.url}'",
+        "ROOTS=''": f"ROOTS='{roots}'",
+        "GLIBC=''": "GLIBC='2.17'",
+    }
+    script = [
+        lines.get(line, line)
+        for line in releases.release("1.2.3").joinpath("install.sh").read_text().split("\n")
+    ]
     text.write_text("\n".join(script))
     machine.arguments = []
     machine.installs(script=text)  # type: ignore[arg-type]

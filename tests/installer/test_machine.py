@@ -13,14 +13,16 @@ from tests.installer.machine import NEEDED, USUAL, Machine, links, listing
 from tests.installer.namespaces import mounts, tool
 from tests.installer.releases import INSTALLER, PLATFORM, Releases
 
-ODD = "al ice's \"home\" $HOME `id` \\ é"
+ODD = 'al ice\'s "home" $HOME `id` \\ é'
 
 
 def test_a_home_of_an_odd_name(make_machine: MakeMachine) -> None:
     machine = make_machine(home_name=ODD)
     machine.installs()
     assert machine.version == "1.2.3"
-    assert found_by(["sh", "-c", '. "$HOME/.profile"; command -v wws'], machine) == f"{machine.prefix}/bin/wws"
+    assert (
+        found_by(["sh", "-c", '. "$HOME/.profile"; command -v wws'], machine) == f"{machine.prefix}/bin/wws"
+    )
     machine.installs()
     machine.installs("--uninstall", "--purge")
     assert listing(machine.home) == {}
@@ -120,7 +122,10 @@ def test_a_bare_debian(machine: Machine) -> None:
     ],
 )
 def test_systems_without_a_release(machine: Machine, system: str, machine_name: str, words: str) -> None:
-    machine.stub("uname", f"case $1 in -s) echo {system} ;; -m) echo {machine_name} ;; *) echo {system} {machine_name} ;; esac")
+    machine.stub(
+        "uname",
+        f"case $1 in -s) echo {system} ;; -m) echo {machine_name} ;; *) echo {system} {machine_name} ;; esac",
+    )
     machine.refuses(10, words)
 
 
@@ -169,7 +174,9 @@ def test_only_the_user_writes_there(machine: Machine, mask: int) -> None:
         os.umask(before)
     places = [path for path in machine.prefix.rglob("*") if not path.is_symlink()]
     assert {path.stat().st_mode & 0o022 for path in places if path.name != "lock"} == {0}
-    assert all(path.stat().st_mode & 0o555 == 0o555 for path in places if path.is_dir() and "/trust" in str(path))
+    assert all(
+        path.stat().st_mode & 0o555 == 0o555 for path in places if path.is_dir() and "/trust" in str(path)
+    )
 
 
 class TestPath:

@@ -103,7 +103,11 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
     "archive cut": (changed("*.tar.gz", lambda data: data[: len(data) // 2]), 8, "its SHA-256 is"),
     "archive empty": (changed("*.tar.gz", lambda data: b""), 8, "its SHA-256 is"),
     "archive is a page": (changed("*.tar.gz", lambda data: HTML), 8, "its SHA-256 is"),
-    "hashes changed": (changed("SHA256SUMS", lambda data: data.replace(b"a", b"b")), 8, "not signed by a release key"),
+    "hashes changed": (
+        changed("SHA256SUMS", lambda data: data.replace(b"a", b"b")),
+        8,
+        "not signed by a release key",
+    ),
     "hashes empty": (changed("SHA256SUMS", lambda data: b""), 8, "SHA256SUMS of"),
     "hashes are a page": (changed("SHA256SUMS", lambda data: HTML), 8, "SHA256SUMS of"),
     "channel is a page": (changed("channel", lambda data: HTML), 8, "channel of"),
@@ -118,7 +122,11 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
     "hashes gone": (gone("SHA256SUMS"), 9, "has no release 1.2.3"),
     # signed, by the wrong ones
     "stranger": (stranger_releases, 8, "not signed by a root key that counts here"),
-    "stranger's channel": (lambda releases: releases.signer.channel(releases.channel(), "1.2.3", by=STRANGER), 8, "channel of"),
+    "stranger's channel": (
+        lambda releases: releases.signer.channel(releases.channel(), "1.2.3", by=STRANGER),
+        8,
+        "channel of",
+    ),
     "stranger's hashes": (
         lambda releases: releases.signer.sums(releases.release("1.2.3"), by=STRANGER),
         8,
@@ -132,7 +140,11 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
     "revoked key": (revoked, 8, "SHA256SUMS of"),
     "revoked key's channel": (channel_by_revoked, 8, "signed by a key that has been revoked"),
     # signed, and old
-    "keys lapsed": (lambda releases: releases.signer.release_keys(releases.channel(), days=-1), 8, "release-keys of"),
+    "keys lapsed": (
+        lambda releases: releases.signer.release_keys(releases.channel(), days=-1),
+        8,
+        "release-keys of",
+    ),
     "channel lapsed": (
         lambda releases: releases.signer.channel(releases.channel(), "1.2.3", issued_days_ago=LAST_YEAR),
         8,
@@ -145,7 +157,11 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
         8,
         "is not the channel stable",
     ),
-    "channel with a line more": (signed_text("channel", lambda data: data + b"more\n"), 8, "is not the channel"),
+    "channel with a line more": (
+        signed_text("channel", lambda data: data + b"more\n"),
+        8,
+        "is not the channel",
+    ),
     "channel without its end": (signed_text("channel", lambda data: data[:-1]), 8, "is not the channel"),
     "channel with line feeds of Windows": (
         signed_text("channel", lambda data: data.replace(b"\n", b"\r\n")),
@@ -162,7 +178,11 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
         8,
         "no list of release keys",
     ),
-    "keys with a line more": (signed_text("release-keys", lambda data: data + b"more\n"), 8, "no list of release keys"),
+    "keys with a line more": (
+        signed_text("release-keys", lambda data: data + b"more\n"),
+        8,
+        "no list of release keys",
+    ),
     "keys of another version": (
         signed_text("release-keys", lambda data: data.replace(b"keys 1", b"keys 2")),
         8,
@@ -186,7 +206,9 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
     ),
     "hash in capitals": (signed_text("SHA256SUMS", lambda data: data.upper()), 8, "no list of hashes"),
     "the archive twice": (
-        signed_text("SHA256SUMS", lambda data: data + b"0" * 64 + f"  wws-1.2.3-{PLATFORM}.tar.gz\n".encode()),
+        signed_text(
+            "SHA256SUMS", lambda data: data + b"0" * 64 + f"  wws-1.2.3-{PLATFORM}.tar.gz\n".encode()
+        ),
         10,
         "has nothing for",
     ),
@@ -270,6 +292,7 @@ def test_archives_that_reach_out(
         machine.bin.joinpath("tar").symlink_to("/bin/busybox" if Path("/bin/busybox").exists() else "busybox")
     releases.archive("1.2.3").write_bytes(make(machine.home))
     releases.signer.sums(releases.release("1.2.3"))
+    machine.offline(releases)
     before = listing(machine.folder)
     machine.refuses(8, words)
     assert listing(machine.folder) == before
@@ -285,7 +308,13 @@ def test_an_archive_that_swells(machine: Machine, releases: Releases) -> None:
 
 
 def test_programs_of_another_machine(machine: Machine, releases: Releases) -> None:
-    elf = b"\x7fELF\x02\x01\x01" + bytes(9) + (2).to_bytes(2, "little") + (0xF3).to_bytes(2, "little") + bytes(100)
+    elf = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + (2).to_bytes(2, "little")
+        + (0xF3).to_bytes(2, "little")
+        + bytes(100)
+    )
     releases.archive("1.2.3").write_bytes(pack("1.2.3", FILES | {"bin/wws": elf}))
     releases.signer.sums(releases.release("1.2.3"))
     machine.refuses(10)

@@ -1,8 +1,8 @@
 """A download that ends early: the shell gets the beginning of the script, and nothing must come of it.
 
-Every byte on dash, which is `sh` on Debian and Ubuntu; the ends of lines on the other shells, and every byte at
-scale 1. The script lies in memory and gets shorter in place; many shells run one after the other, and what they
-might have written is looked for after each batch.
+Every byte on dash, which is `sh` on Debian and Ubuntu; the ends of lines on the other shells, and every byte
+at scale 1. The script lies in memory and gets shorter in place; many shells run one after the other, and what
+they might have written is looked for after each batch.
 """
 
 from __future__ import annotations
@@ -43,11 +43,8 @@ def test_every_line_on_the_others(machine: Machine, shell: str, share: int) -> N
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_whole_of_it_would_have_installed(
-    machine: Machine, releases: Releases, shell: str
-) -> None:
+def test_the_whole_of_it_would_have_installed(machine: Machine, shell: str) -> None:
     """In the very place where the cuts do nothing. With the last words cut it does nothing, either."""
-    offline(machine, releases)
     code = run(machine, shell, SCRIPT[: len(WHOLE) - len(b' "$@"')])
     assert (code, listing(machine.home)) == (9, {})
     assert run(machine, shell, WHOLE) == 0
@@ -56,16 +53,8 @@ def test_the_whole_of_it_would_have_installed(
 
 @pytest.fixture(autouse=True)
 def _offline(machine: Machine, releases: Releases) -> None:
-    offline(machine, releases)
-
-
-def offline(machine: Machine, releases: Releases) -> None:
     """The release lies beside the machine: what runs needs no network, and has all it wants."""
-    folder = machine.folder / "stick"
-    folder.mkdir(exist_ok=True)
-    for file in releases.release("1.2.3").iterdir():
-        shutil.copy(file, folder)
-    machine.arguments = ["--offline", str(folder), "--root-key", releases.signer.root_text]
+    machine.offline(releases)
 
 
 def cuts_of(share: int, *, every_byte: bool) -> Sequence[int]:
@@ -114,8 +103,13 @@ class Script:
         if program is None:
             require(name)
         arguments = [name, *rest, "-s", "--", *machine.arguments]
-        redirected = [(os.POSIX_SPAWN_DUP2, self._file, 0), *((os.POSIX_SPAWN_DUP2, self._null, fd) for fd in (1, 2))]
-        process = os.posix_spawn(Path(program or name), arguments, self._environment(machine), file_actions=redirected)
+        redirected = [
+            (os.POSIX_SPAWN_DUP2, self._file, 0),
+            *((os.POSIX_SPAWN_DUP2, self._null, fd) for fd in (1, 2)),
+        ]
+        process = os.posix_spawn(
+            Path(program or name), arguments, self._environment(machine), file_actions=redirected
+        )
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
     def _environment(self, machine: Machine) -> dict[str, str]:
