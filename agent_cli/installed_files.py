@@ -108,6 +108,9 @@ def verify_version(
     `unix_now` is given for what is to be installed, where a lapsed list of keys is refused; a version that
     was installed in time stays good.
     """
+    for name in ("VERSION", "MANIFEST"):
+        if os.path.lexists(folder / name) and not stat.S_ISREG((folder / name).lstat().st_mode):
+            raise FilesDiffer(f"{folder / name} is not a file.")  # to read a pipe would wait for ever
     said = Version.parse(read_text(folder / "VERSION", 64).removesuffix("\n"))
     if version is not None and said != version:
         raise OtherRelease(f"{folder} was to hold {version}, and holds {said}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from wws.release.errors import FilesDiffer
 from wws.rpc.codes import Exit
 
 SCRIPT: Final = Path("share", "install.sh")
+_LEVELS: Final = 4
+"""Folders from the script up to `share/wws`."""
+_TRUSTED: Final = (0, 65_534)
+"""Root; and nobody, which is who is not mapped into a container."""
 MAX_SAID: Final = 64 * 1024
 """Characters of what it says that are kept."""
 
@@ -89,6 +94,7 @@ def run_installer(version: Path, arguments: Sequence[str], options: Options) -> 
     script = version / SCRIPT
     if not script.is_file():
         raise FilesDiffer(f"{script} is missing, so this version cannot change itself.")
+    _require_ours(script)
     speaks = not options.json and not options.quiet
     environment = dict(os.environ)
     if options.home:
@@ -119,6 +125,15 @@ def run_installer(version: Path, arguments: Sequence[str], options: Options) -> 
     if code:
         raise _failure(code, lines)
     return Said(lines)
+
+
+def _require_ours(script: Path) -> None:
+    """Raises `FilesDiffer` where another user decides what is in it: `--prefix` leads anywhere."""
+    for place in (script, *script.parents[:_LEVELS]):
+        for found in (place.lstat(), place.stat()):
+            is_others = found.st_uid not in (os.geteuid(), *_TRUSTED)
+            if is_others or (found.st_mode & stat.S_IWOTH and not stat.S_ISLNK(found.st_mode)):
+                raise FilesDiffer(f"Others on this machine can change {place}, so nothing of it is run.")
 
 
 def _failure(code: int, lines: Sequence[str]) -> InstallerFailed:

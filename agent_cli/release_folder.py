@@ -20,7 +20,7 @@ from typing import IO, Final
 
 from agent_cli.installation import list_folder
 from agent_cli.verify_file import MAX_FILE, read_bounded
-from wws.release.chain import Verified, verify_channel, verify_release
+from wws.release.chain import NOTHING_SEEN, Seen, Verified, verify_channel, verify_release
 from wws.release.channel import Channel
 from wws.release.errors import FilesDiffer, OtherRelease
 from wws.release.keys import PublicKey
@@ -73,15 +73,18 @@ def verify_folder(
     *,
     version: Version | None = None,
     complete: bool = False,
+    seen: Seen = NOTHING_SEEN,
 ) -> VerifiedFolder:
     """Verify the release in a folder; with `complete` nothing that was signed may be missing.
+
+    `seen` has the keys that are known here to be revoked.
 
     Raises `ReleaseRefused`, `MachineError`.
     """
     names = file_names(folder)
     small = read_signed(folder)
-    release = verify_release(small, roots, unix_now, version=version)
-    channel = _channel(small, release, unix_now, version)
+    release = verify_release(small, roots, unix_now, version=version, seen=seen)
+    channel = _channel(small, release, unix_now, version, seen)
     for name in names:
         release.require(name, sha256(folder / name))
     archives = tuple(name for name in names if name.removesuffix(ARCHIVE) + MANIFEST in release.sums)
@@ -126,14 +129,14 @@ def sha256(path: Path) -> str:
 
 
 def _channel(
-    files: dict[str, bytes], release: Verified, unix_now: float, version: Version | None
+    files: dict[str, bytes], release: Verified, unix_now: float, version: Version | None, seen: Seen
 ) -> Channel | None:
     """The channel in the folder, whatever its name is; it leads to this release, if one was named."""
     data = files.get(Purpose.CHANNEL.file)
     if data is None:
         return None
     name = Channel.parse(data).name  # believed once it is verified, on the next line
-    found = verify_channel(files, release.release_keys, unix_now, name=name)
+    found = verify_channel(files, release.release_keys, unix_now, name=name, seen=seen)
     if version is not None and found.version != version:
         raise OtherRelease(f"The channel {name} leads to {found.version}, and this is {version}.")
     return found

@@ -11,6 +11,7 @@ namespaces, a unit with it does not start at all. What a unit means is in system
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ def _word(text: str) -> str:
 def _letter(letter: str) -> str:
     if letter in '\\"':
         return f"\\{letter}"
-    return letter if letter.isprintable() else "".join(f"\\x{byte:02x}" for byte in letter.encode())
+    return letter if letter.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(letter))
 
 
 def words(program: Sequence[str]) -> str:

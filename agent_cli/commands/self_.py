@@ -253,7 +253,9 @@ def _verify_release(folder: Path, given: Sequence[PublicKey]) -> Result:
     """What was downloaded, before anything of it is run."""
     roots = list(given) or [PublicKey.parse(text) for text in stamp().roots]
     _require(roots)
-    found = verify_folder(folder, roots, time.time())
+    installation = find_installation(os.environ)  # may know of keys that were revoked since
+    seen = NOTHING_SEEN if installation is None else seen_of(installation, roots, is_new=False)
+    found = verify_folder(folder, roots, time.time(), seen=seen)
     of = len(found.release.sums)
     channel = "" if found.channel is None else f"\nthe channel {found.channel.name}: {found.channel.version}"
     return Result(

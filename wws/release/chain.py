@@ -35,6 +35,9 @@ Whoever has stolen a release key could else issue one in ten years' time, and al
 """
 MAX_ROOTS: Final = 8
 """Root keys that count at a time."""
+MAX_AHEAD: Final = 5 * 86_400
+"""Seconds that a channel may be issued ahead of our clock, which may be wrong. What is issued later than that
+would make all later statements old, also when the key that signed it is revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,11 @@ def verify_channel(
         raise ReleaseRefused(
             f"The channel {name} was issued at {time_text(found.issued_at)} (UTC), which is yet to come: the "
             "clock of this machine is behind, or somebody wants all that is issued from now on to look old."
+        )
+    if found.issued_at > unix_now + MAX_AHEAD:
+        raise ReleaseRefused(
+            f"The channel {name} was issued at {time_text(found.issued_at)} (UTC), and that is to come: the "
+            "clock of this machine is behind, or somebody wants all that follows to be older."
         )
     if found.issued_at < seen.issued_at:
         raise ReleaseOlder(
