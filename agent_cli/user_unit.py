@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
@@ -181,10 +180,3 @@ def _letter(letter: str) -> str:
     if letter in '\\"':
         return f"\\{letter}"
     return letter if letter.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(letter))
-
-
-def words(program: Sequence[str]) -> str:
-    """A command for people to read."""
-    import shlex
-
-    return shlex.join(program)

@@ -58,6 +58,7 @@ def test_words_mean_themselves() -> None:
     assert line == (
         'ExecStart="/a b/c" "a%%h" "$$HOME" ";" "say \\"hi\\"" "back\\\\slash" "two\\x0alines" "é"'
     )
+    assert '"/\\xff"' in UserUnit("x", ("/\udcff",)).text(252), "a path is bytes"
     shown = UserUnit("x", ("/c",), environment=(("WWS_LOG_LEVEL", "a b%"),)).text(252)
     assert 'Environment="WWS_LOG_LEVEL=a b%%"\n' in shown
 
