@@ -32,6 +32,7 @@ def releases(tmp_path: Path) -> Releases:
     return made
 
 
+@pytest.mark.timeout(400)  # it may have to build the artefact
 def test_every_command(releases: Releases, server: Server, authority_file: Path, tmp_path: Path) -> None:
     home = tmp_path / "alice"
     home.mkdir()
@@ -96,6 +97,18 @@ def test_the_table_has_every_message() -> None:
     assert len(messages) > 20
     for message in messages:
         assert message in script, f"install.sh does not say: {message}"
+
+
+def test_every_message_is_explained() -> None:
+    """The other way round. What starts like another message is explained with it."""
+    explained = plain(PAGE.read_text().partition("## When it does not work")[2])
+    failures = re.findall(r'(?:fail \d+|refuse|no_glibc) "([^"]{12,})"', INSTALLER.read_text())
+    failures = [failure for failure in failures if not failure.startswith("$1, and releases need")]
+    assert len(failures) > 40
+    for failure in failures:
+        parts = re.split(r"\$\([^)]*\)|\$\{[^}]*\}|\$[a-zA-Z_]+|\$\d|[.:;(]", failure)
+        openings = [" ".join(part.strip(" ,").split()[:3]) for part in parts if len(part.split()) > 1]
+        assert any(opening in explained for opening in openings), failure
 
 
 def test_options_are_those_of_the_help() -> None:
