@@ -64,7 +64,7 @@ BARE = (
     f"mv /usr/bin/curl /etc/ssl/certs /usr/share/ca-certificates {_AWAY}",
     f"useradd --create-home --shell /bin/bash {USER}",
     f"install -d -m 700 -o {USER} -g {USER} /home/{USER}/.ssh",
-    f"install -m 600 -o {USER} -g {USER} /root/.ssh/authorized_keys /home/{USER}/.ssh",
+    f"install -m 600 -o {USER} -g {USER} ~root/.ssh/authorized_keys ~{USER}/.ssh",
     f"printf 'nameserver %s\\n' {DNS_ADDRESS} >/etc/resolv.conf",
 )
 """What makes a bare one of a host of the lab, and a person on it."""

@@ -105,7 +105,7 @@ def test_as_a_service_she_comes_back(world: World, alice: Person, bob: Node) -> 
 @only_in_full
 def test_she_leaves_and_joins_through_her_service(world: World, alice: Person, bob: Node) -> None:
     shown = alice.run("wws service install --dry-run").output
-    assert "ExecStart=/home/alice/.local/bin/wws-connector " in shown
+    assert "/alice/.local/bin/wws-connector " in shown
     assert "already running" in alice.run("wws join --name alice").output
     left = alice.run("wws leave").output
     assert "Its service wws-alice.service starts it again" in left

@@ -18,7 +18,7 @@ from agent_cli.user_unit import (
     unit_name,
 )
 
-ALICE = UserUnit("alice", ("/home/alice/.local/bin/wws-connector",), ("--node=alice", "--name=alice"))
+ALICE = UserUnit("alice", ("/users/alice/.local/bin/wws-connector",), ("--node=alice", "--name=alice"))
 WORDS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=30)
 
 
@@ -37,7 +37,7 @@ def test_a_node_has_a_unit_of_its_name() -> None:
 
 def test_what_it_runs_and_how_it_comes_back() -> None:
     lines = ALICE.text(252).splitlines()
-    assert "ExecStart=/home/alice/.local/bin/wws-connector --node=alice --name=alice" in lines
+    assert "ExecStart=/users/alice/.local/bin/wws-connector --node=alice --name=alice" in lines
     for line in (
         "Type=notify",
         "Restart=always",
@@ -89,10 +89,10 @@ def test_a_newer_unit_is_left_alone() -> None:
 @pytest.mark.parametrize(
     "executable, link",
     [
-        ("/home/a/.local/share/wws/versions/1.0.0/bin/wws-connector", "/home/a/.local/bin/wws-connector"),
+        ("/users/a/.local/share/wws/versions/1.0.0/bin/wws-connector", "/users/a/.local/bin/wws-connector"),
         ("/opt/x/share/wws/versions/1.2.0rc1/bin/lib/x", "/opt/x/bin/wws-connector"),
-        ("/home/a/share/wws/versions", None),
-        ("/home/a/venv/bin/python3", None),
+        ("/users/a/share/wws/versions", None),
+        ("/users/a/venv/bin/python3", None),
         ("/share/wws/versions/1/bin/x", "/bin/wws-connector"),
     ],
 )
