@@ -3,13 +3,13 @@
 #
 #   scripts/release/pypi.sh --files DIR --version V [--upload URL --check URL]
 #
-# The addresses are those of another index than PyPI: where it takes files, and where it lists them.
-# Needs uv (requirements/dev.txt has it), and a job with `id-token: write` in the environment that the trusted
+# The addresses are those of another index than PyPI, whose own uv knows: where it takes files, and where it lists
+# them. Needs uv (requirements/dev.txt has it), and a job with `id-token: write` in the environment that the trusted
 # publisher names. What is there already with the same bits is left alone.
 set -eu
 
 main() {
-    files='' version='' upload=https://upload.pypi.org/legacy/ check=https://pypi.org/simple/
+    files='' version='' upload='' check=''
     while [ $# -gt 0 ]; do
         case $1 in
         --help | -h) usage && exit 0 ;;
@@ -24,7 +24,7 @@ main() {
     for given in "$files" "$version"; do
         [ -n "$given" ] || wrong "an option is missing"
     done
-    uv publish --trusted-publishing always --publish-url "$upload" --check-url "$check" \
+    uv publish --trusted-publishing always ${upload:+--publish-url "$upload"} ${check:+--check-url "$check"} \
         "$files/wws-$version-py3-none-any.whl" "$files/wws-$version.tar.gz"
 }
 
