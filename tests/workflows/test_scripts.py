@@ -89,9 +89,8 @@ def test_what_is_no_root_key_is_not_stamped(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "url", ["releases.example", "https://a.example/'; rm -rf ~; '", "https://a b", "file:///x"]
 )
-def test_what_is_no_address_is_not_stamped(tmp_path: Path, url: str) -> None:
-    make_keys(tmp_path)
-    words = ("--releases", url, "--roots", tmp_path / "trust" / "roots")
+def test_what_is_no_address_is_not_stamped(released: Actions, tmp_path: Path, url: str) -> None:
+    words = ("--releases", url, "--roots", released.repository / "packaging" / "trust" / "roots")
     run("release/stamp-installer.sh", *words, "--glibc", "2.31", "--out", tmp_path / "install.sh", code=1)
     run(
         "release/stamp.py",
@@ -106,9 +105,10 @@ def test_what_is_no_address_is_not_stamped(tmp_path: Path, url: str) -> None:
     )
 
 
-def test_the_installer_that_is_stamped_is_the_one_of_the_sources_but_for_three_lines(tmp_path: Path) -> None:
-    make_keys(tmp_path)
-    roots = tmp_path / "trust" / "roots"
+def test_the_installer_that_is_stamped_is_the_one_of_the_sources_but_for_three_lines(
+    released: Actions, tmp_path: Path
+) -> None:
+    roots = released.repository / "packaging" / "trust" / "roots"
     words = ("--releases", "https://releases.example/r", "--roots", roots, "--glibc", "2.31")
     run("release/stamp-installer.sh", *words, "--out", tmp_path / "install.sh")
     pairs = zip(
