@@ -180,8 +180,9 @@ class Nodes:
     def running(self) -> dict[str, str]:
         """From which release each node runs; empty where none is ready."""
         said = self.everywhere(
-            "curl -sf -m 5 127.0.0.1:9371/readyz >/dev/null && tr '\\0' ' ' "
-            "</proc/$(systemctl show -P MainPID wws-bootstrap)/cmdline"
+            "curl -sf -m 5 127.0.0.1:9371/readyz >/dev/null && "
+            "node=/proc/$(systemctl show -P MainPID wws-bootstrap) && "
+            "readlink $node/exe && tr '\\0' ' ' <$node/cmdline"
         )
         return {
             name: text.partition("/opt/wws/releases/")[2].partition("/")[0] for name, text in said.items()

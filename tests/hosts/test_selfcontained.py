@@ -1,4 +1,4 @@
-"""A host goes from the archive that needs its Python to the one that needs none, and back, by the same playbooks."""
+"""A host moves from the archive that needs its Python to one that needs none, and back, by the same plays."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_node_moves_to_the_archive_that_needs_no_python(
     eu = nodes["eu"]
 
     played = nodes.play("upgrade.yml", Release(archive, sha256_of(archive), NEWER), limit=["eu"])
-    assert played.rc == 0, played
+    assert played.rc == 0, f"{played.reports}\n{played}"
     assert played.reports["eu"]["result"] == "upgraded"
     assert nodes.running()["eu"] == NEWER
     pid = eu.ssh("systemctl show -P MainPID wws-bootstrap").stdout.strip()
