@@ -274,8 +274,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.step == "begin":
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_own(folder)
             Deployment(folder, _new(options)).begin(options.canary)
             return 0
+        _require_own(folder)
         deployment = Deployment.read(folder)
         steps: dict[str, Callable[[], None]] = {
             "preview": deployment.preview,
@@ -291,6 +293,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"deploy.py: {options.step}: {error}\n")
         return 1
     return 0
+
+
+def _require_own(folder: Path) -> None:
+    """Raises `RollFailed` where others would decide which program is run and what is rolled out."""
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise RollFailed(f"nothing was begun in {folder}: {error.strerror}") from None
+    if found.st_uid != os.geteuid() or found.st_mode & 0o002:
+        raise RollFailed(f"others on this machine can change what is in {folder}: take a folder of your own")
 
 
 def _parser() -> argparse.ArgumentParser:

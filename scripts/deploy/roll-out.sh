@@ -45,7 +45,7 @@ main() {
     for given in "$stack" "$releases" "$version" "$folder"; do
         [ -n "$given" ] || wrong "an option is missing"
     done
-    mkdir -p "$folder"
+    (umask 077 && mkdir -p "$folder")
     [ -z "$(ls -A "$folder")" ] || wrong "$folder is not empty: a roll-out has a folder of its own"
     folder=$(cd "$folder" && pwd)
 
@@ -90,6 +90,7 @@ roll() {
 
 smoke() {
     "$here/smoke.sh" --installer "$releases/download/v$version/install.sh" --version "$version" \
+        --like "$folder/release/install.sh" \
         --inventory "$folder/inventory.json" "$@" -- --from "$releases" --require-signature
 }
 

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs a published release as a stranger would, joins the network with it, and leaves nothing behind.
 #
-#   scripts/deploy/smoke.sh --installer URL|FILE --version V --inventory FILE [--node HOST] [-- OPTIONS]
+#   scripts/deploy/smoke.sh --installer URL|FILE --version V --inventory FILE [--like FILE] [--node HOST] [-- OPTIONS]
 #
 #   --installer   the published install.sh; a URL is fetched with curl
+#   --like        the same script, out of the release that was verified: no other is run. This machine has secrets
 #   --inventory   inventory.json of the stack: which network, and where its nodes are
 #   --node        join through this node alone and be answered by it: a canary, before the others follow
 #   OPTIONS       further ones of install.sh, such as --from URL or --require-signature
@@ -12,11 +13,12 @@
 set -eu
 
 main() {
-    installer='' version='' inventory='' node=''
+    installer='' version='' inventory='' node='' like=''
     while [ $# -gt 0 ]; do
         case $1 in
         --help | -h) usage && exit 0 ;;
         --installer) installer=${2:?} ;;
+        --like) like=${2:?} ;;
         --version) version=${2:?} ;;
         --inventory) inventory=${2:?} ;;
         --node) node=${2:?} ;;
@@ -45,6 +47,7 @@ main() {
         --output "$folder/install.sh" "$installer" ;;
     *) cp "$installer" "$folder/install.sh" ;;
     esac
+    [ -z "$like" ] || cmp -s "$folder/install.sh" "$like" || failed "$installer is not the install.sh of the release"
     sh "$folder/install.sh" --version "$version" --prefix "$folder/prefix" --yes --no-service --no-modify-path "$@"
     said=$("$wws" --version)
     case " $said " in

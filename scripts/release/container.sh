@@ -28,6 +28,7 @@ main() {
     for given in "$files" "$version" "$image"; do
         [ -n "$given" ] || wrong "an option is missing"
     done
+    case $version in *[a-z]*) latest='' ;; esac # a candidate is never the latest
     : "${REGISTRY_USER:?is missing}" "${REGISTRY_TOKEN:?is missing}"
     # Names of repositories on GitHub may have capitals, those of images may not.
     image=$(printf '%s' "$image" | tr '[:upper:]' '[:lower:]')

@@ -41,7 +41,7 @@ main() {
 }
 
 get() {
-    curl --silent --show-error --fail --location --max-time 900 --retry 3 \
+    curl --silent --show-error --fail --location --max-time 900 --retry 3 --max-filesize 1073741824 \
         --output "$out/$1" "$releases/download/v$version/$1" || failed 9 "$1 could not be fetched"
 }
 
