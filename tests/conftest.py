@@ -52,7 +52,8 @@ _PROFILE = _load_hypothesis_profile()
 
 class _LabsWhole(LoadScopeScheduling):
     """Gives tests one by one to whichever worker is free, but those of one file of tests/lab or tests/drills
-    to one: they share what takes a while to build. All tests on systemd hosts go to one and share the hosts.
+    (and of the container image) to one: they share what takes a while to build. All tests on systemd hosts
+    go to one and share the hosts.
 
     xdist's own groups do nothing with pytest 9.2: they are a suffix of node ids that pytest no longer takes.
     """
@@ -61,7 +62,8 @@ class _LabsWhole(LoadScopeScheduling):
         path = nodeid.partition("::")[0]
         if path.startswith(("tests/hosts/", "tests/infra/test_hosts", "tests/drills/test_hosts")):
             return "hosts"
-        return path if path.startswith(("tests/lab/", "tests/drills/")) else nodeid
+        whole = ("tests/lab/", "tests/drills/", "tests/packages/test_container")
+        return path if path.startswith(whole) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)

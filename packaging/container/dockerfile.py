@@ -134,7 +134,10 @@ def _copy(rest: str) -> Copy:
 
 
 def _pairs(rest: str) -> dict[str, str]:
-    pairs = [word.partition("=") for word in shlex.split(rest)]
+    try:
+        pairs = [word.partition("=") for word in shlex.split(rest)]
+    except ValueError as error:
+        raise NotUnderstood(f"{rest}: {error}") from None
     if "$" in rest or not all(equals and _NAME.fullmatch(name) for name, equals, _ in pairs):
         raise NotUnderstood(f"{rest}: NAME=VALUE, without $")
     return {name: value for name, _, value in pairs}

@@ -60,6 +60,8 @@ def test_lines_go_on_and_comments_do_not_count() -> None:
         f"{START}COPY --chown=1:1 --link a/ /c/\n",
         f"{START}ENV A\n",
         f"{START}ENV A=$B\n",
+        f'{START}ENV A="open\n',
+        f"{START}ENV A=\\",
         f"{START}EXPOSE 9000\n",
         f"{START}VOLUME /data\n",
         f"{START}WORKDIR data\n",
