@@ -378,7 +378,7 @@ edit_paths() { # add|remove. By a copy and a rename: never half a file of the us
 }
 uninstall() {
     [ -z "$purge" ] || ! [ -d "$data" ] || { data=$(cd -P "$data" && pwd -P) && case $(cd -P "$HOME" && pwd -P)/ in "${data%/}"/*) false ;; esac &&
-        [ -n "$(ls -d "$data"/*.key "$data/state" "$data/networks" 2>/dev/null)" ]; } || fail 10 "$data is no home of wws, or not that alone: it stays."
+        [ -n "$(ls -d "$data"/*.key "$data/state" "$data/networks" "$data/run" "$data/reports" 2>/dev/null)" ]; } || fail 10 "$data is no home of wws, or not that alone: it stays."
     if [ -n "$dry_run" ]; then
         say "Would remove $share, the links to it in $prefix/bin${purge:+, $data with all identities}, and a line from:" "$(path_files)" && return
     elif [ -d "$share" ]; then
