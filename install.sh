@@ -178,12 +178,12 @@ fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that si
         if_untrusted="No CA certificates? $(add ca-certificates). A CA of your own: CURL_CA_BUNDLE=/path/to/ca.pem. The clock says $(date)."
         reason=$(tail -n 1 "$log" | tr -cd ' -~' | cut -c 1-200)
         case $getter:$problem:$answer in
+        *:20:* | curl:1:*) fail 9 "$url leads to an address that is not https." ;;
         *:404 | *:410) return 1 ;;
         *:4??) fail 9 "$url is refused: the answer is $answer." ;;
         *:153:* | curl:63:*) fail 9 "$url has more than the $3 KiB that it may have." ;;
         curl:23:* | wget:3:*) full ;;
         curl:60:* | curl:77:* | wget:5:*) fail 9 "the certificate of $releases is not trusted: $reason. $if_untrusted" ;;
-        *:20:* | curl:1:*) fail 9 "$url leads to an address that is not https." ;;
         esac
         (printf x >"$work/probe") 2>/dev/null || full
         attempt=$((attempt + 1)) && [ $attempt -le "$retries" ] || fail 9 "cannot download $url: ${reason:-no word why}. Is there a way to it, or a proxy (https_proxy)?"

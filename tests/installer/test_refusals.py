@@ -209,8 +209,8 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
         signed_text(
             "SHA256SUMS", lambda data: data + b"0" * 64 + f"  wws-1.2.3-{PLATFORM}.tar.gz\n".encode()
         ),
-        10,
-        "has nothing for",
+        8,
+        "no list of hashes",
     ),
     "not for this machine": (
         signed_text("SHA256SUMS", lambda data: data.replace(PLATFORM.encode(), b"plan9-mips")),
@@ -280,8 +280,17 @@ TRICKS: dict[str, tuple[Callable[[Path], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("tar", ["tar", "tar=busybox"])
-@pytest.mark.parametrize("trick", TRICKS)
+TOLD_OTHERWISE = ("absolute", "up and away", "line feed in a name", "link to a folder", "hard link", "device")
+"""By the tar of BusyBox; it is tried with the others at scale 1."""
+
+
+@pytest.mark.parametrize(
+    ("trick", "tar"),
+    [
+        *((trick, "tar") for trick in TRICKS),
+        *((trick, "tar=busybox") for trick in (TRICKS if scale_factor() >= 1 else TOLD_OTHERWISE)),
+    ],
+)
 def test_archives_that_reach_out(
     machine: Machine, releases: Releases, tmp_path: Path, trick: str, tar: str
 ) -> None:
