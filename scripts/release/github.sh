@@ -27,8 +27,8 @@ main() {
 ci() {
     commit=${1:?} left=${2:-60}
     while :; do
-        # Of several runs the last one counts: `gh` lists the newest first.
-        state=$(gh run list --workflow ci.yml --commit "$commit" --limit 1 --json status,conclusion \
+        # Of several runs the last counts, and `gh` lists the newest first. Those of a pull request are its code.
+        state=$(gh run list --workflow ci.yml --event push --commit "$commit" --limit 1 --json status,conclusion \
             --jq '.[0] | .status + " " + (.conclusion // "")')
         case $state in
         "completed success") echo "ci.yml passed for $commit" && return ;;
