@@ -28,11 +28,6 @@ from wws.release.signatures import Form, Purpose, verify_signature
 from wws.release.sums import parse_manifest, parse_sums, require_version
 from wws.release.version import Version
 
-MAX_AHEAD: Final = 5 * 86_400
-"""Seconds that a channel may have been issued in the future, for clocks that are slow.
-
-Whoever has stolen a release key could else issue one in ten years' time, and all later ones would look old.
-"""
 MAX_ROOTS: Final = 8
 """Root keys that count at a time."""
 MAX_AHEAD: Final = 5 * 86_400
