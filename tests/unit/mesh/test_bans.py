@@ -211,7 +211,7 @@ def faults() -> Iterator[type[RemoteProtocolError]]:
         yield kind
 
 
-# Not about peers of the mesh: what the user typed, files, DNS, RPC, and records that the DHT has checked.
+# Not about peers of the mesh: what the user typed, files, releases, DNS, RPC, and records that the DHT has checked.
 ELSEWHERE = (
     "wws.discovery",
     "wws.rpc",
@@ -219,6 +219,7 @@ ELSEWHERE = (
     "wws.config",
     "wws.codec",
     "wws.identity",
+    "wws.release",
     "wws.testing",
 )
 
