@@ -164,11 +164,6 @@ def verify_channel(
             f"The channel {name} was issued at {time_text(found.issued_at)} (UTC), which is yet to come: the "
             "clock of this machine is behind, or somebody wants all that is issued from now on to look old."
         )
-    if found.issued_at > unix_now + MAX_AHEAD:
-        raise ReleaseRefused(
-            f"The channel {name} was issued at {time_text(found.issued_at)} (UTC), and that is to come: the "
-            "clock of this machine is behind, or somebody wants all that follows to be older."
-        )
     if found.issued_at < seen.issued_at:
         raise ReleaseOlder(
             f"The channel {name} was issued at {time_text(found.issued_at)} (UTC), and this machine has seen "
