@@ -211,7 +211,7 @@ def faults() -> Iterator[type[RemoteProtocolError]]:
         yield kind
 
 
-# Not about peers of the mesh: what the user typed, files, releases, DNS, RPC, records that the DHT checked.
+# Not about peers of the mesh: what users typed, files, releases, DNS, RPC, records that the DHT has checked.
 ELSEWHERE = (
     "wws.discovery",
     "wws.rpc",
