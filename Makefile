@@ -30,7 +30,7 @@ check: static ## what to run before every commit: format, lint, types, layers, u
 
 .PHONY: test
 test: ## check, and every other test, in parallel, at a tenth of the full figures
-	@$(MAKE) --no-print-directory -j2 static interop-peers pulumi workflow-tools
+	@$(MAKE) --no-print-directory -j2 static interop-peers pulumi workflow-tools artefact
 	$(RUN_PYTEST) tests $(PYTEST)
 
 .PHONY: test-full
@@ -99,6 +99,13 @@ workflow-tools:
 	else \
 		echo "workflow-tools: $$(scripts/tools.sh)" || test "$${CI:-false}" != true; \
 	fi
+
+# What people download, made once for all tests that run it, and only when the sources have changed.
+.PHONY: artefact
+artefact: $(READY)
+	@made=$$($(BIN)/python -c 'from tests.artefact.built import artefact; print(artefact().name)') && \
+		echo "artefact: $$made" || \
+		{ echo "the artefact was not built: its tests will skip" >&2; test "$${CI:-false}" != true; }
 
 .PHONY: lock
 lock: ## renew requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
