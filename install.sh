@@ -306,7 +306,7 @@ get_release() {
         [ -n "$no_modify_path" ] || path_files | sed 's/^/  PATH    a line in /'
         (cd "$work" && find v* channel-* -type f | sort | sed "s|^|  read    $source/download/|") && return
     fi
-    note "Downloading $archive"
+    if [ -n "$offline" ]; then note "Reading $offline/$archive"; else note "Downloading $archive"; fi
     fetch "$folder" "$archive" 262144 || fail 9 "$source has no $archive ($url)."
     found=$($hasher <"$file" | cut -c 1-64)
     [ "$found" = "$wanted" ] || refuse "$archive is not the file of the release: its SHA-256 is $found, not $wanted."
@@ -339,7 +339,7 @@ switch() {
     for old in "$share"/versions/*; do
         [ "$old" = "$share/versions/$version" ] || [ "versions/${old##*/}" = "$(readlink "$share/previous" || :)" ] || rm -rf "$old"
     done
-    say "wws $version is installed${installed:+ (before: $installed; back to it: wws self rollback)}."
+    case $installed in "" | "$version") before= ;; *) before=" (before: $installed; back to it: wws self rollback)" ;; esac && say "wws $version is installed$before."
 }
 settle() { # all that is around a version; nothing of it is done twice
     mkdir -p "$prefix/bin" "$share/trust" && say "$roots" >"$work/roots" || full

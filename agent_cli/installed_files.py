@@ -77,10 +77,11 @@ class Differences:
         words = "; ".join(
             f"{_WORDS[name]}: {', '.join(paths[:3])}{_more(len(paths) - 3)}" for name, paths in found.items()
         )
+        version = folder.name if folder.parent.name == "versions" else "VERSION"
         error = FilesDiffer(
             f"The files in {folder} are not those of the release ({words}).",
-            hint="Install it anew: wws self update --version VERSION. If nobody has touched these files on "
-            "purpose, find out who could.",
+            hint=f"Install it anew: wws self update --version {version}. If nobody has touched these files "
+            "on purpose, find out who could.",
         )
         error.details = {name: paths[:MAX_SHOWN] for name, paths in found.items()}
         raise error

@@ -16,6 +16,8 @@ from wws.programs import is_frozen
 from wws.rpc.codes import Exit
 
 DISTRIBUTION: Final = "wws"
+PINNED: Final = "'wws[agent]==VERSION'"
+DOWNLOADED: Final = "'wws[agent] @ file:///…/wws-VERSION-py3-none-any.whl' (see docs/packages.md)"
 
 
 class InstalledOtherwise(LocalError):
@@ -50,18 +52,19 @@ def find_way() -> Way:
         folder = shlex.quote(str(Path(os.path.realpath(sys.executable)).parent.parent))
         unpack = "unpack the archive of that version"
         return Way(f"was unpacked by hand ({folder})", unpack, unpack, f"rm -r {folder}")
+    file = _from_file()
     if (prefix / "pipx_metadata.json").is_file():
         return Way(
             "was installed by pipx",
-            "pipx upgrade wws",
-            "pipx install --force 'wws[agent]==VERSION'",
+            f"pipx install --force {file}" if file else "pipx upgrade wws",
+            f"pipx install --force {file or PINNED}",
             "pipx uninstall wws",
         )
     if (prefix / "uv-receipt.toml").is_file():
         return Way(
             "was installed by uv",
-            "uv tool upgrade wws",
-            "uv tool install 'wws[agent]==VERSION'",
+            f"uv tool install --reinstall {file}" if file else "uv tool upgrade wws",
+            f"uv tool install --reinstall {file}" if file else f"uv tool install {PINNED}",
             "uv tool uninstall wws",
         )
     try:
@@ -78,10 +81,23 @@ def find_way() -> Way:
         remove = f"{shlex.quote(sys.executable)} -m pip uninstall"
     return Way(
         f"was installed as a package of {shlex.quote(sys.prefix)}",
-        f"{pip} --upgrade 'wws[agent]'",
-        f"{pip} 'wws[agent]==VERSION'",
+        f"{pip} {file}" if file else f"{pip} --upgrade 'wws[agent]'",
+        f"{pip} {file or PINNED}",
         f"{remove} wws",
     )
+
+
+def _from_file() -> str:
+    """What to install where the package came from a downloaded wheel (PEP 610), else nothing.
+
+    Who took a signed file is not sent to an index, where the name may be somebody else's.
+    """
+    try:
+        found = json.loads(metadata.distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+        downloaded = "archive_info" in found
+    except (metadata.PackageNotFoundError, ValueError, TypeError):
+        return ""
+    return DOWNLOADED if downloaded else ""
 
 
 def _is_editable(direct_url: str | None) -> bool:

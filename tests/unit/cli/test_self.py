@@ -649,6 +649,11 @@ def test_who_installed_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file:
         ('{"dir_info":{"editable":true},"url":"file:///x"}', "uv", "git -C"),
         ('{"dir_info":{},"url":"file:///x"}', "uv", "uv pip install"),
         (None, "pip", "-m pip install --upgrade 'wws[agent]'"),
+        (
+            '{"archive_info":{},"url":"file:///x.whl"}',
+            "pip",
+            "-m pip install 'wws[agent] @ file:///…/wws-VERSION",
+        ),
         ("[]", "pip", "-m pip install"),
         ("{", None, "-m pip install"),
     ],
