@@ -352,11 +352,11 @@ settle() { # all that is around a version; nothing of it is done twice
     say "wws-installation 1" "version $version" "from ${releases:-$offline}" "channel $channel" "$(say "$given" | sed 's/^ssh/root ssh/')" \
         "$({ cat "$work/rc" 2>/dev/null || told path-edit; } | sed 's/^/path-edit /')" | sed '/^$/d' >"$work/installation" && keep "$work/installation" "$share/installation" || full
     wws=$prefix/bin/wws network='' && identity=$("$wws" id 2>"$log") || [ $? -ne 4 ] || identity=$("$wws" id new 2>"$log") || identity=''
-    say "${identity:-"warning: no identity: $(head -n 1 "$log")"}" | grep -E '^(peer id|did|path|warning)' || :
+    say "${identity:-"warning: no identity: $(head -n 1 "$log")"}" | grep -E '^(peer id|did|path)  |^warning' || :
     ! "$wws" network show --json 2>/dev/null | grep -q '"networks": *\[\]' || network=" --network 'DOMAIN#PUBLISHER-KEY'"
     [ -z "$network" ] || say "" "This build knows no network: ask who runs yours for its domain and publisher key."
     [ -n "$in_path" ] || say "" "In this terminal first:  export PATH=$(quoted "$prefix/bin"):\"\$PATH\""
-    say "" "Next:  wws join --name YOUR-NAME$network"
+    say "" "A node with a name has a key of its own: its first join makes it." "Next:  wws join --name YOUR-NAME$network"
     [ -n "$no_service" ] || ! systemctl --user show-environment >/dev/null 2>&1 || say "or, to keep it running:  wws service install --name YOUR-NAME$network"
 }
 quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; }

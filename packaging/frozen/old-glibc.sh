@@ -116,10 +116,10 @@ build() {
     count=$#
     while [ "$count" -gt 0 ]; do
         case $1 in
-            --out) out=$2; set -- "$@" --out /work/out; shift 2; count=$((count - 2)) ;;
+            --out) out=$2; set -- "$@" --out /mnt/out; shift 2; count=$((count - 2)) ;;
             --stamp | --installer)
                 cp "$2" "$work/given/${1#--}"
-                set -- "$@" "$1" "/work/given/${1#--}"
+                set -- "$@" "$1" "/mnt/given/${1#--}"
                 shift 2
                 count=$((count - 2))
                 ;;
@@ -133,12 +133,12 @@ build() {
         unshare --mount --propagation private /bin/sh -euc '
         root=$1 repository=$2 libraries=$3 work=$4 frozen=$5
         shift 5
-        mkdir -p "$root/src" "$root/work" "$root/frozen"
+        mkdir -p "$root/src" "$root/mnt" "$root/frozen"
         mount -t proc proc "$root/proc"
         mount --rbind /dev "$root/dev"
         mount --bind "$repository" "$root/src"
         mount --bind "$libraries" "$root/opt/wws-libraries"
-        mount --bind "$work" "$root/work"
+        mount --bind "$work" "$root/mnt"
         mount --bind "$frozen" "$root/frozen"
         exec chroot "$root" /opt/wws-build/bin/python /src/packaging/selfcontained.py "$@"' \
         sh "$root" "$repository" "$libraries" "$work" "$base/$recipe/frozen" \
@@ -147,7 +147,7 @@ build() {
         cp "$file" "$out/.${file##*/}.new"
         mv "$out/.${file##*/}.new" "$out/${file##*/}"
     done
-    sed "s,\"/work/out/,\"$out/," "$work/said"
+    sed "s,\"/mnt/out/,\"$out/," "$work/said"
 }
 
 main "$@"

@@ -89,6 +89,7 @@ def test_an_upgrade_and_the_way_back_by_one_command_each(nodes: Nodes, ops: Ops,
     assert refused["errors"][0]["code"] == "playbook_failed", "a node runs there"
 
 
+@only_in_full
 def test_a_host_that_is_off_is_a_row(nodes: Nodes, ops: Ops) -> None:
     """And one whose key is another, as well."""
     parsed = Inventory.read(ops.inventory)

@@ -88,7 +88,7 @@ def two_agents(nodes: Nodes) -> Iterator[tuple[Node, Node]]:
     (folder / "lab.json").write_bytes(nodes.network_file.read_bytes())
     swarm = Swarm(nodes.hosts.internet, folder)
     try:
-        for name, address in (("alice", "198.18.2.2"), ("bob", "198.18.3.2")):
+        for name, address in (("alice", "198.18.65.2"), ("bob", "198.18.66.2")):
             home = Router(nodes.hosts.internet, f"{name}-home", Kind.SYMMETRIC, address)
             swarm.agent(name, home.host(name))
         swarm.wait_joined()

@@ -132,6 +132,7 @@ def eu(site: Site, first: PlaybookResult) -> Host:
     return site.hosts["eu"]
 
 
+@only_in_full
 def test_check_mode_says_what_would_be_and_does_nothing(new: Site) -> None:
     """Before the first run, as the hosts stay as new."""
     eu = new.hosts["eu"]

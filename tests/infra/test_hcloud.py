@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.hosts.nodes import only_in_full
 from tests.infra.engine import Engine, close, end_session
 from tests.infra.settings_hcloud import settings_hcloud
 from tests.infra.stand_in.cloud import ADDRESS, FIREWALL, SERVER, SSH_KEY, Account, Thing, opened
@@ -179,6 +180,7 @@ def test_refusals_of_the_cloud_are_shown_and_the_next_run_goes_on(tmp_path: Path
     assert hetzner.ids(SERVER) == made
 
 
+@only_in_full
 @pytest.mark.timeout(600)
 def test_a_run_that_was_killed_is_resumed_and_a_stack_without_protection_leaves_nothing(
     tmp_path: Path,

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from agent_cli.ops.inventory import Inventory
+from tests.hosts.nodes import only_in_full
 from tests.infra.conftest import Tell, processes_of
 from tests.infra.engine import Engine, close, end_session
 from wws.discovery.network import parse_network_file
@@ -123,6 +124,7 @@ def test_a_setting_that_is_not_one_changes_nothing(tmp_path: Path, place: Path) 
     assert list(place.iterdir()) == []
 
 
+@only_in_full
 def test_a_node_comes_by_a_plain_up_that_previews(tmp_path: Path, place: Path) -> None:
     """Addresses are unknown in the preview: it says so, and the records are planned when they are known."""
     engine = Engine(tmp_path, config(place))

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.artefact.built import artefact
+from tests.hosts.nodes import only_in_full
 from tests.packages.containers import FOLDER, Image, Namespace, base_root, running, say
 from tests.packages.environments import REPOSITORY, clean, run
 from tests.prerequisites import require
@@ -109,6 +110,7 @@ def test_nothing_in_it_helps_somebody_who_broke_in(root: Path, image: Image) -> 
     assert "Version: " in (root / "var/lib/dpkg/status.d/libc6").read_text()
 
 
+@only_in_full
 def test_the_same_artefact_makes_the_same_bits(packed: Path, archive: Path, tmp_path: Path) -> None:
     """From another folder, with another mask, and the artefact under another path."""
     elsewhere = tmp_path / packed.name
