@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agent_cli import joining_options
 from agent_cli.already_running import check_network, check_relay_only, without_effect
 from agent_cli.commands.status import network_of
 from agent_cli.compose import STATUS_TIMEOUT, asked_node, home_of
@@ -42,8 +43,6 @@ CLOCK_PATIENCE = 1.0
 SETTLED = ("held", "transferring", "taken", "lost", "released", "transferred")
 """States of a name that will not change by waiting. A contested one may: who wins shows within some tries."""
 
-Texts = list[str]
-
 
 def register(app: typer.Typer) -> None:
     command(
@@ -59,42 +58,23 @@ def register(app: typer.Typer) -> None:
 
 def join(
     options: Options,
-    name: Annotated[
-        str | None, typer.Option(metavar="N", help="Name to claim; also chooses key file and node.")
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NET", help="A saved network, file.json, domain#key[,key...], a domain, or ad-hoc."
-        ),
-    ] = None,
-    bootstrap: Annotated[
-        Texts | None, typer.Option(metavar="ADDR", help="Entry point, with /p2p/ (repeats).")
-    ] = None,
-    identity_path: Annotated[str | None, typer.Option(metavar="P", help="Key file.")] = None,
-    listen: Annotated[
-        Texts | None, typer.Option(metavar="ADDR", help="Multiaddr to listen on (repeats).")
-    ] = None,
-    announce: Annotated[
-        Texts | None, typer.Option(metavar="ADDR", help="Multiaddr to announce (repeats).")
-    ] = None,
-    dns_server: Annotated[
-        Texts | None, typer.Option(metavar="IP[:PORT]", help="DNS server to ask (repeats).")
-    ] = None,
-    rpc: Annotated[str | None, typer.Option(metavar="IP:PORT", help="RPC on TCP; empty: off.")] = None,
-    http: Annotated[str | None, typer.Option(metavar="IP:PORT", help="Status page; empty: off.")] = None,
-    swarm: Annotated[str | None, typer.Option(metavar="ID", help="Swarm of the name (public).")] = None,
-    allow_unsigned: Annotated[
-        bool, typer.Option("--allow-unsigned", help="Believe unsigned DNS: whoever answers decides.")
-    ] = False,
-    relay_only: Annotated[
-        bool, typer.Option("--relay-only", help="Announce relayed addresses only.")
-    ] = False,
+    name: joining_options.Name = None,
+    network: joining_options.Network = None,
+    bootstrap: joining_options.Bootstrap = None,
+    identity_path: joining_options.IdentityPath = None,
+    listen: joining_options.Listen = None,
+    announce: joining_options.Announce = None,
+    dns_server: joining_options.DnsServer = None,
+    rpc: joining_options.Rpc = None,
+    http: joining_options.Http = None,
+    swarm: joining_options.Swarm = None,
+    allow_unsigned: joining_options.AllowUnsigned = False,
+    relay_only: joining_options.RelayOnly = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay until stopped.")] = False,
     no_retry: Annotated[
         bool, typer.Option("--no-retry", help="Stop the node when it finds no way in.")
     ] = False,
-    timeout: Annotated[float, typer.Option(metavar="S", min=0, help="Seconds to wait for the join.")] = 30.0,
+    timeout: joining_options.Timeout = 30.0,
 ) -> Result:
     """Join the mesh: make or load the identity, find peers, claim the name. The node stays running."""
     started_at = time.monotonic()
@@ -252,7 +232,7 @@ def _others_run(node: NodePaths) -> bool:
 
 
 def _arguments(
-    options: Options, node: NodePaths, given: Mapping[str, str | Texts | bool | None]
+    options: Options, node: NodePaths, given: Mapping[str, str | list[str] | bool | None]
 ) -> list[str]:
     """The command line of the node process: what was said here, passed through."""
     arguments = ["--node", node.name]

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agent_cli import text
+from agent_cli import joining_options, text
 from agent_cli.commands.join import POLL, claimed_name, is_settled
 from agent_cli.commands.status import describe, warnings_of
 from agent_cli.compose import STATUS_TIMEOUT, asked_node, home_of
@@ -53,8 +53,6 @@ from wws.errors import LocalError
 from wws.rpc.codes import Exit
 from wws.runtime.arguments import Options as NodeOptions
 from wws.runtime.homes import NodePaths, Ready, SeveralNodes, parse_node_name
-
-Texts = list[str]
 
 
 class UnitTaken(LocalError):
@@ -100,36 +98,19 @@ def service(options: Options, context: typer.Context) -> Result | None:
 
 def install(
     options: Options,
-    name: Annotated[
-        str | None, typer.Option(metavar="N", help="Name to claim; also chooses key file and node.")
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(metavar="NET", help="A saved network, file.json, domain#key[,key...], or a domain."),
-    ] = None,
-    bootstrap: Annotated[
-        Texts | None, typer.Option(metavar="ADDR", help="Entry point, with /p2p/ (repeats).")
-    ] = None,
-    identity_path: Annotated[str | None, typer.Option(metavar="P", help="Key file.")] = None,
-    listen: Annotated[
-        Texts | None, typer.Option(metavar="ADDR", help="Multiaddr to listen on (repeats).")
-    ] = None,
-    announce: Annotated[
-        Texts | None, typer.Option(metavar="ADDR", help="Multiaddr to announce (repeats).")
-    ] = None,
-    dns_server: Annotated[
-        Texts | None, typer.Option(metavar="IP[:PORT]", help="DNS server to ask (repeats).")
-    ] = None,
-    rpc: Annotated[str | None, typer.Option(metavar="IP:PORT", help="RPC on TCP; empty: off.")] = None,
-    http: Annotated[str | None, typer.Option(metavar="IP:PORT", help="Status page; empty: off.")] = None,
-    swarm: Annotated[str | None, typer.Option(metavar="ID", help="Swarm of the name (public).")] = None,
-    allow_unsigned: Annotated[
-        bool, typer.Option("--allow-unsigned", help="Believe unsigned DNS: whoever answers decides.")
-    ] = False,
-    relay_only: Annotated[
-        bool, typer.Option("--relay-only", help="Announce relayed addresses only.")
-    ] = False,
-    timeout: Annotated[float, typer.Option(metavar="S", min=0, help="Seconds to wait for the join.")] = 30.0,
+    name: joining_options.Name = None,
+    network: joining_options.Network = None,
+    bootstrap: joining_options.Bootstrap = None,
+    identity_path: joining_options.IdentityPath = None,
+    listen: joining_options.Listen = None,
+    announce: joining_options.Announce = None,
+    dns_server: joining_options.DnsServer = None,
+    rpc: joining_options.Rpc = None,
+    http: joining_options.Http = None,
+    swarm: joining_options.Swarm = None,
+    allow_unsigned: joining_options.AllowUnsigned = False,
+    relay_only: joining_options.RelayOnly = False,
+    timeout: joining_options.Timeout = 30.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the unit; change nothing.")] = False,
 ) -> Result:
     """Install the node as a systemd user service, start it, and wait until it has joined.
