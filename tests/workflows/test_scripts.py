@@ -135,18 +135,19 @@ def test_every_byte_of_a_release_counts(released: Actions, tmp_path: Path) -> No
     said = run("release/verify.sh", "--files", good, *words).stdout
     assert "SHA256SUMS.sshsig (ssh-keygen)" in said
 
-    def refused(change: Callable[[Path], object], because: str, *given: str | Path) -> None:
+    def refused(change: Callable[[Path], object], because: str, *given: str | Path) -> str:
         bad = tmp_path / "bad"
         shutil.rmtree(bad, ignore_errors=True)
         shutil.copytree(good, bad)
         change(bad)
         done = run("release/verify.sh", "--files", bad, *(given or words), code=8)
         assert because in done.stdout + done.stderr
+        return done.stderr
 
-    def flip(name: str) -> Callable[[Path], object]:
+    def flip(name: str, place: float = 0.5) -> Callable[[Path], object]:
         def change(folder: Path) -> None:
             data = bytearray((folder / name).read_bytes())
-            data[len(data) // 2] ^= 1
+            data[int(len(data) * place)] ^= 1
             (folder / name).write_bytes(data)
 
         return change
@@ -155,7 +156,9 @@ def test_every_byte_of_a_release_counts(released: Actions, tmp_path: Path) -> No
     refused(flip("SHA256SUMS"), "SHA256SUMS")
     for name in ("release-keys", "channel", "SHA256SUMS"):
         for form in ("sig", "sshsig", "minisig"):
-            refused(flip(f"{name}.{form}"), f"{name}.{form} does not hold")
+            # Some bytes of an armour carry nothing for the tool of this form; then it is we who refuse.
+            for place in (0.4, 0.5, 0.6):
+                assert f"{name}.{form}" in refused(flip(f"{name}.{form}", place), "does not hold")
     refused(lambda folder: (folder / "more").write_text("x"), "more")
     refused(lambda _: None, "channel does not say", "--version", "9.9.9", "--roots", roots)
     stranger = make_keys(tmp_path / "stranger").parent / "trust" / "roots"

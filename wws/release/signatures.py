@@ -81,13 +81,17 @@ def verify_signature(
 ) -> PublicKey:
     """The one of `keys` that signed `data` for this purpose.
 
-    Raises `SignatureWrong` when none of them did, `ReleaseMalformed` when it is no signature of this form.
+    Raises `SignatureWrong` when none of them did, `ReleaseMalformed` when it is no signature of this form;
+    both name the file of the signature.
     """
-    if len(signature) > MAX_SIGNATURE:
-        raise ReleaseMalformed(f"a signature of {len(signature)} bytes is none")
-    for key in keys:
-        if _holds(key, data, signature, purpose, form):
-            return key
+    try:
+        if len(signature) > MAX_SIGNATURE:
+            raise ReleaseMalformed(f"a signature of {len(signature)} bytes is none")
+        for key in keys:
+            if _holds(key, data, signature, purpose, form):
+                return key
+    except ReleaseMalformed as error:
+        raise ReleaseMalformed(f"{purpose.file}{form}: {error}") from None
     raise SignatureWrong(f"{purpose.file}{form} is not a signature of {purpose.file} by a key that counts.")
 
 
