@@ -87,8 +87,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 is() { say "$1" | tr '\n' '|' | grep -Eqx "($2)\|"; } # also: one line
 version_form='((0|[1-9][0-9]{0,5})\.){2}(0|[1-9][0-9]{0,5})((a|b|rc)(0|[1-9][0-9]{0,5}))?'
 older() { # versions: 1.2.0rc1 < 1.2.0 < 1.10.0. And numbers, as text: some shells have but 32 bits
-    say "$1" "$2" | sed 's/\(rc\|a\|b\)\([0-9]*\)$/.\1.\2/' |
-        awk -F. '{ rank[NR] = sprintf("%14s%6s%6s%s%6s", $1, $2, $3, $4 == "" ? "z" : $4, $5) } END { exit !(rank[1] < rank[2]) }'
+    say "$1" "$2" | awk -F. '{ sub(/(rc|a|b)[0-9]*$/, ".&") && sub(/[.](rc|a|b)/, "&."); rank[NR] = sprintf("%14s%6s%6s%s%6s", $1, $2, $3, $4 == "" ? "z" : $4, $5) } END { exit !(rank[1] < rank[2]) }'
 }
 key_form='ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-P][A-Za-z0-9+/]{42}'
 time_form='[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]'
@@ -97,10 +96,11 @@ told() { value "$1" "$share/installation" 2>/dev/null || :; }
 is_private() { # whether nobody else can put in place what is run from here. /tmp is for all, but sticky; root may use somebody's HOME
     me=$(id -u) && set -- -perm -2 ! -perm -1000 ! -type l
     [ "$me" = 0 ] || set -- "$@" -o ! -user "$me" ! -user 0 ! -user 65534 # nobody: who is not mapped into a container
-    for at in "$share" "$prefix/bin"; do
+    set -- -prune \( "$@" \) && for at in "$share" "$prefix/bin"; do
         [ -z "$(find "$at/" -prune \( -perm -2 -o ! -user "$me" ! -user 0 ! -user 65534 \) 2>/dev/null)" ] || return 1
-        while [ -n "$at" ]; do [ -z "$(find "$at" "$at/" -prune \( "$@" \) 2>/dev/null)" ] && at=${at%/*} || return 1; done
+        while [ -n "$at" ]; do set -- "$at" "$at/" "$@" && at=${at%/*}; done
     done
+    at=$(find "$@" 2>/dev/null | tail -n 1) && at=${at%/} && [ -z "$at" ]
 }
 limit() { ulimit -c 0 && ulimit -f $(($1 * 2)); } # KIB of one file; bash counts in KiB, and allows twice as much
 know_platform() {
@@ -169,7 +169,7 @@ keep() { cp "$1" "$2.new" && mv -f "$2.new" "$2" || { rm -f "$2.new" && full; };
 is_ours() { [ "$(readlink "$prefix/bin/$1" 2>/dev/null)" = "../share/wws/current/bin/$1" ]; }
 fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that size, into $work; 1: it is not there
     file=$work/$1/$2 url=$releases/download/$1/$2 attempt=0
-    mkdir -p "$work/$1" || full
+    [ -d "$work/$1" ] || mkdir -p "$work/$1" || full
     if [ -n "$offline" ]; then url=$offline/$2 && [ -f "$url" ] && { (limit "$3" && exec cp "$url" "$file") || full; } && return || return 1; fi
     while :; do
         answer='' problem=0

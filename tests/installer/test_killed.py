@@ -12,13 +12,13 @@ import pytest
 from tests.installer.machine import Machine, layout, links, listing
 from tests.installer.releases import INSTALLER, Releases
 from tests.installer.server import Gate, Server
-from wws.testing.scale import scale, scale_factor
+from wws.testing.scale import scale_factor
 
 CHANGES = ("cp", "gzip", "ln", "mkdir", "mktemp", "mv", "rm", "tar")
 """Programs by which it changes something."""
 MOMENTS = 64
 """More than it calls them in one run."""
-TAKEN = range(0, MOMENTS, max(1, MOMENTS // scale(MOMENTS, least=4)))
+TAKEN = range(0, MOMENTS, 1 if scale_factor() >= 1 else 13)
 SIDES = ["before", "after"] if scale_factor() >= 1 else ["before"]
 """Of a change. What comes after one comes before the next, nearly."""
 WITHIN = 60

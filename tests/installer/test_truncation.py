@@ -8,15 +8,12 @@ they might have written is looked for after each batch.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from tests.installer.machine import SHELLS, Machine, listing
 from tests.installer.releases import INSTALLER, Releases
-from tests.prerequisites import require
 from wws.testing.scale import scale_factor
 
 SCRIPT = INSTALLER.read_bytes()
@@ -67,15 +64,16 @@ def cuts_of(share: int, *, every_byte: bool) -> Sequence[int]:
 def run_all(machine: Machine, shell: str, cuts: Sequence[int]) -> None:
     """Run the script cut at each of these. Fails when anything has come of one."""
     before = listing(machine.folder)
+    command, environment = machine.command(shell=shell), machine.environment()
     with Script() as script:
         for cut in cuts:
-            script.run(machine, shell, cut)
+            script.run(command, environment, cut)
     assert listing(machine.folder) == before, f"a cut script on {shell} has written something"
 
 
 def run(machine: Machine, shell: str, text: bytes) -> int:
     with Script(text) as script:
-        return script.run(machine, shell, len(text))
+        return script.run(machine.command(shell=shell), machine.environment(), len(text))
 
 
 class Script:
@@ -88,29 +86,19 @@ class Script:
         self._file = os.memfd_create("install.sh")
         self._null = os.open(os.devnull, os.O_RDWR)
         os.write(self._file, self._text)
+        self._redirected = [
+            (os.POSIX_SPAWN_DUP2, self._file, 0),
+            *((os.POSIX_SPAWN_DUP2, self._null, fd) for fd in (1, 2)),
+        ]
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
         os.close(self._null)
 
-    def run(self, machine: Machine, shell: str, cut: int) -> int:
+    def run(self, command: Sequence[str], environment: Mapping[str, str], cut: int) -> int:
         """Run the first `cut` bytes, as if they had come by a pipe; the exit code."""
         os.ftruncate(self._file, cut)
         os.lseek(self._file, 0, os.SEEK_SET)
-        name, *rest = SHELLS[shell]
-        program = shutil.which(name)
-        if program is None:
-            require(name)
-        arguments = [name, *rest, "-s", "--", *machine.arguments]
-        redirected = [
-            (os.POSIX_SPAWN_DUP2, self._file, 0),
-            *((os.POSIX_SPAWN_DUP2, self._null, fd) for fd in (1, 2)),
-        ]
-        process = os.posix_spawn(
-            Path(program or name), arguments, self._environment(machine), file_actions=redirected
-        )
+        process = os.posix_spawn(command[0], command, environment, file_actions=self._redirected)
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-    def _environment(self, machine: Machine) -> dict[str, str]:
-        return machine.environment()

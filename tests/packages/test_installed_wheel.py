@@ -22,6 +22,7 @@ from tests.packages.conftest import VERSION, Packages
 from tests.packages.environments import (
     REPOSITORY,
     TEST_TOOLS,
+    Environment,
     clean,
     ground_of,
     run,
@@ -29,7 +30,12 @@ from tests.packages.environments import (
 )
 from wws.testing.scale import scale_factor
 
-pytestmark = [pytest.mark.net, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.net,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("wheel"),  # they share an environment
+]
 
 ONLY_IN_FULL = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 OTHER_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -54,8 +60,15 @@ def _started_in(process: psutil.Process, folder: Path) -> bool:
         return False
 
 
-def test_tests_pass_against_the_installed_wheel(packages: Packages, tmp_path: Path) -> None:
-    environment = with_wheel(packages.wheel, tmp_path / "environment", tools=TEST_TOOLS)
+@pytest.fixture(scope="module")
+def environment(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The wheel, what an agent needs, and what tests need."""
+    return with_wheel(packages.wheel, tmp_path_factory.mktemp("wheel") / "environment", tools=TEST_TOOLS)
+
+
+def test_tests_pass_against_the_installed_wheel(
+    packages: Packages, environment: Environment, tmp_path: Path
+) -> None:
     ground = ground_of(packages.sdist, tmp_path / "ground")
     where = environment.run(
         "-c",
@@ -80,9 +93,8 @@ def test_tests_pass_against_the_installed_wheel(packages: Packages, tmp_path: Pa
 
 
 @ONLY_IN_FULL
-def test_sources_in_the_way_are_noticed(packages: Packages, tmp_path: Path) -> None:
+def test_sources_in_the_way_are_noticed(packages: Packages, environment: Environment, tmp_path: Path) -> None:
     """The guard itself: with one package of the checkout in reach the run fails."""
-    environment = with_wheel(packages.wheel, tmp_path / "environment", tools=TEST_TOOLS)
     ground = ground_of(packages.sdist, tmp_path / "ground")
     shutil.copytree(REPOSITORY / "bootstrap_node", ground / "bootstrap_node")
     test = ground / "tests" / "test_import.py"
@@ -93,8 +105,7 @@ def test_sources_in_the_way_are_noticed(packages: Packages, tmp_path: Path) -> N
     assert "not the installed wheel: bootstrap_node from " in done.stderr
 
 
-def test_an_agent_joins_with_the_installed_programs(packages: Packages, tmp_path: Path, home: Path) -> None:
-    environment = with_wheel(packages.wheel, tmp_path / "environment")
+def test_an_agent_joins_with_the_installed_programs(environment: Environment, home: Path) -> None:
     own = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
     node = subprocess.Popen(
         [
@@ -140,20 +151,22 @@ WITHOUT_OPERATOR = [
 ]
 
 
-def test_a_program_without_its_extra_says_which(packages: Packages, tmp_path: Path) -> None:
+def test_a_program_without_its_extra_says_which(
+    packages: Packages, environment: Environment, tmp_path: Path
+) -> None:
     (tmp_path / "records.toml").write_text(
         'domain = "example.org"\n[[node]]\npeer_id = "12D3KooWCVonavqAbvaoHkAwsEvT8s6eF5FcX3GHLoK3E8BuoyzH"\n'
         'host = "192.0.2.1"\n[provider]\nkind = "cloudflare"\n'
     )
-    for extra, table in (("runtime", WITHOUT_EXTRA), ("agent", WITHOUT_OPERATOR)):
-        environment = with_wheel(packages.wheel, tmp_path / extra, extras=(extra,))
+    bare = with_wheel(packages.wheel, tmp_path / "runtime", extras=("runtime",))
+    for installed, table in ((bare, WITHOUT_EXTRA), (environment, WITHOUT_OPERATOR)):
         for program, arguments, said in table:
-            done = run(str(environment.program(program)), *arguments, cwd=tmp_path, HOME=str(tmp_path))
+            done = run(str(installed.program(program)), *arguments, cwd=tmp_path, HOME=str(tmp_path))
             assert done.returncode == 10, (program, arguments, done)
             assert done.stderr.endswith(f"needs the extra: {said}\n")
-        assert run(str(environment.program("wws")), "--version", cwd=tmp_path).stdout == f"wws {VERSION}\n"
+        assert run(str(installed.program("wws")), "--version", cwd=tmp_path).stdout == f"wws {VERSION}\n"
         for program in ("wws-connector", "wws-bootstrap", "wws-control"):
-            done = run(str(environment.program(program)), "--version", cwd=tmp_path)
+            done = run(str(installed.program(program)), "--version", cwd=tmp_path)
             assert done.stdout == f"{program} {VERSION}\n", done
 
 

@@ -119,6 +119,7 @@ def test_uv_tool_install(desk: Desk) -> None:
     desk.assert_works(desk.bin)
 
 
+@ONLY_IN_FULL  # its own libraries come over the network, each time
 def test_pipx_install(desk: Desk) -> None:
     done = desk.type(PREPARE, PIPX)
     assert done.returncode == 0, done.stderr + done.stdout
