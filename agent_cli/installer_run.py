@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ _TRUSTED: Final = (0, 65_534)
 """Root; and nobody, which is who is not mapped into a container."""
 MAX_SAID: Final = 64 * 1024
 """Characters of what it says that are kept."""
+_PLANNED: Final = re.compile(r"Would install wws ([^\s:]+)")
 
 
 class InstallerFailed(LocalError):
@@ -86,16 +88,24 @@ def settings(receipt: Receipt, *, channel: str | None, source: str | None, offli
     return arguments
 
 
-def run_installer(version: Path, arguments: Sequence[str], options: Options) -> Said:
+def planned_version(version: Path, arguments: Sequence[str], options: Options) -> str | None:
+    """Which version the installer would install; `None` when it does not say. Raises as `run_installer`."""
+    said = run_installer(version, [*arguments, "--dry-run"], options, speaks=False)
+    found = (_PLANNED.match(line) for line in said.lines)
+    return next((plan[1] for plan in found if plan is not None), None)
+
+
+def run_installer(version: Path, arguments: Sequence[str], options: Options, *, speaks: bool = True) -> Said:
     """Run the installer of this version. Raises `InstallerFailed`; `FilesDiffer` where there is none.
 
-    To people it speaks itself, with its progress, on stderr; otherwise its words are returned.
+    To people it speaks itself, with its progress, on stderr; otherwise, and where it is not to speak, its
+    words are returned.
     """
     script = version / SCRIPT
     if not script.is_file():
         raise FilesDiffer(f"{script} is missing, so this version cannot change itself.")
     _require_ours(script)
-    speaks = not options.json and not options.quiet
+    speaks = speaks and not options.json and not options.quiet
     environment = dict(os.environ)
     if options.home:
         environment["WWS_HOME"] = os.path.abspath(options.home)

@@ -22,7 +22,7 @@ from agent_cli.compose import home_of
 from agent_cli.installation import Installation, NoPreviousVersion, find_installation, installation_at
 from agent_cli.installed_files import VerifiedVersion, seen_of, verify_version
 from agent_cli.installed_otherwise import find_way
-from agent_cli.installer_run import run_installer, settings
+from agent_cli.installer_run import planned_version, run_installer, settings
 from agent_cli.options import Options
 from agent_cli.progress import progress
 from agent_cli.registration import command, make_app
@@ -159,8 +159,6 @@ def update(
         raise WrongUsage(f"{error}.") from None
     installation = _installation("update", prefix)
     before = installation.current()
-    if not dry_run:
-        _require_current_nodes(options, installation)
     arguments = ["--prefix", str(installation.prefix)]
     folder = None if offline is None else os.path.expanduser(offline)
     arguments += settings(installation.receipt(), channel=chosen, source=source, offline=folder)
@@ -168,6 +166,8 @@ def update(
         arguments += ["--version", str(wanted)]
     if dry_run:
         arguments.append("--dry-run")
+    else:
+        _require_no_node_loses_files(options, installation, arguments)
     said = run_installer(before, arguments, options)
     after = installation.current()
     changed = after != before
@@ -180,12 +180,13 @@ def update(
     }
     if dry_run:
         return Result(data)
+    notes = tuple(_restarts(options, installation, before.name))
     if not changed:
-        return Result(data, f"wws {after.name} is current; nothing was changed.")
+        return Result(data, f"wws {after.name} is current; nothing was changed.", notes)
     return Result(
         data,
         f"wws {after.name} is installed; before it was {before.name}. The way back: wws self rollback",
-        tuple(_restarts(options, before.name)),
+        notes,
     )
 
 
@@ -209,7 +210,7 @@ def rollback(options: Options, prefix: Prefix = None) -> Result:
     return Result(
         {"version": str(after), "previous": str(before), "changed": True},
         f"wws {after} is current; {before} is kept, and wws self rollback leads back to it.",
-        (state, *_restarts(options, str(before))),
+        (state, *_restarts(options, installation, str(before))),
     )
 
 
@@ -326,23 +327,44 @@ def _signed_by(release: Verified) -> str:
     return f"signed by   {release.signer}\nwhich is of {release.root}"
 
 
-def _require_current_nodes(options: Options, installation: Installation) -> None:
-    """That no node loses its files: two versions are kept, and a node may run from the one that would go."""
-    for ready in home_of(options).running_nodes():
-        runs = installation.version_of_process(ready.pid)
-        if runs is not None and runs != installation.current().name:
+def _require_no_node_loses_files(
+    options: Options, installation: Installation, arguments: Sequence[str]
+) -> None:
+    """That no node runs from a version that would go: the new one is kept, and the one that is current.
+
+    What would be installed is asked of the installer, and only where a node runs another version.
+    """
+    current = installation.current()
+    outdated = {
+        ready: runs
+        for ready, runs in _versions_of_nodes(options, installation)
+        if runs not in (None, current.name) and (current.parent / runs).is_dir()
+    }
+    planned = planned_version(current, arguments, options) if outdated else None
+    for ready, runs in outdated.items():
+        if planned not in (current.name, runs):
             raise NodeOutdated(
                 f"The node {ready.node!r} still runs {runs}, whose files an update removes.",
                 hint=f"First: {_restart(options, ready)}",
             )
 
 
-def _restarts(options: Options, version: str) -> list[str]:
-    """What to do for each node that still runs the version before."""
+def _restarts(options: Options, installation: Installation, before: str) -> list[str]:
+    """What to do for each node that runs another version than the current one.
+
+    Where nobody tells what a node runs, it is what was current `before`.
+    """
+    current = installation.current().name
     return [
-        f"The node {ready.node!r} still runs {version}. To change over: {_restart(options, ready)}"
-        for ready in home_of(options).running_nodes()
+        f"The node {ready.node!r} still runs {runs or before}. To change over: {_restart(options, ready)}"
+        for ready, runs in _versions_of_nodes(options, installation)
+        if (runs or before) != current
     ]
+
+
+def _versions_of_nodes(options: Options, installation: Installation) -> list[tuple[Ready, str | None]]:
+    nodes = home_of(options).running_nodes()
+    return [(ready, installation.version_of_process(ready.pid)) for ready in nodes]
 
 
 def _restart(options: Options, ready: Ready) -> str:

@@ -530,22 +530,53 @@ def test_what_the_installer_says_is_bounded(cli: Cli, prefix: Path) -> None:
     assert len(found.out) < 5_000
 
 
-@pytest.mark.skipif(not Path("/proc/self/exe").exists(), reason="only Linux tells what a process runs")
-def test_no_update_under_a_node_of_a_version_that_would_go(cli: Cli, prefix: Path) -> None:
-    """Two versions are kept: the files of a third would be removed while a node runs from them."""
+@pytest.fixture
+def outdated(prefix: Path) -> Iterator[Path]:
+    """The file that says that alice runs, which she does from a copy of the version before."""
+    if not Path("/proc/self/exe").exists():
+        pytest.skip("only Linux tells what a process runs")
     program = prefix / "share/wws/versions" / OLD / "bin/node"
     shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
-    with subprocess.Popen([program, "60"]) as process:
-        try:
-            ready = Ready("alice", process.pid, "x", "x", (), None, None, "x", "x")
-            choose_home(None, os.environ).node("alice").write_ready(ready)
-            found = cli("self", "update", "--prefix", str(prefix), "--json")
-            assert (found.code, found.error["code"]) == (7, "node_outdated")
-            assert OLD in found.error["message"]
-            assert "leave --node alice" in found.error["hint"]
-            assert cli("self", "update", "--prefix", str(prefix), "--dry-run").code != 7
-        finally:
-            process.kill()
+    with subprocess.Popen([program, "600"]) as process:
+        ready = Ready("alice", process.pid, "x", "x", (), None, None, "x", "x")
+        choose_home(None, os.environ).node("alice").write_ready(ready)
+        yield prefix
+        process.kill()
+
+
+@pytest.fixture
+def newest(tmp_path: Path) -> Path:
+    """The files of a third release."""
+    return Releases(tmp_path / "later").publish("1.4.0")
+
+
+def test_no_update_under_a_node_of_a_version_that_would_go(cli: Cli, outdated: Path, newest: Path) -> None:
+    """Two versions are kept: the files of a third would be removed while a node runs from them."""
+    update = ["self", "update", "--prefix", str(outdated), "--offline", str(newest), "--version", "1.4.0"]
+    found = cli(*update, "--json")
+    assert (found.code, found.error["code"]) == (7, "node_outdated")
+    assert OLD in found.error["message"]
+    assert "leave --node alice" in found.error["hint"]
+    assert current(outdated).name == NEW
+    assert cli(*update, "--dry-run").code == 0
+    shutil.rmtree(outdated / "share/wws/versions" / OLD)  # there is nothing left to lose
+    assert cli(*update).code == 0
+    assert current(outdated).name == "1.4.0"
+
+
+def test_where_nothing_is_newer_an_outdated_node_is_named(cli: Cli, outdated: Path, served: str) -> None:
+    found = cli("self", "update", "--prefix", str(outdated), "--from", served)
+    assert (found.code, found.out) == (0, f"wws {NEW} is current; nothing was changed.\n")
+    assert f"The node 'alice' still runs {OLD}" in found.err
+    assert "leave --node alice" in found.err
+
+
+def test_an_update_to_the_version_that_a_node_runs(cli: Cli, outdated: Path, releases: Releases) -> None:
+    """Of the two that stay it is one."""
+    words = ["--prefix", str(outdated), "--offline", str(releases.folder(OLD)), "--version", OLD]
+    found = cli("self", "update", *words)
+    assert found.code == 0, found.err
+    assert current(outdated).name == OLD
 
 
 def test_an_update_without_a_network(cli: Cli, prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
