@@ -7,7 +7,7 @@ from typing import Any
 from agent_cli import text
 from agent_cli.commands.status import WITHOUT_PORTS, network_of
 from agent_cli.known_names import warning
-from agent_cli.name_words import ELSEWHERE, label, why_unwitnessed, witnessed
+from agent_cli.name_words import ELSEWHERE, label, way_back, why_unwitnessed, witnessed
 from agent_cli.options import Options
 from agent_cli.progress import Progress
 from agent_cli.result import Problem, Result, write_out
@@ -175,7 +175,7 @@ def _without_name(
     return Problem(
         "name_taken",
         f"The name {label(name)} {verb} {holder}; joined without it.",
-        f"Claim another one: {options.again('name claim NAME', node=called)}. {stays}",
+        f"{way_back(name)}Claim another one: {options.again('name claim NAME', node=called)}. {stays}",
     )
 
 

@@ -44,6 +44,12 @@ def witnessed(entry: Mapping[str, Any]) -> str:
     return f"witnessed by {receipts} of {witnesses}" if receipts and witnesses else "witnessed"
 
 
+def way_back(entry: Mapping[str, Any]) -> str:
+    """What to do where this node, with another key, is itself the holder; nothing where it is not."""
+    way = entry.get("way_back")
+    return f"This node was that agent before; to go on as it: {way}. " if way else ""
+
+
 def why_unwitnessed(entry: Mapping[str, Any]) -> str:
     """Why nobody vouches for a name of ours, and what becomes of it; one sentence or two."""
     if entry.get("problem"):

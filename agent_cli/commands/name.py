@@ -13,7 +13,7 @@ import typer
 from agent_cli import text
 from agent_cli.compose import STATUS_TIMEOUT, call, home_of
 from agent_cli.known_names import looks_like, warning
-from agent_cli.name_words import label, warnings_about, why_unwitnessed, witnessed
+from agent_cli.name_words import label, warnings_about, way_back, why_unwitnessed, witnessed
 from agent_cli.options import Options
 from agent_cli.progress import progress
 from agent_cli.registration import command, group, make_app
@@ -275,7 +275,7 @@ def _refused(data: dict[str, Any], entry: dict[str, Any]) -> Result:
         "taken": ("name_taken", f"{label(entry)} belongs to {holder}."),
         "lost": ("name_taken", f"{label(entry)} belongs to {holder}."),
     }.get(state, ("timeout", f"{label(entry)} is not settled yet: {entry.get('problem') or state}."))
-    problem = Problem(code, message, "How it stands: wws name list")
+    problem = Problem(code, message, f"{way_back(entry)}How it stands: wws name list")
     return Result({**data, "holder": entry.get("holder")}, errors=(problem,), exit_code=exit_code(code))
 
 

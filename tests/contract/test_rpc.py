@@ -75,7 +75,7 @@ MEMBERS: dict[type, set[str]] = {
     },
     api.NameRegistered: {"registered", "expires_at", "witnessed"},
     api.NameRenewed: {"renewed", "new_expires_at"},
-    api.LeasedName: {"name", "swarm", "expires_at", "witnessed", "state", "holder", "problem"},
+    api.LeasedName: {"name", "swarm", "expires_at", "witnessed", "state", "holder", "problem", "way_back"},
     api.NameTransferred: {"name", "swarm", "transferred", "entry", "to"},
     api.NameAccepted: {"name", "swarm", "accepted", "expires_at", "witnessed"},
     api.NameTrusted: {"name", "swarm", "did", "peer_id", "before"},

@@ -39,6 +39,7 @@ from wws.names.state import StateUnreadable
 from wws.relay.budget import DailyBudget
 from wws.runtime import keyfile, state_files
 from wws.runtime.dns_exchange import system_servers
+from wws.runtime.former_identities import MAX_IDENTITIES, RanAs, parse_identities, to_json
 from wws.runtime.homes import Home, NodePaths, parse_node_name
 from wws.runtime.nat.gateway import linux_gateway, route_gateway
 from wws.runtime.state_files import PortFile, StateFile
@@ -254,6 +255,12 @@ def _deny(data: bytes) -> None:
         raise ParseError("none of the three")
 
 
+def _identities(data: bytes) -> None:
+    read = parse_identities(state_files._parse(data))
+    assert len(read) <= MAX_IDENTITIES
+    assert parse_identities(to_json(read)) == read
+
+
 def _port(data: bytes) -> None:
     node = Home(folder()).node("alice")
     node.port_file.parent.mkdir(parents=True, exist_ok=True)
@@ -283,6 +290,10 @@ READY = {
     "cookie": "/tmp/c",
     "started": 7,
 }
+FORMER = (
+    RanAs(person("alice").peer_id, Path("/srv/alice.key")),
+    RanAs(person("bob").peer_id, Path("/media/stick/my keys/a.key")),
+)
 FAILED = {"code": "port_taken", "message": "The port is taken.", "hint": "", "exit_code": 4}
 
 
@@ -361,6 +372,14 @@ LOCAL = (
         state(lambda value: PeerCache.from_json(value, DOMAIN, NOW)),
         (ParseError, ValueError),
         (PeerCache.from_json,),
+        Form.JSON,
+    ),
+    Target(
+        "former identities",
+        lambda: [json.dumps({"schema": 1, **to_json(each)}).encode() for each in (FORMER, FORMER[:1], ())],
+        _identities,
+        (ParseError, ValueError),
+        (parse_identities,),
         Form.JSON,
     ),
     Target(

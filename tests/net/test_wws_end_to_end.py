@@ -163,6 +163,36 @@ def test_one_key_runs_one_node(machine: Machine) -> None:
     assert (second.code, second.word) == (7, "identity_in_use")
 
 
+def test_another_key_than_last_time_is_said_with_the_way_back(machine: Machine) -> None:
+    key = machine.root / "my keys" / "carl.key"
+    first = machine.join("carl", "--name", "carl", "--identity-path", str(key))
+    assert (first.code, first.data["warnings"]) == (0, [])
+    assert machine.wws("carl", "leave").code == 0
+
+    way_back = f"--identity-path '{key}'"
+    other = machine.join("carl", "--name", "carl")
+    assert (other.code, other.word) == (7, "name_taken")
+    assert other.data["peer_id"] != first.data["peer_id"]
+    (warning,) = other.data["warnings"]
+    assert warning["code"] == "identity_changed"
+    assert f"carl ran as {first.data['peer_id']} with the key {key} until now" in warning["message"]
+    assert way_back in warning["message"]
+    assert way_back in json.loads(other.out)["errors"][0]["hint"]
+    assert warning in machine.wws("carl", "status").data["join"]["warnings"]
+    claimed = machine.wws("carl", "name", "claim", "carl")
+    assert (claimed.code, claimed.word) == (7, "name_taken")
+    assert way_back in json.loads(claimed.out)["errors"][0]["hint"]
+    machine.wws("carl", "leave")
+
+    again = machine.join("carl", "--name", "carl")
+    assert again.data["warnings"] == [], "this is who it was the last time"
+    assert way_back in json.loads(again.out)["errors"][0]["hint"], "and the name is that of the one before"
+    machine.wws("carl", "leave")
+    back = machine.join("carl", "--name", "carl", "--identity-path", str(key))
+    assert (back.code, back.data["peer_id"]) == (0, first.data["peer_id"])
+    assert back.data["name"] == "carl"
+
+
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the node process in /proc")
 def test_a_join_killed_at_any_moment_leaves_a_clean_start(machine: Machine) -> None:
     rng = random.Random("killed joins")

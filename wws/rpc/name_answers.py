@@ -31,6 +31,8 @@ class LeasedName:
     """Witnesses of the network whose receipts cover the record that is published."""
     witnesses: int = 0
     """Witnesses that the network has; with none no name can be witnessed."""
+    way_back: str | None = None
+    """How to start this node as the holder, which it was before: `--identity-path P`. None: it was not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

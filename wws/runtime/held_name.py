@@ -69,6 +69,7 @@ class NameIsTaken(WwsError):
         )
         free = "" if free_at is None else f" (not before {_utc(free_at)})"
         super().__init__(f"wws:{name} {what}", hint=f"Choose another name, or wait until it is free{free}.")
+        self.holder = holder
         self.details = {
             "holder": holder.did,
             "holder_peer_id": str(holder),

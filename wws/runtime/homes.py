@@ -200,6 +200,11 @@ class NodePaths:
         return self.state / "witness.sqlite"
 
     @property
+    def identities(self) -> Path:
+        """Who this node was, and with which key file."""
+        return self.state / "identities.json"
+
+    @property
     def leases(self) -> Path:
         return self.state / "leases.json"
 

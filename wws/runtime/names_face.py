@@ -14,7 +14,7 @@ from wws.names.resolve import Resolved as ResolvedTarget
 from wws.names.transfers import Transfer
 from wws.names.uri import AddressTarget, DidTarget, NameTarget, PeerTarget, Target, TargetError, parse_target
 from wws.rpc import api
-from wws.runtime.held_name import HeldName, NotAccepted
+from wws.runtime.held_name import HeldName, NameIsTaken, NotAccepted
 from wws.runtime.node import Node
 
 MAX_NAMED = 256
@@ -43,7 +43,11 @@ class NamesFace:
         self._require_peers()
         if not self._node.is_vouched_for():
             raise NotJoined("no entry point of the network vouches for the peers that are connected")
-        held = await self._node.names.claim(target.name, target.swarm, NAME_TIMEOUT)
+        try:
+            held = await self._node.names.claim(target.name, target.swarm, NAME_TIMEOUT)
+        except NameIsTaken as error:
+            self._tell_way_back(error)
+            raise
         lease = self._leased(held)
         return api.NameRegistered(
             name=target.name,
@@ -75,7 +79,11 @@ class NamesFace:
         target = self._name(name)
         self._require_peers()
         before = self._node.names.expires_at(target.name, target.swarm)
-        held = await self._node.names.renew(target.name, target.swarm, NAME_TIMEOUT)
+        try:
+            held = await self._node.names.renew(target.name, target.swarm, NAME_TIMEOUT)
+        except NameIsTaken as error:
+            self._tell_way_back(error)
+            raise
         lease = self._leased(held)
         # A lease that is renewed twice within minutes may end when it did; one that no witness covers any
         # longer has not been renewed.
@@ -158,6 +166,13 @@ class NamesFace:
             return (await self._resolve(target)).peer_id
         raise TargetError(f"{text[:80]!r} is neither a PeerId nor a DID", hint="`wws resolve` shows both")
 
+    def _tell_way_back(self, error: NameIsTaken) -> None:
+        """Say so where the holder is who this node was before."""
+        way_back = self._node.former.way_back(error.holder)
+        if way_back is not None:
+            error.hint = f"This node was that agent before; to go on as it: {way_back}. {error.hint}"
+            error.details = {**error.details, "way_back": way_back}
+
     def _main_name(self) -> str | None:
         held = self._node.names.names
         return held[0].lease.name if held else self._node.config.agent.wws_name
@@ -228,6 +243,7 @@ class NamesFace:
             problem=held.problem or None,
             receipts=max(len(signed & group) for group in sets) if held.lease.witnessed else 0,
             witnesses=len(sets[0]),
+            way_back=self._node.former.way_back(held.holder),
         )
 
     async def _find(self, target: PeerTarget) -> ResolvedTarget:

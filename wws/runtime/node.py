@@ -33,6 +33,7 @@ from wws.runtime.dht_driver import DhtDriver
 from wws.runtime.dialer import Dialer
 from wws.runtime.discovery_driver import DiscoveryDriver, DiscoveryFiles
 from wws.runtime.dns_resolve import DnsResolver
+from wws.runtime.former_identities import FormerIdentities
 from wws.runtime.host import Host
 from wws.runtime.identify_service import IdentifyConfig, IdentifyService
 from wws.runtime.listening import open_listeners
@@ -91,6 +92,7 @@ class Node:
         self.started_at = clock.monotonic()
         self.clock_check = ClockCheck()
         self.warnings: list[str] = [*config.warnings, *choice.warnings]
+        self.former = FormerIdentities(preparation.node, preparation.identity, identity.peer_id, env)
         self.is_bootstrap = config.network.bootstrap_mode
         network = choice.network
 
@@ -182,6 +184,9 @@ class Node:
         """Open the listeners and begin to look for the network. Raises `CannotListen`, `PortTaken`."""
         await self.host.start()
         self.warnings += await open_listeners(self.host, self.config, PortFile(self.preparation.node))
+        if self.former.warning is not None:
+            logger("node").warning(self.former.warning, code="identity_changed")
+        self.former.remember()
         # A node that others are told of must answer them from the first connection on.
         if self.is_bootstrap or self.config.network.announce:
             self.dht.set_mode(True)

@@ -277,6 +277,8 @@ class NodeFace(NamesFace):
             ]
         warnings = [api.Warned("start", text) for text in self._node.warnings] + self.warnings
         warnings += [api.Warned(code, message) for code, message in view.warnings.items()]
+        if (changed := self._node.former.warning) is not None:
+            warnings.append(api.Warned("identity_changed", changed))
         if (twin := self._node.names.twin) is not None:
             warnings.append(api.Warned("identity_in_use", in_use_warning(twin)))
         if report is not None and not self._node.is_joined():

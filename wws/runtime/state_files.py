@@ -7,6 +7,7 @@ ever saves time or remembers a floor, it is never worth a node that does not sta
 
     state/<node>/port         {"schema", "port"}
     state/<node>/peers.json   as `wws.discovery.peer_cache` writes it
+    state/<node>/identities.json  as `wws.runtime.former_identities` writes it
     state/<node>/leases.json  as `wws.runtime.names_driver` writes it
     state/<node>/equivocations.json  as `wws.names.equivocation` writes it
     state/<node>/relay.json   as `wws.relay.budget` writes it

@@ -143,6 +143,22 @@ def test_a_name_of_somebody_else_is_exit_7_with_its_holder(
     assert "The node 'alice' stays running: wws status, wws leave." in joined.error["hint"]
 
 
+def test_a_name_that_this_node_has_with_another_key_is_refused_with_the_way_back(cli: Cli) -> None:
+    before = ["identity_changed", "alice ran as 12D3KooW with the key /k until now; this is another agent."]
+    joined = cli(
+        "join",
+        "--name",
+        "alice",
+        taken_by="did:swarm:alice",
+        own_name={"way_back": "--identity-path /k"},
+        warnings=[before],
+    )
+    assert joined.code == 7
+    assert f"warning: {before[1]}" in joined.err
+    assert "This node was that agent before; to go on as it: --identity-path /k. Claim another" in joined.err
+    assert f"warning: {before[1]}" in cli("status").err
+
+
 @pytest.mark.parametrize(
     "own_name, why",
     [

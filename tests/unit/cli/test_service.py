@@ -240,6 +240,19 @@ def test_no_way_in_leaves_the_service_installed(
     assert cli("service", "status", "--json").data["active"] == "active"
 
 
+def test_another_key_than_the_node_had_is_said(
+    cli: Cli, systemd: UserSystemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "alice ran as 12D3KooW with the key /k until now. To go on as before: --identity-path /k"
+    fake = {"warnings": [["identity_changed", said]], "taken_by": "did:swarm:alice"}
+    fake["own_name"] = {"way_back": "--identity-path /k"}
+    monkeypatch.setenv("FAKE_JOIN", json.dumps(fake))
+    done = cli("service", "install", "--name", "alice")
+    assert done.code == 7
+    assert f"warning: {said}" in done.err
+    assert "to go on as it: --identity-path /k" in done.err
+
+
 def test_several_services(cli: Cli, systemd: UserSystemd) -> None:
     cli("service", "install", "--name", "alice")
     cli("service", "install", "--name", "bob")

@@ -31,7 +31,9 @@ from wws.names.witness.decision import Changes
 from wws.names.witness.entry import Counted, Entry, EntryChange
 from wws.names.witness.log import Kind, LogEntry
 from wws.relay.budget import DailyBudget
+from wws.runtime.former_identities import FormerIdentities
 from wws.runtime.homes import Home, NodePaths, Ready
+from wws.runtime.keyfile import IdentityPath
 from wws.runtime.pin_store import PinStore
 from wws.runtime.rpc_state import AGENTS, TOKENS, RpcState
 from wws.runtime.state_files import NetworkFiles, PortFile, StateFile, StateTooNew
@@ -96,6 +98,13 @@ def _leases(node: NodePaths) -> JsonValue:
     states: list[JsonValue] = [LeaseState.from_json(one).to_json() for one in leases]
     file.write({"leases": states})
     return states
+
+
+def _identities(node: NodePaths) -> JsonValue:
+    chosen = IdentityPath(Path("/keys/bob.key"), "flag --identity-path")
+    former = FormerIdentities(node, chosen, BOB, {})
+    former.remember()
+    return [former.warning is not None, sorted(map(str, former._ways_back))]
 
 
 def _equivocations(node: NodePaths) -> JsonValue:
@@ -207,6 +216,12 @@ TABLE = [
     Row("port", lambda node: node.port_file, {"schema": 1, "port": 9000}, _port),
     Row("peers.json", lambda node: node.peer_cache, _peer_cache(), _peers),
     Row("leases.json", lambda node: node.leases, {"schema": 1, "leases": [_LEASE.to_json()]}, _leases),
+    Row(
+        "identities.json",
+        lambda node: node.identities,
+        {"schema": 1, "identities": [{"peer_id": str(peer), "path": "/keys/a.key"} for peer in (BOB, ALICE)]},
+        _identities,
+    ),
     Row("equivocations.json", lambda node: node.equivocations, _proofs(), _equivocations),
     Row("relay.json", lambda node: node.relay, {"schema": 1, "day": NOW // 86_400, "bytes": 77}, _relay),
     Row("tokens.json", lambda node: node.state / TOKENS, {"schema": 1, "tokens": [_TOKEN]}, _rpc),
