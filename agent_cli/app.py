@@ -113,7 +113,7 @@ def _invoke(arguments: list[str], options: Options) -> Result:
 
         if error.name not in ("typer", "rich"):
             raise
-        raise ExtraMissing("wws needs the extra: pip install 'wws[agent]'") from None
+        raise ExtraMissing("wws", "agent") from None
     return invoke(arguments, options)
 
 

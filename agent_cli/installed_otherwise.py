@@ -1,4 +1,7 @@
-"""Who else may have installed wws, and the command of theirs in place of `wws self …`."""
+"""Who else may have installed wws, and the command of theirs: in place of `wws self …`, and for an extra.
+
+Needs no extra itself.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from wws.errors import LocalError
 from wws.programs import is_frozen
@@ -17,7 +20,6 @@ from wws.rpc.codes import Exit
 
 DISTRIBUTION: Final = "wws"
 PINNED: Final = "'wws[agent]==VERSION'"
-DOWNLOADED: Final = "'wws[agent] @ file:///…/wws-VERSION-py3-none-any.whl' (see docs/packages.md)"
 
 
 class InstalledOtherwise(LocalError):
@@ -47,20 +49,20 @@ class Way:
 
 def find_way() -> Way:
     """How the wws that runs now was installed."""
-    prefix = Path(sys.prefix)
     if is_frozen():
         folder = shlex.quote(str(Path(os.path.realpath(sys.executable)).parent.parent))
         unpack = "unpack the archive of that version"
         return Way(f"was unpacked by hand ({folder})", unpack, unpack, f"rm -r {folder}")
     file = _from_file()
-    if (prefix / "pipx_metadata.json").is_file():
+    maker = _maker()
+    if maker == "pipx":
         return Way(
             "was installed by pipx",
             f"pipx install --force {file}" if file else "pipx upgrade wws",
             f"pipx install --force {file or PINNED}",
             "pipx uninstall wws",
         )
-    if (prefix / "uv-receipt.toml").is_file():
+    if maker == "uv":
         return Way(
             "was installed by uv",
             f"uv tool install --reinstall {file}" if file else "uv tool upgrade wws",
@@ -87,7 +89,32 @@ def find_way() -> Way:
     )
 
 
-def _from_file() -> str:
+def extra_command(extra: str) -> str:
+    """What adds an extra to the wws that runs now."""
+    try:
+        is_checkout = _is_editable(metadata.distribution(DISTRIBUTION).read_text("direct_url.json"))
+    except metadata.PackageNotFoundError:
+        is_checkout = True
+    file = "" if is_checkout else _from_file(extra)
+    install = {
+        "pipx": "pipx install --force",
+        "uv": "uv tool install --reinstall" if file else "uv tool install",
+        None: "pip install",
+    }[_maker()]
+    if is_checkout:
+        return f"{install} --editable {shlex.quote(f'{_sources()}[{extra}]')}"
+    return f"{install} {file or shlex.quote(f'wws[{extra}]')}"
+
+
+def _maker() -> Literal["pipx", "uv"] | None:
+    """Who made this environment for wws alone; `None`: neither of these."""
+    prefix = Path(sys.prefix)
+    if (prefix / "pipx_metadata.json").is_file():
+        return "pipx"
+    return "uv" if (prefix / "uv-receipt.toml").is_file() else None
+
+
+def _from_file(extra: str = "agent") -> str:
     """What to install where the package came from a downloaded wheel (PEP 610), else nothing.
 
     Who took a signed file is not sent to an index, where the name may be somebody else's.
@@ -97,7 +124,8 @@ def _from_file() -> str:
         downloaded = "archive_info" in found
     except (metadata.PackageNotFoundError, ValueError, TypeError):
         return ""
-    return DOWNLOADED if downloaded else ""
+    wheel = f"'wws[{extra}] @ file:///…/wws-VERSION-py3-none-any.whl' (see docs/packages.md)"
+    return wheel if downloaded else ""
 
 
 def _is_editable(direct_url: str | None) -> bool:
@@ -110,7 +138,7 @@ def _is_editable(direct_url: str | None) -> bool:
 
 
 def _checkout() -> Way:
-    folder = shlex.quote(str(Path(__file__).resolve().parent.parent))
+    folder = shlex.quote(str(_sources()))
     return Way(
         f"runs from the sources in {folder}",
         f"git -C {folder} pull",
@@ -118,3 +146,7 @@ def _checkout() -> Way:
         f"rm -r {folder}",
         f"git -C {folder} status",
     )
+
+
+def _sources() -> Path:
+    return Path(__file__).resolve().parent.parent

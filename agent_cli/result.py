@@ -57,10 +57,15 @@ class WrongUsage(LocalError):
 
 
 class ExtraMissing(LocalError):
-    """What the command line needs on top of the node is not installed."""
+    """What a program needs on top of the node is not installed."""
 
     code = "extra_missing"
     exit_code = Exit.MACHINE
+
+    def __init__(self, program: str, extra: str) -> None:
+        from agent_cli.installed_otherwise import extra_command  # most commands never need it
+
+        super().__init__(f"{program} needs the extra: {extra_command(extra)}")
 
 
 def exit_code_of(error: WwsError) -> Exit:

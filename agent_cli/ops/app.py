@@ -76,4 +76,4 @@ def _invoke(arguments: list[str], options: Options) -> Result:
 
         if error.name not in ("fabric", "paramiko", "rich", "typer"):
             raise
-        raise ExtraMissing("wws-ops needs the extra: pip install 'wws[operator]'") from None
+        raise ExtraMissing("wws-ops", "operator") from None

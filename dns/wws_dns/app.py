@@ -81,7 +81,7 @@ def _invoke(arguments: list[str], options: Options) -> Result:
 
         if error.name not in ("cloudflare", "rich", "typer"):
             raise
-        raise ExtraMissing("wws-dns needs the extra: pip install 'wws[operator]'") from None
+        raise ExtraMissing("wws-dns", "operator") from None
 
 
 if __name__ == "__main__":

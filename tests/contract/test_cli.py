@@ -410,7 +410,8 @@ def test_without_the_extra_it_says_what_to_install(
     assert run(["join", "--json"]) == Exit.MACHINE
     assert json.loads(capsys.readouterr().out)["errors"][0]["code"] == "extra_missing"
     assert run(["--help"]) == Exit.MACHINE
-    assert capsys.readouterr().err == "error: wws needs the extra: pip install 'wws[agent]'\n"
+    install = f"pip install --editable '{Path(__file__).parents[2]}[agent]'"
+    assert capsys.readouterr().err == f"error: wws needs the extra: {install}\n"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,7 +137,10 @@ def test_an_agent_joins_with_the_installed_programs(environment: Environment, ho
     assert node.returncode == 0
 
 
-AGENT, OPERATOR = "pip install 'wws[agent]'", "pip install 'wws[operator]'"
+AGENT, OPERATOR = (
+    f"pip install 'wws[{extra}] @ file:///…/wws-VERSION-py3-none-any.whl' (see docs/packages.md)"
+    for extra in ("agent", "operator")
+)
 WITHOUT_EXTRA = [
     ("wws", ["join"], AGENT),
     ("wws", ["--help"], AGENT),
