@@ -1,8 +1,6 @@
 #!/bin/sh
 # Installs wws for this user, and upgrades or removes it. It asks nothing, and never for root. See docs/install.md.
-#     curl -sSfL <where this file is>/install.sh | sh          and with options:  … | sh -s -- --help
-# A release counts when its hash fits SHA256SUMS, signed by a release key that a root key below vouches for. It is
-# unpacked beside what is installed, verifies itself, and becomes current by one rename.
+# A release counts when its hash fits SHA256SUMS, signed by a release key that a root key below vouches for.
 # Exit codes: 0 done, 2 wrong usage, 8 integrity, 9 network, 10 this machine.
 # shellcheck disable=SC2015,SC3045 # "a && b || fail" is meant so; every shell that is tested has ulimit -c
 set -eu
@@ -173,9 +171,7 @@ fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that si
     if [ -n "$offline" ]; then url=$offline/$2 && [ -f "$url" ] && { (limit "$3" && exec cp "$url" "$file") || full; } && return || return 1; fi
     while :; do
         answer='' problem=0
-        { transfer "$3" 3>&2 || problem=$?; } 2>/dev/null
-        [ $problem -ne 0 ] || return 0
-        if_untrusted="No CA certificates? $(add ca-certificates). A CA of your own: CURL_CA_BUNDLE=/path/to/ca.pem. The clock says $(date)."
+        { transfer "$3" 3>&2 && return || problem=$?; } 2>/dev/null
         reason=$(tail -n 1 "$log" | tr -cd ' -~' | cut -c 1-200)
         case $getter:$problem:$answer in
         *:20:* | curl:1:*) fail 9 "$url leads to an address that is not https." ;;
@@ -183,7 +179,8 @@ fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that si
         *:4??) fail 9 "$url is refused: the answer is $answer." ;;
         *:153:* | curl:63:*) fail 9 "$url has more than the $3 KiB that it may have." ;;
         curl:23:* | wget:3:*) full ;;
-        curl:60:* | curl:77:* | wget:5:*) fail 9 "the certificate of $releases is not trusted: $reason. $if_untrusted" ;;
+        curl:60:* | curl:77:* | wget:5:*) fail 9 "the certificate of $releases is not trusted: $reason. No CA certificates? $(add ca-certificates)." \
+            "A CA of your own: CURL_CA_BUNDLE=/path/to/ca.pem. The clock says $(date)." ;;
         esac
         (printf x >"$work/probe") 2>/dev/null || full
         attempt=$((attempt + 1)) && [ $attempt -le "$retries" ] || fail 9 "cannot download $url: ${reason:-no word why}. Is there a way to it, or a proxy (https_proxy)?"
@@ -254,22 +251,18 @@ follow_channel() { # FILE: which version it leads to, if it is genuine, not laps
 install() {
     releases=${from:-$RELEASES} now=$(date -u +%Y%m%d%H%M%S) asked=$version roots=${given:-$(keys_in "$ROOTS")}
     [ -n "$releases$offline" ] && [ -n "$roots" ] || wrong "this copy does not know releases and root keys: --from URL, --root-key KEY"
-    source=${offline:-$releases} && know_platform
-    choose_tools
-    begin
+    source=${offline:-$releases}
+    know_platform; choose_tools; begin
     for program in wws wws-connector wws-bootstrap; do
         is_ours $program || ! ls -d "$prefix/bin/$program" >/dev/null 2>&1 || fail 10 "there is another $prefix/bin/$program. Remove it, or: --prefix DIR"
     done
     channel=${channel:-$(told channel)} && channel=${channel:-stable}
     installed=$(readlink "$share/current" 2>/dev/null) && [ -x "$share/current/bin/wws" ] && installed=${installed##*/} || installed=''
     choose_version
-    if [ "$version" = "$installed" ] && [ -z "$dry_run" ] && [ "${hasher#openssl}" = "$hasher" ] && (cd "$share/current/" && $hasher -c MANIFEST) >/dev/null 2>&1; then
-        say "wws $version is installed already."
-    else
-        get_release
-    fi
+    if [ -z "$dry_run" ] && is_whole; then say "wws $version is installed already."; else get_release; fi
     [ -n "$dry_run" ] || settle
 }
+is_whole() { [ "$version" = "$installed" ] && [ "${hasher#openssl}" = "$hasher" ] && (cd "$share/current/" && $hasher -c MANIFEST) >/dev/null 2>&1; }
 choose_version() {
     if say "$roots" | grep -qFx -f "$share/trust/roots" 2>/dev/null; then # what this machine has seen under these root keys
         mkdir "$work/kept" && cp "$share"/trust/* "$work/kept" || full
@@ -353,8 +346,8 @@ settle() { # all that is around a version; nothing of it is done twice
         "$({ cat "$work/rc" 2>/dev/null || told path-edit; } | sed 's/^/path-edit /')" | sed '/^$/d' >"$work/installation" && keep "$work/installation" "$share/installation" || full
     wws=$prefix/bin/wws network='' && identity=$("$wws" id 2>"$log") || [ $? -ne 4 ] || identity=$("$wws" id new 2>"$log") || identity=''
     say "${identity:-"warning: no identity: $(head -n 1 "$log")"}" | grep -E '^(peer id|did|path)  |^warning' || :
-    ! "$wws" network show --json 2>/dev/null | grep -q '"networks": *\[\]' || network=" --network 'DOMAIN#PUBLISHER-KEY'"
-    [ -z "$network" ] || say "" "This build knows no network: ask who runs yours for its domain and publisher key."
+    ! "$wws" network show --json 2>/dev/null | grep -q '"networks": *\[\]' ||
+        { network=" --network 'DOMAIN#PUBLISHER-KEY'" && say "" "This build knows no network: ask who runs yours for its domain and publisher key."; }
     [ -n "$in_path" ] || say "" "In this terminal first:  export PATH=$(quoted "$prefix/bin"):\"\$PATH\""
     say "" "A node with a name has a key of its own: its first join makes it." "Next:  wws join --name YOUR-NAME$network"
     [ -n "$no_service" ] || ! systemctl --user show-environment >/dev/null 2>&1 || say "or, to keep it running:  wws service install --name YOUR-NAME$network"
