@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -144,8 +145,9 @@ def growth(samples: Sequence[Sample]) -> list[str]:
 
 def wws(*words: str) -> dict[str, Any]:
     """The data of one command. Raises `SoakFailed`."""
+    program = shutil.which("wws") or str(Path(sys.executable).with_name("wws"))
     done = subprocess.run(
-        ["wws", *words, "--json"], capture_output=True, text=True, check=False, timeout=ROUND_TIMEOUT
+        [program, *words, "--json"], capture_output=True, text=True, check=False, timeout=ROUND_TIMEOUT
     )
     if done.returncode:
         raise SoakFailed(

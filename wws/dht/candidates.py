@@ -23,8 +23,8 @@ class Standing(Enum):
 class Candidate:
     __slots__ = (
         "addresses",
-        "asked_at",
         "distance",
+        "given_up_at",
         "late_at",
         "namers",
         "path",
@@ -44,8 +44,8 @@ class Candidate:
         """The paths that heard of this peer, a bit each."""
         self.path = 0
         """The path that asked it, as its bit: what it answers belongs there."""
-        self.asked_at = 0.0
         self.late_at = 0.0
+        self.given_up_at = 0.0
         self.namers: list[PeerId] | None = None
         """Who told us of it; `None`: we knew it."""
 

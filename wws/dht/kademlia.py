@@ -138,6 +138,10 @@ class Kademlia:
         return len(self._queries)
 
     @property
+    def peers_remembered_as_silent(self) -> int:
+        return self._queries.silent
+
+    @property
     def operations_in_flight(self) -> int:
         """Operations not over, those that go on in the background included."""
         return len(self._operations) + len(self._background)
@@ -313,6 +317,7 @@ class Kademlia:
             self.refusals["wrong_answer"] += 1
             return self._conclude_failed(query, now, unix_now)
         self.routing.answered(query.peer, now)
+        self._queries.answered(query.peer)
         if message is not None:
             self.refusals["skipped_entries"] += message.skipped
             self._queries.measure(query, now)
@@ -327,6 +332,7 @@ class Kademlia:
         # A connected peer that ends a put's stream refuses the record. It is alive, and keeps its place.
         if query.purpose is Purpose.ASK or query.peer not in self._queries.connected:
             self.routing.failed(query.peer, now)
+        self._queries.failed(query.peer, now)
         if query.operation is None:
             return []
         steps = query.operation.failed(query.peer, query.purpose, now, unix_now)

@@ -145,6 +145,8 @@ class Pace(NamedTuple):
     """Seconds after which it gives its place among the concurrent queries away."""
     late: float
     """Seconds after which it is not waited for where there are enough others."""
+    patience: float = math.inf
+    """Seconds after which it is not waited for at all; at most those of the look-up's configuration."""
 
 
 _HEARD, _ASKED, _SLOW, _LATE, _ANSWERED, _FAILED = Standing
@@ -152,14 +154,14 @@ _WAITING = (_ASKED, _SLOW, _LATE)
 
 
 class Lookup:
-    """One look-up. `pace_of` says how long a peer may take."""
+    """One look-up. `pace_of` says how long a peer may take that is asked now."""
 
     def __init__(
         self,
         target: int,
         local: PeerId,
         config: LookupConfig,
-        pace_of: Callable[[PeerId], Pace],
+        pace_of: Callable[[PeerId, float], Pace],
         *,
         radius: int = 0,
         expected: float = 12.0,
@@ -365,7 +367,7 @@ class Lookup:
             elif candidate.standing is _SLOW:
                 candidate.standing = _LATE
                 # Once more when patience ends, should it still be waited for then.
-                self._set_timer(max(now, candidate.asked_at + self._config.patience), candidate)
+                self._set_timer(max(now, candidate.given_up_at), candidate)
 
     def _advance(self, now: float) -> list[Ask | Finished]:
         commands: list[Ask | Finished] = []
@@ -397,11 +399,12 @@ class Lookup:
     def _ask(self, candidate: Candidate, path: int, now: float) -> None:
         candidate.standing = _ASKED
         candidate.path = 1 << path
-        candidate.asked_at = now
         self.asked += 1
         self._in_flight[path] += 1
-        pace = self._pace_of(candidate.peer)
-        candidate.late_at = now + min(pace.late, self._config.patience)
+        pace = self._pace_of(candidate.peer, now)
+        patience = min(pace.patience, self._config.patience)
+        candidate.given_up_at = now + patience
+        candidate.late_at = now + min(pace.late, patience)
         self._set_timer(min(now + pace.slow, candidate.late_at), candidate)
 
     def _set_timer(self, when: float, candidate: Candidate) -> None:
@@ -429,10 +432,8 @@ class Lookup:
             standing = candidate.standing
             if standing is _FAILED or (answered and standing is not _ANSWERED):
                 continue
-            if standing is _LATE and now is not None:
-                waited = now >= candidate.asked_at + self._config.patience
-                if give_up or waited:
-                    continue
+            if standing is _LATE and now is not None and (give_up or now >= candidate.given_up_at):
+                continue
             if doubts and standing is _HEARD and not self._hearsay.believes(candidate):
                 continue
             if crowded and candidate.prefixes and not self._admit(candidate, prefixes):

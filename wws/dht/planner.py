@@ -29,7 +29,7 @@ class Planner:
         region: Region,
         records: RecordStore,
         providers: ProviderStore,
-        pace_of: Callable[[PeerId], Pace],
+        pace_of: Callable[[PeerId, float], Pace],
         operations: Callable[[], int],
     ) -> None:
         """`operations` says how many are under way."""

@@ -37,6 +37,10 @@ class Queries:
         """Smoothed seconds that connected peers take to answer."""
         self.connected: set[PeerId] = set()
         """The serving peers with a connection."""
+        self._dialled: dict[PeerId, float] = {}
+        """Since when the answer of a peer without a connection is waited for."""
+        self._silent: dict[PeerId, float] = {}
+        """When such a peer failed to answer, the oldest first."""
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -46,6 +50,8 @@ class Queries:
         self._next_id += 1
         peer, message = outgoing.peer, outgoing.message
         connected = peer in self.connected
+        if not connected:
+            self._dialled.setdefault(peer, now)
         self._under_way[self._next_id] = Query(operation, peer, outgoing.purpose, message, now, connected)
         timeout = self._config.query_timeout
         return SendQuery(self._next_id, peer, outgoing.addresses, message, outgoing.expects_answer, timeout)
@@ -55,13 +61,27 @@ class Queries:
         query = self._under_way.pop(query_id, None)
         if query is None:
             raise LocalProtocolError(f"the end of query {query_id}, which is not under way")
+        self._dialled.pop(query.peer, None)
         return query
+
+    def answered(self, peer: PeerId) -> None:
+        """The peer is there."""
+        self._silent.pop(peer, None)
+
+    def failed(self, peer: PeerId, now: float) -> None:
+        """The peer gave no answer."""
+        self._silent.pop(peer, None)
+        if peer in self.connected:
+            return
+        if len(self._silent) >= self._config.max_silent:
+            del self._silent[next(iter(self._silent))]
+        self._silent[peer] = now
 
     def drop(self, operation: Operation) -> list[int]:
         """Take out all queries of an operation; their numbers."""
         dropped = [number for number, query in self._under_way.items() if query.operation is operation]
         for number in dropped:
-            del self._under_way[number]
+            self._dialled.pop(self._under_way.pop(number).peer, None)
         return dropped
 
     def measure(self, query: Query, now: float) -> None:
@@ -71,11 +91,23 @@ class Queries:
             self.round_trip = took if not self._measured else 0.9 * self.round_trip + 0.1 * took
             self._measured = True
 
-    def pace_of(self, peer: PeerId) -> Pace:
-        """How long the peer may take in a look-up."""
+    def pace_of(self, peer: PeerId, now: float) -> Pace:
+        """How long the peer may take in a look-up, asked now."""
         config = self._config
-        trips = config.late_round_trips if peer in self.connected else config.late_dial_round_trips
-        return Pace(
-            slow=max(config.least_late / 2, config.slow_round_trips * self.round_trip),
-            late=max(config.least_late, trips * self.round_trip),
-        )
+        slow = max(config.least_late / 2, config.slow_round_trips * self.round_trip)
+        if peer in self.connected:
+            return Pace(slow, max(config.least_late, config.late_round_trips * self.round_trip))
+        late = max(config.least_late, config.late_dial_round_trips * self.round_trip)
+        return Pace(slow, late, late) if self._is_silent(peer, now) else Pace(slow, late)
+
+    @property
+    def silent(self) -> int:
+        """Peers remembered for having given no answer."""
+        return len(self._silent)
+
+    def _is_silent(self, peer: PeerId, now: float) -> bool:
+        since = self._dialled.get(peer)
+        if since is not None and now - since >= self._config.lookup.patience:
+            return True
+        failed_at = self._silent.get(peer)
+        return failed_at is not None and now - failed_at < self._config.silent_for

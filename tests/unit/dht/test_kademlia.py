@@ -283,6 +283,53 @@ def test_slow_peers_hold_nothing_up_and_still_count() -> None:
     assert (got.value, got.holders) == (NOTE, 3)
 
 
+def test_who_has_gone_is_waited_for_once() -> None:
+    """Others still name a peer that has gone, and nothing says so: the first look-up waits for it."""
+    alice, gone = machine(ALICE), CAROL.peer_id
+    alice.handle(PeerJoined(BOB.peer_id, address(1), None), 0, UNIX)
+
+    def get(op: int, now: float) -> tuple[float, SendQuery]:
+        """How long a look-up takes, and the query that nobody answers."""
+        (asked,) = queries(alice.handle(StartGet(op, KEY), now, UNIX))
+        closer = (WirePeer(gone, address(2)),)
+        named = KadMessage(MessageType.GET_VALUE, KEY.encode(), closer_peers=closer)
+        (lost,) = queries(alice.handle(QueryAnswered(asked.query_id, named), now, UNIX))
+        assert lost.peer == gone
+        when, done = now, list[KademliaCommand]()
+        while not any(isinstance(command, GetDone) for command in done):
+            when = max(when, alice.next_wakeup() or when)
+            done = alice.handle(TimerFired(), when, UNIX)
+        return when - now, lost
+
+    patience = alice.config.lookup.patience
+    first, lost = get(1, 10)
+    assert first == patience
+    again, other = get(2, 14)
+    assert again < patience, "its query is on the way still"
+    for query in (lost, other):
+        alice.handle(QueryFailed(query.query_id), 20, UNIX)
+    soon, query = get(3, 25)
+    assert soon < patience
+    alice.handle(QueryAnswered(query.query_id, None), 28, UNIX)
+    back, query = get(4, 30)
+    assert back == patience, "it has answered"
+    alice.handle(QueryFailed(query.query_id), 40, UNIX)
+    assert get(5, 40 + alice.config.silent_for)[0] == patience, "it may be back by now"
+
+
+def test_who_has_gone_is_remembered_within_bounds() -> None:
+    alice = machine(ALICE, config=KademliaConfig(max_silent=2))
+    for number in range(4):
+        peer = Identity.from_label(f"peer {number}").peer_id
+        alice.handle(PeerJoined(peer, address(number), None), 0, UNIX)
+        alice.handle(PeerLeft(peer), 0, UNIX)
+    sent = queries(alice.handle(StartGet(1, KEY), 0, UNIX))
+    assert len(sent) == 4
+    for query in sent:
+        alice.handle(QueryFailed(query.query_id), 1, UNIX)
+    assert alice.peers_remembered_as_silent == 2
+
+
 def test_cancel_frees_everything() -> None:
     alice = machine(ALICE)
     alice.handle(PeerJoined(BOB.peer_id, address(1), None), 0, UNIX)

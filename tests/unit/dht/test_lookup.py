@@ -42,7 +42,7 @@ def named(*peers: PeerId) -> list[WirePeer]:
 
 
 def lookup(config: LookupConfig | None = None, *, radius: int = 0) -> Lookup:
-    return Lookup(0, LOCAL, config or LookupConfig(), lambda peer: Pace(0.2, 0.5), radius=radius)
+    return Lookup(0, LOCAL, config or LookupConfig(), lambda peer, now: Pace(0.2, 0.5), radius=radius)
 
 
 def asked(commands: list[Ask | Finished]) -> list[PeerId]:
@@ -153,6 +153,23 @@ def test_patience_ends_where_there_are_too_few() -> None:
     assert machine.next_wakeup() == 2.5
     assert machine.handle(TimerFired(), 2.5) == [Finished()]
     assert machine.next_wakeup() is None
+
+
+def test_who_let_us_wait_before_gets_no_patience() -> None:
+    gone = ORDERED[1]
+
+    def pace_of(peer: PeerId, now: float) -> Pace:
+        return Pace(0.2, 0.5, patience=0.5) if peer == gone else Pace(0.2, 0.5)
+
+    machine = Lookup(0, LOCAL, LookupConfig(), pace_of)
+    machine.handle(Start(named(*ORDERED[:2])), 0)
+    machine.handle(Answered(ORDERED[0], ()), 0.1)
+    assert machine.next_wakeup() == 0.2
+    assert machine.handle(TimerFired(), 0.2) == []
+    assert machine.next_wakeup() == 0.5
+    assert machine.handle(TimerFired(), 0.5) == [Finished()]
+    machine.handle(Answered(gone, ()), 3)
+    assert machine.closest(2) == named(*ORDERED[:2]), "who answers yet still counts"
 
 
 def test_bounds_of_queries_and_candidates() -> None:
