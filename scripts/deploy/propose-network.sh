@@ -28,7 +28,7 @@ main() {
     [ -f "$file" ] || wrong "which file?"
     file=$(cd "$(dirname "$file")" && pwd)/${file##*/}
     cd "$root"
-    said=$("${PYTHON:-python3}" packaging/check_network.py "$file" ${trial:+"$trial"})
+    said=$(scripts/python.sh packaging/check_network.py "$file" ${trial:+"$trial"})
     if cmp -s "$file" packaging/network.json; then
         echo "the default network of the next release is this one already"
         return

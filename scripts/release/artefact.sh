@@ -35,7 +35,7 @@ main() {
     mkdir -p "$out"
     set -- --out "$out" --version "$version" --stamp "$stamps/stamp.json" --installer "$stamps/install.sh"
     case $platform$this_glibc in
-    linux-*yes | macos-*) "${PYTHON:-python3}" "$root/packaging/selfcontained.py" "$@" ;;
+    linux-*yes | macos-*) "$root/scripts/python.sh" "$root/packaging/selfcontained.py" "$@" ;;
     *)
         have mmdebstrap || as_root apt-get install -qq -y --no-install-recommends mmdebstrap debian-archive-keyring
         as_root env WWS_PYTHON_OPTIMIZED=yes "$root/packaging/frozen/old-glibc.sh" "$@" \

@@ -22,7 +22,7 @@ main() {
         [ -n "$given" ] || wrong "an option is missing"
     done
     root=$(cd "$(dirname "$0")/../.." && pwd)
-    python=${PYTHON:-python3}
+    python=$root/scripts/python.sh
     folder=$(mktemp -d "${TMPDIR:-/tmp}/wws-check.XXXXXX")
     trap 'rm -rf "$folder"' EXIT
     mkdir -m 700 "$folder/home" "$folder/run" "$folder/release"

@@ -19,8 +19,7 @@ set -eu
 main() {
     here=$(cd "$(dirname "$0")" && pwd)
     root=$(cd "$here/../.." && pwd)
-    PYTHON=${PYTHON:-$root/.venv/bin/python}
-    export PYTHON
+    python=$root/scripts/python.sh
     out='' version='' releases=https://releases.wws.test network='' keys='' artefact='' glibc=--this-glibc
     without=''
     while [ $# -gt 0 ]; do
@@ -86,9 +85,9 @@ part() {
 make_keys() {
     mkdir -p "$keys/trust"
     chmod 700 "$keys"
-    "$PYTHON" "$root/packaging/sign.py" new-root "$keys/root.key" >"$keys/trust/roots"
-    release=$("$PYTHON" "$root/packaging/sign.py" new-key "$keys/release.key")
-    "$PYTHON" "$root/packaging/sign.py" release-keys --root "$keys/root.key" --out "$keys/trust" --key "$release"
+    "$python" "$root/packaging/sign.py" new-root "$keys/root.key" >"$keys/trust/roots"
+    release=$("$python" "$root/packaging/sign.py" new-key "$keys/release.key")
+    "$python" "$root/packaging/sign.py" release-keys --root "$keys/root.key" --out "$keys/trust" --key "$release"
     cat "$keys/trust/roots" "$keys/trust/release-keys"
 }
 
@@ -100,7 +99,7 @@ take_artefact() {
 # Over HTTP on loopback, with the installer that is served.
 install_from_mirror() {
     folder=$(mktemp -d "${TMPDIR:-/tmp}/wws-dry-run.XXXXXX")
-    "$PYTHON" -u -m http.server --bind 127.0.0.1 --directory "$out/mirror" 0 >"$folder/port" 2>"$folder/log" &
+    "$python" -u -m http.server --bind 127.0.0.1 --directory "$out/mirror" 0 >"$folder/port" 2>"$folder/log" &
     server=$!
     trap 'kill "$server" 2>/dev/null; rm -rf "$folder"' EXIT
     while ! grep -q port "$folder/port"; do

@@ -7,7 +7,7 @@
 #
 # And between releases, monthly, for a channel lapses after 45 days:
 #
-#   scripts/release/finish.sh renew CHANNEL DIR   what it says now; sign it anew there (packaging/sign.py channel)
+#   scripts/release/finish.sh renew CHANNEL DIR   what it says now; sign it anew there (sign.py channel)
 #   scripts/release/finish.sh move CHANNEL DIR    what was signed, verified, to where it is read
 #
 # With `gh`, logged in as somebody who may publish: that this is a person's own login is what lets the publication
@@ -51,7 +51,7 @@ main() {
 renew() {
     "$here/github.sh" download "channel-$1" "$2"
     cat "$2/channel"
-    echo "Sign it: packaging/sign.py channel --key FILE --out $2 --channel $1 --version $(version_in "$2")"
+    echo "Sign it: scripts/python.sh packaging/sign.py channel --key FILE --out $2 --channel $1 --version $(version_in "$2")"
 }
 
 move() {

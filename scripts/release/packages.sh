@@ -11,7 +11,7 @@ set -eu
 main() {
     version='' stamps='' artefact='' out='' container=yes
     root=$(cd "$(dirname "$0")/../.." && pwd)
-    python=${PYTHON:-python3}
+    python=$root/scripts/python.sh
     while [ $# -gt 0 ]; do
         case $1 in
         --help | -h) usage && exit 0 ;;

@@ -40,7 +40,7 @@ main() {
         folder=$(mktemp -d "${TMPDIR:-/tmp}/wws-plan.XXXXXX")
         trap 'rm -rf "$folder"' EXIT
         roots=$folder/roots
-        "${PYTHON:-python3}" "$here/../../packaging/sign.py" new-root "$folder/root.key" >"$roots"
+        "$here/../python.sh" "$here/../../packaging/sign.py" new-root "$folder/root.key" >"$roots"
         echo "plan.sh: a root key that nobody keeps: this is a rehearsal" >&2
     fi
     "$here/stamps.sh" --version "${tag#v}" --releases "$releases" --roots "$roots" --out "$out" >&2

@@ -50,9 +50,9 @@ main() {
     set -- --key "$key"
     if [ -n "$passphrase" ]; then set -- "$@" --passphrase-file "$passphrase"; fi
     before=$(cat "$files/SHA256SUMS")
-    "${PYTHON:-python3}" "$root/packaging/sign.py" sums "$@" "$files"
+    "$root/scripts/python.sh" "$root/packaging/sign.py" sums "$@" "$files"
     [ "$before" = "$(cat "$files/SHA256SUMS")" ] || failed "there are files that SHA256SUMS did not name"
-    "${PYTHON:-python3}" "$root/packaging/sign.py" channel "$@" --out "$files" --channel "$channel" --version "$version"
+    "$root/scripts/python.sh" "$root/packaging/sign.py" channel "$@" --out "$files" --channel "$channel" --version "$version"
     if [ -n "$or_stop" ]; then output signed=true; fi
 }
 

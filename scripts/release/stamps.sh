@@ -36,9 +36,9 @@ main() {
         [ -n "$given" ] || wrong "an option is missing"
     done
     if [ -f "$network" ]; then
-        "${PYTHON:-python3}" "$root/packaging/check_network.py" "$network" ${trial:+"$trial"}
+        "$root/scripts/python.sh" "$root/packaging/check_network.py" "$network" ${trial:+"$trial"}
     fi
-    "${PYTHON:-python3}" "$root/scripts/release/stamp.py" --version "$version" \
+    "$root/scripts/python.sh" "$root/scripts/release/stamp.py" --version "$version" \
         --commit "$(git -C "$root" rev-parse HEAD)" \
         --releases "$releases" --roots "$roots" --network "$network" --out "$out/stamp.json"
     "$root/scripts/release/stamp-installer.sh" --releases "$releases" --roots "$roots" --glibc "$GLIBC" --out "$out/install.sh"

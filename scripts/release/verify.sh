@@ -6,7 +6,8 @@
 #
 # FILE has the root keys, by default packaging/trust/roots: of a checkout that you trust, not of the release. With
 # --channel-only DIR holds channel and release-keys, and nothing of a release: that they are signed, and hold still.
-# Prints what was checked by what. Exit status: 8 something does not hold, 2 wrong usage.
+# Prints what was checked by what. Exit status: 8 something does not hold, 3 the libraries for it are missing, 2 wrong
+# usage.
 set -eu
 
 main() {
@@ -52,8 +53,10 @@ main() {
     statement SHA256SUMS wws-release "$folder/release-keys"
     set --
     while read -r line; do set -- "$@" --root-key "$line"; done <"$folder/roots"
-    "${PYTHON:-python3}" "$root/packaging/sign.py" check "$files" --version "$version" "$@" ||
+    "$root/scripts/python.sh" "$root/packaging/sign.py" check "$files" --version "$version" "$@" || {
+        [ $? -ne 3 ] || exit 3 # nothing was checked: the libraries are missing
         failed "the chain of signatures does not hold"
+    }
     echo "root key, release-keys, SHA256SUMS, channel, MANIFESTs (packaging/sign.py)"
 }
 

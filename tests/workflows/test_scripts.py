@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,68 @@ def test_the_installer_that_is_stamped_is_the_one_of_the_sources_but_for_three_l
         ("ROOTS=''", f"ROOTS='{roots.read_text().strip()}'"),
         ("GLIBC=''", "GLIBC='2.31'"),
     ]
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> dict[str, str]:
+    """An environment whose `python3` has no libraries, and which names no other."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    python = programs / "python3"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    python.chmod(0o755)
+    return {"PYTHON": "", "PATH": os.pathsep.join([str(programs), os.environ["PATH"]])}
+
+
+def test_without_the_libraries_it_says_what_to_make(
+    released: Actions, tmp_path: Path, bare: dict[str, str]
+) -> None:
+    good = files_of(released, tmp_path / "good")
+    at = released.repository
+    key = released.folder.parent / "keys" / "release.key"
+    one = ("--files", good, "--version", __version__)
+    stamped = (
+        "--version",
+        __version__,
+        "--releases",
+        "https://releases.example/r",
+        "--out",
+        tmp_path / "out",
+    )
+    for script, words in (
+        ("release/sign.sh", (*one, "--channel", "stable", "--key", key)),
+        ("release/verify.sh", (*one, "--roots", at / "packaging" / "trust" / "roots")),
+        ("release/stamps.sh", (*stamped, "--roots", at / "packaging" / "trust" / "roots")),
+        ("release/check-install.sh", one),
+        ("deploy/propose-network.sh", ("--file", ROOT / "CHANGELOG.md")),
+    ):
+        said = run(script, *words, at=at, code=3, **bare).stderr
+        assert said == (
+            f"python.sh: python3 has not the libraries that this needs. In {at}: make .venv/.ready\n"
+        ), script
+
+
+def test_the_libraries_of_the_checkout_are_taken_unless_another_python_is_named(
+    released: Actions, tmp_path: Path, bare: dict[str, str]
+) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / "scripts").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "python.sh", checkout / "scripts")
+    asked = ("-c", "import sys; print(sys.prefix)")
+    assert "make .venv/.ready" in run("python.sh", *asked, at=checkout, code=3, **bare).stderr
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (checkout / ".venv" / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
+    (checkout / ".venv" / "lib").symlink_to(Path(sys.prefix) / "lib")
+    assert run("python.sh", *asked, at=checkout, **bare).stdout == f"{checkout / '.venv'}\n"
+    named = {**bare, "PYTHON": sys.executable}
+    assert run("python.sh", *asked, at=checkout, **named).stdout == f"{sys.prefix}\n"
+
+
+def test_no_script_of_a_release_has_a_python_of_its_own() -> None:
+    scripts = [*(ROOT / "scripts" / "release").glob("*.sh"), ROOT / "scripts/deploy/propose-network.sh"]
+    assert len(scripts) > 10
+    assert [path.name for path in scripts if re.search(r"\$\{?PYTHON|python3", path.read_text())] == []
 
 
 def files_of(released: Actions, folder: Path) -> Path:
