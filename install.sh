@@ -152,7 +152,6 @@ begin() { # with a folder for this run, and a lock that ends with it, however it
 busy() { new='' && fail 10 "another installation is at work in $share. Wait for it, then run this again."; }
 clean_up() {
     result=$? && trap '' INT TERM HUP
-    if [ -n "$work" ] && [ -d "$work/replaced" ] && ! [ -d "$share/versions/$version" ]; then mv "$work/replaced" "$share/versions/$version"; fi
     [ -z "$work" ] || rm -rf "$work"
     if [ -n "$locked" ] && ! have flock; then rm -f "$share/lock.held"; fi
     [ -n "$finished" ] || [ -z "$new" ] || [ -L "$share/current" ] ||
@@ -257,12 +256,13 @@ install() {
         is_ours $program || ! ls -d "$prefix/bin/$program" >/dev/null 2>&1 || fail 10 "there is another $prefix/bin/$program. Remove it, or: --prefix DIR"
     done
     channel=${channel:-$(told channel)} && channel=${channel:-stable}
-    installed=$(readlink "$share/current" 2>/dev/null) && [ -x "$share/current/bin/wws" ] && installed=${installed##*/} || installed=''
+    current=$(readlink "$share/current" 2>/dev/null) && [ -x "$share/current/bin/wws" ] || current=''
+    installed=${current##*/} && installed=${installed%.new}
     choose_version
     if [ -z "$dry_run" ] && is_whole; then say "wws $version is installed already."; else get_release; fi
     [ -n "$dry_run" ] || settle
 }
-is_whole() { [ "$version" = "$installed" ] && [ "${hasher#openssl}" = "$hasher" ] && (cd "$share/current/" && $hasher -c MANIFEST) >/dev/null 2>&1; }
+is_whole() { [ "$current" = "versions/$version" ] && [ "${hasher#openssl}" = "$hasher" ] && (cd "$share/current/" && $hasher -c MANIFEST) >/dev/null 2>&1; }
 choose_version() {
     if say "$roots" | grep -qFx -f "$share/trust/roots" 2>/dev/null; then # what this machine has seen under these root keys
         mkdir "$work/kept" && cp "$share"/trust/* "$work/kept" || full
@@ -325,17 +325,20 @@ unpack() { # $file, whose hash is right; still it must not reach out of its fold
     esac
 }
 switch() {
-    mkdir -p "$share/versions" && { [ ! -e "$share/versions/$version" ] || mv "$share/versions/$version" "$work/replaced"; } &&
-        mv "$tree" "$share/versions/$version" || full
-    [ -z "$installed" ] || [ "$installed" = "$version" ] || point "$share/previous" "versions/$installed"
+    place=$share/versions/$version && mkdir -p "$share/versions" || full
+    if [ "$current" = "versions/$version" ]; then # it is damaged: a copy of the new one is current while that takes its place
+        cp -R "$tree" "$work/copy" && rm -rf "$place.new" && mv "$work/copy" "$place.new" && point "$share/current" "versions/$version.new" || full
+    fi
+    { [ ! -e "$place" ] || mv "$place" "$work/replaced"; } && mv "$tree" "$place" || full
+    [ -z "$installed" ] || [ "$installed" = "$version" ] || point "$share/previous" "$current"
     point "$share/current" "versions/$version"
     for old in "$share"/versions/*; do
-        [ "$old" = "$share/versions/$version" ] || [ "versions/${old##*/}" = "$(readlink "$share/previous" || :)" ] || rm -rf "$old"
+        [ "$old" = "$place" ] || [ "versions/${old##*/}" = "$(readlink "$share/previous" || :)" ] || rm -rf "$old"
     done
     case $installed in "" | "$version") before= ;; *) before=" (before: $installed; back to it: wws self rollback)" ;; esac && say "wws $version is installed$before."
 }
 settle() { # all that is around a version; nothing of it is done twice
-    mkdir -p "$prefix/bin" "$share/trust" && say "$roots" >"$work/roots" || full
+    rm -rf "$share/versions/$version.new" && mkdir -p "$prefix/bin" "$share/trust" && say "$roots" >"$work/roots" || full
     for program in wws wws-connector wws-bootstrap; do point "$prefix/bin/$program" "../share/wws/current/bin/$program"; done
     if [ -n "$verifier" ]; then # only what was verified is remembered
         [ ! -f "$work/channel-$channel/channel" ] || keep "$work/channel-$channel/channel" "$share/trust/channel-$channel"

@@ -2,6 +2,7 @@
 
     <prefix>/bin/{wws,wws-connector,wws-bootstrap}  links to ../share/wws/current/bin/…
     <prefix>/share/wws/  versions/<v>/{bin,share,VERSION,MANIFEST,release/}   one folder a version
+                         versions/<v>.new       a copy, current while <v> is replaced by itself
                          current, previous      links to versions/<v>
                          trust/                 what this machine has seen of keys and channels
                          installation           the receipt
@@ -36,6 +37,7 @@ PROGRAMS: Final = ("wws", "wws-connector", "wws-bootstrap")
 MAX_RECEIPT: Final = 64 * 1024
 _HEAD: Final = "wws-installation 1"
 _LINE: Final = re.compile(r"([a-z][a-z-]{0,31}) (.+)\Z")
+_COPY: Final = ".new"
 _LEVELS: Final = 8
 """How deep inside a version the program may lie."""
 
@@ -127,12 +129,12 @@ class Installation:
         try:
             if folder != "versions":
                 raise ParseError("elsewhere")
-            version = Version.parse(name)
+            version_in(Path(name))
         except ParseError:
             raise FilesDiffer(
                 f"{place} leads to {target[:200]!r}, which is no version of this installation."
             ) from None
-        return self.share / "versions" / str(version)
+        return self.share / "versions" / name
 
     def current(self) -> Path:
         """The folder of the version that is current. Raises `FilesDiffer` when there is none."""
@@ -148,7 +150,9 @@ class Installation:
         except OSError:
             return None
         versions = Path(os.path.realpath(self.share / "versions"))
-        return program.relative_to(versions).parts[0] if program.is_relative_to(versions) else None
+        if not program.is_relative_to(versions):
+            return None
+        return program.relative_to(versions).parts[0].removesuffix(_COPY)
 
     def receipt(self) -> Receipt:
         """What install.sh wrote down; empty when it is not there. Raises `ParseError`, `MachineError`."""
@@ -194,8 +198,8 @@ class Installation:
         _point(self.share / "current", f"versions/{then.name}")
         _point(self.share / "previous", f"versions/{now.name}")
         if os.path.lexists(self.receipt_file):
-            write_whole(self.receipt_file, self.receipt().with_version(Version.parse(then.name)).encode())
-        return Version.parse(now.name), Version.parse(then.name)
+            write_whole(self.receipt_file, self.receipt().with_version(version_in(then)).encode())
+        return version_in(now), version_in(then)
 
     def previous(self) -> Path:
         """The folder of the version before this one. Raises `NoPreviousVersion`.
@@ -204,11 +208,12 @@ class Installation:
         """
         found = self.version_folder("previous")
         if found == self.current():
-            others = [entry.name for entry in list_folder(found.parent) if entry.name != found.name]
-            found = found.parent / others[0] if len(others) == 1 else None
+            others = [Path(entry.path) for entry in list_folder(found.parent)]
+            others = [other for other in others if other.name.removesuffix(_COPY) != str(version_in(found))]
+            found = others[0] if len(others) == 1 else None
         if found is None or not found.is_dir():
             raise NoPreviousVersion(
-                f"There is no version before {self.current().name} in {self.share}.",
+                f"There is no version before {version_in(self.current())} in {self.share}.",
                 hint="An older one can be installed: wws self update --version VERSION",
             )
         return found
@@ -237,6 +242,11 @@ class Installation:
                     link.unlink()
         finally:
             os.close(descriptor)
+
+
+def version_in(folder: Path) -> Version:
+    """The version that a folder below `versions` holds, by its name. Raises `ReleaseMalformed`."""
+    return Version.parse(folder.name.removesuffix(_COPY))
 
 
 def find_installation(env: Mapping[str, str]) -> Installation | None:

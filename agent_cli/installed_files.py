@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agent_cli.installation import Installation, list_folder, read_text
+from agent_cli.installation import Installation, list_folder, read_text, version_in
 from agent_cli.verify_file import MAX_FILE, read_bounded
 from wws.release.chain import NOTHING_SEEN, Seen, Verified, verify_release
 from wws.release.errors import FilesDiffer, OtherRelease
@@ -77,7 +77,7 @@ class Differences:
         words = "; ".join(
             f"{_WORDS[name]}: {', '.join(paths[:3])}{_more(len(paths) - 3)}" for name, paths in found.items()
         )
-        version = folder.name if folder.parent.name == "versions" else "VERSION"
+        version = version_in(folder) if folder.parent.name == "versions" else "VERSION"
         error = FilesDiffer(
             f"The files in {folder} are not those of the release ({words}).",
             hint=f"Install it anew: wws self update --version {version}. If nobody has touched these files "

@@ -19,7 +19,13 @@ from typing import Annotated
 import typer
 
 from agent_cli.compose import home_of
-from agent_cli.installation import Installation, NoPreviousVersion, find_installation, installation_at
+from agent_cli.installation import (
+    Installation,
+    NoPreviousVersion,
+    find_installation,
+    installation_at,
+    version_in,
+)
 from agent_cli.installed_files import VerifiedVersion, seen_of, verify_version
 from agent_cli.installed_otherwise import find_way
 from agent_cli.installer_run import planned_version, run_installer, settings
@@ -110,7 +116,7 @@ def verify(
             roots,
             None,
             seen=seen_of(installation, roots, is_new=False),
-            version=Version.parse(installation.current().name),
+            version=version_in(installation.current()),
         )
         wrong = installation.wrong_links()
         if wrong:
@@ -169,23 +175,23 @@ def update(
     else:
         _require_no_node_loses_files(options, installation, arguments)
     said = run_installer(before, arguments, options)
-    after = installation.current()
-    changed = after != before
+    old, new = version_in(before), version_in(installation.current())
+    changed = new != old
     data = {
-        "version": after.name,
-        "previous": before.name if changed else None,
+        "version": str(new),
+        "previous": str(old) if changed else None,
         "changed": changed,
         "dry_run": dry_run,
         "said": list(said.lines),
     }
     if dry_run:
         return Result(data)
-    notes = tuple(_restarts(options, installation, before.name))
+    notes = tuple(_restarts(options, installation, str(old)))
     if not changed:
-        return Result(data, f"wws {after.name} is current; nothing was changed.", notes)
+        return Result(data, f"wws {new} is current; nothing was changed.", notes)
     return Result(
         data,
-        f"wws {after.name} is installed; before it was {before.name}. The way back: wws self rollback",
+        f"wws {new} is installed; before it was {old}. The way back: wws self rollback",
         notes,
     )
 
@@ -201,7 +207,7 @@ def rollback(options: Options, prefix: Prefix = None) -> Result:
     with installation.locked(), progress(options, "verifying the version before"):
         then = installation.previous()
         seen = seen_of(installation, roots, is_new=False)
-        verify_version(then, roots, None, seen=seen, version=Version.parse(then.name))
+        verify_version(then, roots, None, seen=seen, version=version_in(then))
         before, after = installation.switch_back()
     state = (
         f"{after} reads what {before} has written: a version reads files of one form newer than its own. "
@@ -229,13 +235,14 @@ def uninstall(
             "With --purge identities are removed, and with them the names they own.",
             hint="If that is meant: wws self uninstall --purge --yes",
         )
-    version = installation.current()
+    folder = installation.current()
     arguments = ["--uninstall", "--prefix", str(installation.prefix), "--yes"]
     if purge:
         arguments.append("--purge")
-    said = run_installer(version, arguments, options)
-    data = {"version": version.name, "prefix": str(installation.prefix), "purged": purge}
-    return Result({**data, "said": list(said.lines)}, f"wws {version.name} has been removed.")
+    said = run_installer(folder, arguments, options)
+    version = str(version_in(folder))
+    data = {"version": version, "prefix": str(installation.prefix), "purged": purge}
+    return Result({**data, "said": list(said.lines)}, f"wws {version} has been removed.")
 
 
 def _verify_staged(folder: Path, given: Sequence[PublicKey]) -> Result:
@@ -275,12 +282,12 @@ def _previous(
     except NoPreviousVersion:
         return None, None
     try:
-        version = Version.parse(folder.name)
+        version = version_in(folder)
         verify_version(folder, roots, None, seen=seen_of(installation, roots, is_new=False), version=version)
     except WwsError as error:
         found = {"version": folder.name, "ok": False, "code": error.code}
         return found, f"The version before cannot be gone back to: {error}"
-    return {"version": folder.name, "ok": True, "code": None}, None
+    return {"version": str(version), "ok": True, "code": None}, None
 
 
 def _installation(word: str, prefix: str | None) -> Installation:
@@ -334,15 +341,16 @@ def _require_no_node_loses_files(
 
     What would be installed is asked of the installer, and only where a node runs another version.
     """
-    current = installation.current()
+    folder = installation.current()
+    current = str(version_in(folder))
     outdated = {
         ready: runs
         for ready, runs in _versions_of_nodes(options, installation)
-        if runs not in (None, current.name) and (current.parent / runs).is_dir()
+        if runs not in (None, current) and (folder.parent / runs).is_dir()
     }
-    planned = planned_version(current, arguments, options) if outdated else None
+    planned = planned_version(folder, arguments, options) if outdated else None
     for ready, runs in outdated.items():
-        if planned not in (current.name, runs):
+        if planned not in (current, runs):
             raise NodeOutdated(
                 f"The node {ready.node!r} still runs {runs}, whose files an update removes.",
                 hint=f"First: {_restart(options, ready)}",
@@ -354,7 +362,7 @@ def _restarts(options: Options, installation: Installation, before: str) -> list
 
     Where nobody tells what a node runs, it is what was current `before`.
     """
-    current = installation.current().name
+    current = str(version_in(installation.current()))
     return [
         f"The node {ready.node!r} still runs {runs or before}. To change over: {_restart(options, ready)}"
         for ready, runs in _versions_of_nodes(options, installation)

@@ -9,9 +9,11 @@ import subprocess
 
 import pytest
 
+from agent_cli.installation import installation_at, version_in
 from tests.installer.machine import Machine, layout, links, listing
 from tests.installer.releases import INSTALLER, Releases
 from tests.installer.server import Gate, Server
+from wws.release.version import Version
 from wws.testing.scale import scale_factor
 
 CHANGES = ("cp", "gzip", "ln", "mkdir", "mktemp", "mv", "rm", "tar")
@@ -19,6 +21,12 @@ CHANGES = ("cp", "gzip", "ln", "mkdir", "mktemp", "mv", "rm", "tar")
 MOMENTS = 64
 """More than it calls them in one run."""
 TAKEN = range(0, MOMENTS, 1 if scale_factor() >= 1 else 13)
+MENDING = (
+    [(CHANGES, moment) for moment in range(MOMENTS)]
+    if scale_factor() >= 1
+    else [(("mv",), at) for at in range(8)]
+)
+"""The changes when a version is replaced by itself: what matters is between the renames, which come first."""
 SIDES = ["before", "after"] if scale_factor() >= 1 else ["before"]
 """Of a change. What comes after one comes before the next, nearly."""
 WITHIN = 60
@@ -35,9 +43,9 @@ exit $code
 """
 
 
-def killed(machine: Machine, moment: int, when: str) -> int:
+def killed(machine: Machine, moment: int, when: str, changes: tuple[str, ...] = CHANGES) -> int:
     """Run it until its `moment`-th change, before or after which it is killed; its exit code."""
-    for name in CHANGES:
+    for name in changes:
         real = os.path.realpath(machine.bin / name)
         if not machine.bin.joinpath(name).is_symlink():
             break
@@ -54,7 +62,7 @@ def killed(machine: Machine, moment: int, when: str) -> int:
         capture_output=True,
         timeout=WITHIN,
     )
-    for name in CHANGES:
+    for name in changes:
         machine.bin.joinpath(name).unlink()
         machine.bin.joinpath(name).symlink_to(shutil.which(name) or name)
     return done.returncode
@@ -91,11 +99,58 @@ def test_at_every_change_of_an_upgrade(machine: Machine, releases: Releases, mom
     assert listing(machine.home) == {}
 
 
-def test_all_changes_are_met(machine: Machine, releases: Releases) -> None:
-    """Beyond the last moment nothing is killed any more."""
+def spoil(machine: Machine) -> None:
+    """Damage what is installed, and leave it able to run."""
+    (machine.share / "current" / "bin" / "wws-connector").write_text("damaged")
+
+
+@pytest.mark.parametrize("when", SIDES)
+@pytest.mark.parametrize(("changes", "moment"), MENDING)
+def test_at_every_change_of_the_same_version(
+    machine: Machine, releases: Releases, changes: tuple[str, ...], moment: int, when: str
+) -> None:
+    """A damaged version is replaced by itself: it is never away, and neither is the one before."""
     machine.offline(releases, "1.2.3")
-    assert killed(machine, MOMENTS + 1, "before") == 0
-    assert machine.version == "1.2.3"
+    machine.installs()
+    releases.publish("1.2.4")
+    machine.offline(releases, "1.2.4")
+    machine.installs()
+    whole = listing(machine.home)
+    spoil(machine)
+    assert killed(machine, moment + 1, when, changes) in (0, -signal.SIGKILL)
+    assert machine.version == "1.2.4"
+    installation = installation_at(str(machine.prefix))
+    assert version_in(installation.current()) == Version.parse("1.2.4")
+    assert version_in(installation.previous()) == Version.parse("1.2.3")
+    machine.installs()
+    assert listing(machine.home) == whole
+
+
+@pytest.mark.parametrize(("changes", "moment"), MENDING)
+def test_an_upgrade_after_that(
+    machine: Machine, releases: Releases, changes: tuple[str, ...], moment: int
+) -> None:
+    machine.offline(releases, "1.2.3")
+    machine.installs()
+    spoil(machine)
+    killed(machine, moment + 1, "after", changes)
+    releases.publish("1.2.4")
+    machine.offline(releases, "1.2.4")
+    machine.installs()
+    assert machine.version == "1.2.4"
+    installation = installation_at(str(machine.prefix))
+    assert version_in(installation.previous()) == Version.parse("1.2.3")
+    assert installation.previous().is_dir()
+    assert len(machine.versions()) == 2
+
+
+def test_all_changes_are_met(machine: Machine, releases: Releases) -> None:
+    """Beyond the last moment nothing is killed any more, neither when it installs nor when it mends."""
+    machine.offline(releases, "1.2.3")
+    for _ in range(2):
+        assert killed(machine, MOMENTS + 1, "before") == 0
+        assert machine.version == "1.2.3"
+        spoil(machine)
 
 
 @pytest.mark.parametrize(
