@@ -13,7 +13,7 @@ main() {
         sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"
         exit 0
         ;;
-    '')
+    '' | --*)
         echo "python.sh: which program? (--help says more)" >&2
         exit 2
         ;;

@@ -42,12 +42,7 @@ main() {
     git reset --quiet -- packaging/network.json
     commit=$(git -c user.name="wws-deploy" -c user.email="wws-deploy@users.noreply.github.com" \
         commit-tree "$tree" -p "$base" -m "Name the network that the next release joins")
-    if [ -n "${GH_TOKEN:-}" ]; then
-        GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=http.extraheader
-        GIT_CONFIG_VALUE_0="Authorization: Basic $(printf 'x-access-token:%s' "$GH_TOKEN" | base64 | tr -d '\n')"
-        export GIT_CONFIG_COUNT GIT_CONFIG_KEY_0 GIT_CONFIG_VALUE_0
-    fi
-    git push --quiet --force "$remote" "$commit:refs/heads/$branch"
+    scripts/deploy/push.sh "$remote" "$commit:refs/heads/$branch" --force
     if [ "$(gh pr list --head "$branch" --state open --json number --jq length)" = 0 ]; then
         gh pr create --head "$branch" --title "Name the network that the next release joins" --body "$(body)"
     fi

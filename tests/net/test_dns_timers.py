@@ -1,11 +1,16 @@
 """The timers, the alerts and the workflow that keep the list in DNS from expiring: run, not only read."""
 
 import asyncio
+import base64
+import http.server
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
 from configparser import RawConfigParser
 from pathlib import Path
 
@@ -173,3 +178,94 @@ def test_the_scripts_of_the_workflow_are_good_shell(tmp_path: Path) -> None:
         script.write_text(f"#!/bin/bash\n{step['run']}\n")
         checked = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout
+
+
+class GitServer(http.server.BaseHTTPRequestHandler):
+    """Repositories below a folder, for who shows the token: git's own server behind HTTP."""
+
+    folder: Path
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _answer(self, body: bytes) -> None:
+        shown = base64.b64encode(b"x-access-token:secret-of-the-job").decode()
+        if self.headers["Authorization"] != f"Basic {shown}":
+            self.send_error(403)
+            return
+        path, _, query = self.path.partition("?")
+        env = {
+            "GIT_PROJECT_ROOT": str(self.folder),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "REMOTE_USER": "job",
+            "REQUEST_METHOD": self.command,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+        }
+        done = subprocess.run(
+            ["git", "http-backend"], input=body, env={**os.environ, **env}, capture_output=True, check=True
+        )
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        self.send_response(200)
+        for line in head.decode().splitlines():
+            self.send_header(*line.split(": ", 1))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_history_is_pushed_with_a_token_that_stands_on_no_command_line(tmp_path: Path) -> None:
+    """The step as it stands in the workflow, with a git that writes down how it is called."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "dns-renew.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    (step,) = (step for step in job["steps"] if step.get("name") == "Keep the history")
+    require("git")
+    real = str(shutil.which("git"))
+    programs, checkout, served = tmp_path / "bin", tmp_path / "checkout", tmp_path / "served"
+    programs.mkdir()
+    (programs / "git").write_text(f'#!/bin/sh\necho "$*" >>"{tmp_path}/said"\nexec "{real}" "$@"\n')
+    (programs / "git").chmod(0o755)
+
+    def git(*words: str | Path, at: Path) -> str:
+        own = ("-c", "user.name=alice", "-c", "user.email=alice@example.org", "-c", "commit.gpgsign=false")
+        return subprocess.run(
+            [real, *own, *map(str, words)], cwd=at, check=True, capture_output=True, text=True
+        ).stdout
+
+    git("init", "--quiet", "--bare", "--initial-branch=main", served / "alice" / "wws", at=tmp_path)
+    git("init", "--quiet", "--initial-branch=main", checkout, at=tmp_path)
+    shutil.copytree(ROOT / "scripts", checkout / "scripts")
+    (checkout / "dns").mkdir()
+    git("add", ".", at=checkout)
+    git("commit", "--quiet", "-m", "before", at=checkout)
+    (checkout / "dns" / "records.history.json").write_text("{}\n")
+    GitServer.folder = served
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), GitServer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("GIT")},
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "GITHUB_SERVER_URL": f"http://127.0.0.1:{server.server_port}",
+            "GITHUB_REPOSITORY": "alice/wws",
+            "GITHUB_REF_NAME": "main",
+            **dict.fromkeys(step["env"], "secret-of-the-job"),
+        }
+        done = subprocess.run(
+            ["bash", "-e", "-c", step["run"]], cwd=checkout, env=env, capture_output=True, text=True
+        )
+        server.shutdown()
+        thread.join()
+    assert done.returncode == 0, done.stderr
+    assert git("show", "main:dns/records.history.json", at=served / "alice" / "wws") == "{}\n"
+    said = (tmp_path / "said").read_text()
+    assert "push" in said
+    assert "secret" not in said + done.stdout + done.stderr
