@@ -360,16 +360,19 @@ path_files() { # what the shells of this user read, and what a run before has ed
     zsh=${ZDOTDIR:-$HOME}/.zshrc && { told path-edit && say "$HOME/.profile" && case ${SHELL-} in */zsh) say "$zsh" ;; esac &&
         for rc in "$HOME/.bash_profile" "$HOME/.bash_login" "$HOME/.bashrc" "$zsh"; do [ ! -f "$rc" ] || say "$rc"; done; } | sort -u
 }
-edit_paths() { # add|remove. By a copy and a rename: never half a file of the user's.
+edit_paths() { # add|remove. By a copy and a rename: never half a file of the user's. The line says where it made the file
     line="case \":\$PATH:\" in *:$(quoted "$prefix/bin"):*) ;; *) export PATH=$(quoted "$prefix/bin"):\"\$PATH\" ;; esac # by the installer of wws"
     path_files >"$work/rc" || full
     while IFS= read -r rc; do
-        if grep -qFx -- "$line" "$rc" 2>/dev/null; then [ "$1" = remove ] || continue; else [ "$1" = add ] || continue; fi
+        found=$(grep -Fx -e "$line" -e "$line, as is this file" "$rc" 2>/dev/null | head -n 1) || :
+        case $1:$found in add:?* | remove:) continue ;; esac
         real=$(readlink -f "$rc" 2>/dev/null) || real=$rc
-        { cat "$rc" 2>/dev/null || :; } | LINE=$line awk -v what="$1" '$0 != ENVIRON["LINE"]; END { if (what == "add") print ENVIRON["LINE"] }' >"$work/new" || full
-        if ! [ -s "$work/new" ]; then rm -f "$rc" && continue; fi # nothing else was in it
-        { [ ! -e "$real" ] || cp -p "$real" "$real.wws"; } 2>/dev/null && cat "$work/new" >"$real.wws" && mv -f "$real.wws" "$real" &&
-            note "$1: a line for PATH, in $rc" || { rm -rf "$real.wws" && note "warning: cannot write $rc"; }
+        was=$real && [ -e "$real" ] || was=/dev/null
+        [ -n "$found" ] || [ "$was" = /dev/null ] || found=$line
+        { LINE=${found:-"$line, as is this file"} awk -v what="$1" '$0 != ENVIRON["LINE"]; END { if (what == "add") print ENVIRON["LINE"] }' "$was" >"$work/new" &&
+            if [ -s "$work/new" ] || [ "$found" = "$line" ]; then
+                { [ "$was" = /dev/null ] || cp -p "$real" "$real.wws"; } && cat "$work/new" >"$real.wws" && mv -f "$real.wws" "$real"
+            else rm -f "$real"; fi; } 2>/dev/null && note "$1: a line for PATH, in $rc" || { rm -rf "$real.wws" && note "warning: cannot write $rc"; }
     done <"$work/rc"
 }
 uninstall() {

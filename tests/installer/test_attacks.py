@@ -299,17 +299,31 @@ def test_uninstalling_leaves_what_is_not_ours(machine: Machine) -> None:
 
 
 def test_an_error_while_shell_files_are_edited_removes_none(machine: Machine) -> None:
-    """`grep`, `awk` and `cat` fail, as on a full disk: the file of the user is as it was."""
+    """Each tool that takes part fails once, as on a full disk: the file of the user is as it was."""
     rc = machine.home / ".bashrc"
     rc.write_text("alias ll='ls -l'\n")
     machine.installs()
     edited = rc.read_text()
+    calls = {"awk": "*ENVIRON*", "cat": "*/new", "cp": "*.bashrc.wws", "mv": "*.bashrc", "grep": "*.bashrc"}
+    for name, call in calls.items():
+        real = os.path.realpath(machine.bin / name)
+        machine.stub(name, f'case "$*" in {call}) exit 2 ;; esac; exec {real} "$@"')
+        machine.run("--uninstall")
+        assert rc.read_text() == edited, name
+        machine.stub(name, f'exec {real} "$@"')
+        machine.installs()
+        assert rc.read_text() == edited, name
+
+
+def test_a_shell_file_that_cannot_be_read_is_kept(machine: Machine) -> None:
+    """What reads it fails in the middle, and the rest of the file would be lost."""
+    rc = machine.home / ".bashrc"
+    rc.write_text("alias ll='ls -l'\n")
     for name in ("awk", "cat"):
         real = os.path.realpath(machine.bin / name)
-        machine.stub(name, f'case "$*" in *"{rc}"* | *ENVIRON*) exit 2 ;; esac; exec {real} "$@"')
-        machine.run("--uninstall")
-        assert rc.is_file()
-        assert rc.read_text() in (edited, "alias ll='ls -l'\n")
+        machine.stub(name, f'case "$*" in *.bashrc) exit 2 ;; esac; exec {real} "$@"')
+    assert "warning: cannot write" in machine.installs().said
+    assert rc.read_text() == "alias ll='ls -l'\n"
 
 
 def test_where_openssl_alone_hashes_damage_is_seen(machine: Machine) -> None:

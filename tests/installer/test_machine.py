@@ -207,6 +207,28 @@ class TestPath:
         assert links(machine.home) == {".zshrc": f"-> {dots / 'zshrc'}"}
         assert sorted(path.name for path in machine.home.iterdir()) == [".bash_profile", ".bashrc", ".zshrc"]
 
+    def test_files_that_were_there_stay(self, machine: Machine) -> None:
+        """Empty ones, too, and where a link led nowhere it does so again."""
+        dots = machine.folder / "dots"
+        dots.mkdir()
+        (machine.home / ".profile").touch()
+        (machine.home / ".bashrc").symlink_to(dots / "bashrc")
+        (dots / "bashrc").touch()
+        (machine.home / ".zshrc").symlink_to(dots / "zshrc")
+        before, dotted = listing(machine.home), listing(dots)
+        machine.installs(SHELL="/bin/zsh")
+        machine.installs(SHELL="/bin/zsh")
+        assert (machine.home / ".zshrc").read_text().count("export PATH") == 1
+        machine.installs("--uninstall", "--purge")
+        assert (listing(machine.home), listing(dots)) == (before, dotted)
+
+    def test_a_file_that_was_made_is_kept_for_what_was_added(self, machine: Machine) -> None:
+        machine.installs()
+        with (machine.home / ".profile").open("a") as profile:
+            profile.write("# mine\n")
+        machine.installs("--uninstall", "--purge")
+        assert (machine.home / ".profile").read_text() == "# mine\n"
+
     def test_zsh_gets_its_file(self, machine: Machine) -> None:
         machine.installs(SHELL="/bin/zsh")
         assert found_by(["zsh", "-ic", "command -v wws"], machine) == f"{machine.prefix}/bin/wws"
