@@ -21,6 +21,7 @@ main() {
     apt-get -qq source "$1" "$2" >/dev/null
     build_openssl "$SOURCES/$2"-*/
     build_python "$SOURCES"/"$1"-*/
+    cd "$SOURCES"
     sha256sum ./*.dsc >"$PREFIX/SOURCES"
     cd /
     rm -rf "$SOURCES" /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
@@ -54,6 +55,7 @@ build_python() {
         --without-doc-strings --with-ensurepip=no $optimized >/dev/null
     make -s -j "$jobs" >/dev/null
     make -s install >/dev/null
+    ldconfig
 }
 
 main "$@"
