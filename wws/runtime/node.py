@@ -10,6 +10,7 @@ RPC (unix socket, TCP) and HTTP (health, metrics, status) look at all of it thro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +68,8 @@ WITNESS_ENTRY_BYTES = 700
 """Memory that a name takes at its witness, about."""
 WITNESS_WATCH = 60.0
 """Seconds between two looks whether the time of the witnesses before is over."""
+_GOODBYE_WITHIN = 1.0
+"""Seconds for telling our peers that we leave; who has not heard by then finds out."""
 
 
 class Node:
@@ -200,6 +203,7 @@ class Node:
     async def stop(self) -> None:
         """Leave in good order: nothing is left when this returns."""
         self.host.stop_listening()
+        await self._say_goodbye()
         await self.discovery.stop()
         self.names.close()
         if self._witness_timer is not None:
@@ -211,6 +215,15 @@ class Node:
         await self.dht.close()
         await self.dialer.close()
         await self.host.close()
+
+    async def _say_goodbye(self) -> None:
+        """Tell our peers that we serve the DHT no longer. They would name us to others until they notice by
+        themselves, and whoever is named somebody who has gone waits for him. A bootstrap node comes back."""
+        if self.is_bootstrap or not self.dht.set_mode(False):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_WITHIN):
+                await self.identify.push_all()
 
     def reload(self, config: NodeConfig) -> None:
         """Take over settings that were read again; a node without a way in looks for one at once."""
