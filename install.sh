@@ -141,7 +141,7 @@ begin() { # with a folder for this run, and a lock that ends with it, however it
     [ -z "$dry_run" ] || { work=$(mktemp -d "${TMPDIR:-/tmp}/wws.XXXXXX") && log=$work/log && return || fail 10 "cannot write into ${TMPDIR:-/tmp}"; }
     [ -d "$share" ] || new=$share
     while [ -n "$new" ] && ! [ -d "${new%/*}/" ]; do new=${new%/*}; done # the first folder that is made: it goes if this fails
-    { mkdir -p "$share" && : >>"$share/lock"; } 2>/dev/null || fail 10 "cannot write into $share. Another place: --prefix DIR"
+    { mkdir -p "$share/versions" && : >>"$share/lock"; } 2>/dev/null || fail 10 "cannot write into $share. Another place: --prefix DIR"
     exec 9>>"$share/lock"
     ! have flock || flock -n 9 9>&9 || busy
     until have flock || ln -s $$ "$share/lock.held" 2>/dev/null; do
@@ -248,6 +248,7 @@ follow_channel() { # FILE: which version it leads to, if it is genuine, not laps
     ! older "$new_issued" "$issued" || refuse "channel $channel of $source was issued at $new_issued, and this machine has seen one of $issued."
 }
 install() {
+    from=${from:-$(told from | grep '^http' || :)} # a mirror that was named counts until another is; the built-in address may move
     releases=${from:-$RELEASES} now=$(date -u +%Y%m%d%H%M%S) asked=$version roots=${given:-$(keys_in "$ROOTS")}
     [ -n "$releases$offline" ] && [ -n "$roots" ] || wrong "this copy does not know releases and root keys: --from URL, --root-key KEY"
     source=${offline:-$releases}
@@ -307,7 +308,7 @@ get_release() {
     switch
 }
 unpack() { # $file, whose hash is right; still it must not reach out of its folder, nor fill the disk
-    tree=$work/tree/wws-$version
+    tree=$work/tree/wws-$version place=$share/versions/$version
     (limit 524288 && gzip -dc "$file" >"$work/tar") 2>/dev/null && rm -f "$file" || full
     tar -tf "$work/tar" 2>/dev/null | awk -v top="wws-$version/" '
         $0 != top && index($0, top) != 1 || /(^|\/)\.\.(\/|$)/ || /[^ -~]|\\/ { bad = 1 }
@@ -325,7 +326,6 @@ unpack() { # $file, whose hash is right; still it must not reach out of its fold
     esac
 }
 switch() {
-    place=$share/versions/$version && mkdir -p "$share/versions" || full
     if [ "$current" = "versions/$version" ]; then # it is damaged: a copy of the new one is current while that takes its place
         cp -R "$tree" "$work/copy" && rm -rf "$place.new" && mv "$work/copy" "$place.new" && point "$share/current" "versions/$version.new" || full
     fi
@@ -345,7 +345,8 @@ settle() { # all that is around a version; nothing of it is done twice
         for item in "$work/$keys_folder"/release-keys* "$work/roots"; do keep "$item" "$share/trust/${item##*/}"; done
     fi
     [ -n "$no_modify_path" ] || [ -n "$in_path" ] || edit_paths add
-    say "wws-installation 1" "version $version" "from ${releases:-$offline}" "channel $channel" "$(say "$given" | sed 's/^ssh/root ssh/')" \
+    [ -n "$releases" ] || from=$offline
+    say "wws-installation 1" "version $version" ${from:+"from $from"} "channel $channel" "$(say "$given" | sed 's/^ssh/root ssh/')" \
         "$({ cat "$work/rc" 2>/dev/null || told path-edit; } | sed 's/^/path-edit /')" | sed '/^$/d' >"$work/installation" && keep "$work/installation" "$share/installation" || full
     wws=$prefix/bin/wws network='' && identity=$("$wws" id 2>"$log") || [ $? -ne 4 ] || identity=$("$wws" id new 2>"$log") || identity=''
     say "${identity:-"warning: no identity: $(head -n 1 "$log")"}" | grep -E '^(peer id|did|path)  |^warning' || :

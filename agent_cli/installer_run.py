@@ -70,7 +70,10 @@ class Said:
 
 
 def settings(receipt: Receipt, *, channel: str | None, source: str | None, offline: str | None) -> list[str]:
-    """The options that have the installer look where it looked before; nothing is asked or set up anew."""
+    """The options that have the installer look where it looked before; nothing is asked or set up anew.
+
+    Where the receipt names no place, the installer knows where its releases are.
+    """
     arguments = ["--no-modify-path", "--no-service"]
     chosen = channel or receipt.one("channel")
     if chosen is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
+import re
 import shutil
 import tarfile
 from collections.abc import Callable, Mapping
@@ -125,13 +126,29 @@ class Releases:
         self.signer.release_keys(folder, serial=serial)
         self.lead(version, serial=serial, channel=channel)
 
-    def publish_built(self, archive: Path, version: str) -> None:
-        """Lay an artefact of ours down, as a release does."""
+    def publish_built(self, archive: Path, version: str, url: str) -> None:
+        """Lay an artefact of ours down, as a release does; its installer looks for releases there."""
         folder = self.release(version)
         folder.mkdir(parents=True)
-        for place in (archive, archive.with_name(archive.name.replace(".tar.gz", ".MANIFEST"))):
-            shutil.copy(place, folder)
-        (folder / "install.sh").write_text(stamped("", self.signer))
+        top, installer = f"wws-{version}/", stamped(url, self.signer).encode()
+        with tarfile.open(archive) as built:
+            entries = {info.name: (info, b"") for info in built}
+            for name, (info, _) in entries.items():
+                content = built.extractfile(info) if info.isfile() else None
+                entries[name] = (info, b"" if content is None else content.read())
+        digest = hashlib.sha256(installer).hexdigest()
+        manifest = re.sub(
+            rb"[0-9a-f]{64}(?=  share/install\.sh\n)",
+            digest.encode(),
+            entries[f"{top}MANIFEST"][1],
+        )
+        for name, content in {"MANIFEST": manifest, "share/install.sh": installer}.items():
+            info, _ = entries[top + name]
+            info.size = len(content)
+            entries[top + name] = (info, content)
+        (folder / archive.name).write_bytes(packed(list(entries.values())))
+        (folder / archive.name.replace(".tar.gz", ".MANIFEST")).write_bytes(manifest)
+        (folder / "install.sh").write_bytes(installer)
         self.signer.sums(folder)
         self.signer.release_keys(folder)
         self.lead(version)

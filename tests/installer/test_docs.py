@@ -12,7 +12,7 @@ import pytest
 from tests.artefact.built import artefact
 from tests.e2e.walkthrough import blocks_of
 from tests.installer.machine import listing
-from tests.installer.releases import INSTALLER, Releases, stamped
+from tests.installer.releases import INSTALLER, Releases
 from tests.installer.server import Server
 from tests.release_signing import Signer
 
@@ -22,27 +22,31 @@ WITHIN = 100
 
 @pytest.fixture
 def releases(tmp_path: Path) -> Releases:
-    """1.2.2 is a stand-in, 1.2.3 is real: it updates, verifies and goes back by itself."""
+    """1.2.2, a stand-in."""
     made = Releases(tmp_path / "releases")
     made.publish("1.2.2")
-    installer = tmp_path / "install.sh"
-    installer.write_text(stamped("", made.signer))
-    stamp = {"schema": 1, "version": "1.2.3", "commit": None, "releases": None, "network": None}
-    made.publish_built(artefact({**stamp, "roots": [made.signer.root_text]}, installer=installer), "1.2.3")
     return made
 
 
+@pytest.fixture
+def built(releases: Releases, server: Server) -> Releases:
+    """And 1.2.3, which is real: it updates, verifies and goes back by itself."""
+    stamp = {"schema": 1, "version": "1.2.3", "commit": None, "releases": None, "network": None}
+    archive = artefact({**stamp, "roots": [releases.signer.root_text]})
+    releases.publish_built(archive, "1.2.3", server.url)
+    return releases
+
+
 @pytest.mark.timeout(400)  # it may have to build the artefact
-def test_every_command(releases: Releases, server: Server, authority_file: Path, tmp_path: Path) -> None:
+def test_every_command(built: Releases, server: Server, authority_file: Path, tmp_path: Path) -> None:
     home = tmp_path / "alice"
     home.mkdir()
     stick = tmp_path / "stick"
-    shutil.copytree(releases.release("1.2.3"), stick)
-    for place in (releases.channel(), stick):
-        (place / "install.sh").write_text(stamped(server.url, releases.signer))
+    shutil.copytree(built.release("1.2.3"), stick)
+    shutil.copy(stick / "install.sh", built.channel())
     words = {
         "<releases>": server.url,
-        "<root key>": releases.signer.root_text,
+        "<root key>": built.signer.root_text,
         "<stick>": str(stick),
     }
     ran = 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import trustme
 
 from tests.installer.machine import SHELLS, USUAL, Machine, layout, links, listing
-from tests.installer.releases import Releases
+from tests.installer.releases import Releases, stamped
 from tests.installer.server import Server
 from tests.release_signing import Signer
 from wws.identity.keys import Identity
@@ -230,6 +233,51 @@ def test_a_stamped_copy_needs_nothing(machine: Machine, releases: Releases, serv
     machine.installs(script=text)  # type: ignore[arg-type]
     assert machine.version == "1.2.3"
     assert "root " not in (machine.share / "installation").read_text()
+
+
+def of_project(machine: Machine, releases: Releases, url: str) -> Path:
+    """The installer that a project serves whose releases are there; the machine gives no option itself."""
+    script = machine.folder / "stamped.sh"
+    script.write_text(stamped(url, releases.signer))
+    machine.arguments = []
+    return script
+
+
+def test_releases_that_move_are_followed(
+    machine: Machine, releases: Releases, server: Server, certificate: trustme.LeafCert
+) -> None:
+    """Where nobody has named a mirror, the installer that runs knows where releases are."""
+    machine.installs(script=of_project(machine, releases, server.url))  # type: ignore[arg-type]
+    assert "\nfrom " not in (machine.share / "installation").read_text()
+    releases.publish("1.2.4")
+    asked = len(server.asked)
+    with Server(releases.folder, certificate) as moved:
+        machine.installs(script=of_project(machine, releases, moved.url))  # type: ignore[arg-type]
+        assert moved.asked
+    assert len(server.asked) == asked
+    assert machine.version == "1.2.4"
+
+
+def test_a_mirror_that_was_named_is_kept_to(
+    machine: Machine, releases: Releases, server: Server, certificate: trustme.LeafCert
+) -> None:
+    script = of_project(machine, releases, server.url)
+    with Server(releases.folder, certificate) as mirror:
+        machine.installs("--from", mirror.url, script=script)  # type: ignore[arg-type]
+        releases.publish("1.2.4")
+        machine.installs(script=script)  # type: ignore[arg-type]
+        machine.installs("--offline", str(machine.offline(releases, "1.2.4")))
+        assert f"\nfrom {mirror.url}\n" in (machine.share / "installation").read_text()
+    assert server.asked == []
+    assert machine.version == "1.2.4"
+
+
+def test_a_stick_is_no_place_to_come_back_to(machine: Machine, releases: Releases, server: Server) -> None:
+    """Who installs from files goes on with the releases of the project, where that is known."""
+    script = of_project(machine, releases, server.url)
+    machine.offline(releases)
+    machine.installs(script=script)  # type: ignore[arg-type]
+    assert "\nfrom " not in (machine.share / "installation").read_text()
 
 
 def test_a_build_without_a_network_says_so(machine: Machine) -> None:
