@@ -1,13 +1,18 @@
 #!/bin/sh
 # Runs a Python program of this checkout with a Python that has its libraries.
 #
-#   scripts/python.sh FILE [ARGUMENT…]
+#   scripts/python.sh [--plain] FILE [ARGUMENT…]
 #
-# That is $PYTHON where it is given, else .venv/bin/python of the checkout, else python3. Exit status: 3 the libraries
-# are missing, 2 wrong usage, else that of the program.
+# That is $PYTHON where it is given, else .venv/bin/python of the checkout, else python3; with --plain any, for a program
+# that needs no libraries. Exit status: 3 the libraries are missing, 2 wrong usage, else that of the program.
 set -eu
 
 main() {
+    plain=''
+    if [ "${1:-}" = --plain ]; then
+        plain=yes
+        shift
+    fi
     case ${1:-} in
     --help | -h)
         sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"
@@ -22,7 +27,7 @@ main() {
     python=python3
     if [ -x "$root/.venv/bin/python" ]; then python=$root/.venv/bin/python; fi
     python=${PYTHON:-$python}
-    if ! "$python" -c 'import cryptography, nacl' 2>/dev/null; then
+    if [ -z "$plain" ] && ! "$python" -c 'import cryptography, nacl' 2>/dev/null; then
         echo "python.sh: $python has not the libraries that this needs. In $root: make .venv/.ready" >&2
         exit 3
     fi

@@ -52,7 +52,7 @@ main() {
     else
         echo "assemble.sh: there is no $trust/release-keys: this release has none yet" >&2
     fi
-    "$root/scripts/python.sh" "$root/packaging/release_json.py" --files "$out" --version "$version" \
+    "$root/scripts/python.sh" --plain "$root/packaging/release_json.py" --files "$out" --version "$version" \
         --stamp "$(find_in stamp.json "$@")" --out "$out/release.json"
     sums
     echo "$out/SHA256SUMS"
