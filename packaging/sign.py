@@ -7,6 +7,7 @@
     python packaging/sign.py revoke  --root root.key --from DIR --out DIR --revoked KEY [--add KEY]
     python packaging/sign.py sums --key release.key DIR       writes SHA256SUMS of all files in DIR, signs it
     python packaging/sign.py channel --key release.key --out DIR --channel stable --version 1.2.3
+    python packaging/sign.py unsigned DIR --version 1.2.3     it is the files of SHA256SUMS and nothing else
     python packaging/sign.py check DIR --root-key 'ssh-ed25519 AAAA…'     the whole chain, and every file
 
 A key file is OpenSSH's, 0600, encrypted when a passphrase is given, and never replaced; beside it `FILE.pub`
@@ -40,17 +41,19 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from agent_cli.installation import list_folder
 from agent_cli.release_folder import file_names, read_signed, sha256, verify_folder
 from agent_cli.verify_file import read_bounded
 from wws.errors import LocalError, ParseError, WwsError
 from wws.identity.keys import Identity
 from wws.release.chain import verify_release_keys
 from wws.release.channel import Channel, parse_channel_name
+from wws.release.errors import FilesDiffer
 from wws.release.keys import PublicKey
 from wws.release.lines import parse_time
 from wws.release.release_keys import ReleaseKeys
 from wws.release.signatures import Form, Purpose, sign
-from wws.release.sums import write_sums
+from wws.release.sums import MAX_SUMS, parse_sums, require_version, write_sums
 from wws.release.version import Version
 from wws.runtime.machine_errors import reading_failed
 from wws.runtime.whole_files import create_whole, write_whole
@@ -163,6 +166,27 @@ def sign_sums(folder: Path, signer: Identity) -> dict[str, str]:
     return hashes
 
 
+def check_unsigned(folder: Path, version: Version) -> list[str]:
+    """The files of a release that nobody has signed yet: those of its `SHA256SUMS`, of this version, and no
+    others but statements and their signatures. Whoever made it chose each name. Raises `ReleaseRefused`,
+    `MachineError`."""
+    statements = {f"{purpose.file}{form}" for purpose in Purpose for form in ("", *Form)}
+    names = set(file_names(folder))
+    there = {entry.name for entry in list_folder(folder)}
+    if Purpose.SUMS.file not in there:
+        raise FilesDiffer(f"{folder} lacks {Purpose.SUMS.file}.")
+    sums = parse_sums(read_bounded(folder / Purpose.SUMS.file, MAX_SUMS))
+    require_version(sums, version)
+    for name in sorted(there - sums.keys() - statements):
+        raise FilesDiffer(f"{folder} has {name!r}, which {Purpose.SUMS.file} does not name.")
+    for name, digest in sums.items():
+        if name not in names:
+            raise FilesDiffer(f"{folder} lacks {name}.")
+        if sha256(folder / name) != digest:
+            raise FilesDiffer(f"{name} is not what {Purpose.SUMS.file} says.")
+    return list(sums)
+
+
 def _new(options: argparse.Namespace) -> None:
     public = new_key(options.file, _passphrase(options), comment=options.comment)
     _say(str(public))
@@ -221,6 +245,11 @@ def _channel(options: argparse.Namespace) -> None:
     Channel.parse(data)
     write_signed(options.out, Purpose.CHANNEL, data, signer)
     _say(data.decode("ascii").rstrip("\n"))
+
+
+def _unsigned(options: argparse.Namespace) -> None:
+    files = check_unsigned(options.folder, options.version)
+    _say(f"{len(files)} files of {options.version}, as SHA256SUMS says; nothing is signed")
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -308,6 +337,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--version", type=_typed(Version.parse), required=True)
     command.add_argument("--issued", type=_time, default=int(time.time()), metavar="YYYYMMDDHHMMSS")
     _expiry_arguments(command, CHANNEL_DAYS)
+    words = "check what is to be signed: nothing else may be there"
+    command = _command(commands, "unsigned", _unsigned, words, has_key=False)
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.add_argument("--version", type=_typed(Version.parse), required=True)
     command = _command(commands, "check", _check, "verify a release as a whole", has_key=False)
     command.add_argument("folder", type=Path, metavar="DIR")
     command.add_argument("--root-key", type=_key, action="append", required=True, metavar="KEY")

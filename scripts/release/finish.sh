@@ -1,7 +1,8 @@
 #!/bin/sh
 # Finishes a release whose keys are kept offline: release.yml has left a draft, and a person signs it.
 #
-#   scripts/release/finish.sh fetch TAG DIR       the files of the draft, to be carried to the machine with the key
+#   scripts/release/finish.sh fetch TAG DIR       the files of the draft, to be carried to the machine with the key;
+#                                                 none where there is one that SHA256SUMS does not name, or it differs
 #   scripts/release/sign.sh --files DIR …         there; it needs a checkout and no network
 #   scripts/release/finish.sh publish TAG DIR     signatures onto the draft, verified as served, published
 #
@@ -34,8 +35,12 @@ main() {
     [ -n "$channel" ] || wrong "check $tag out first"
     case $1 in
     fetch)
+        [ -z "$(ls -A "$files" 2>/dev/null)" ] || wrong "$files is not empty"
+        trap '[ -n "$fetched" ] || rm -rf "$files"' EXIT
+        fetched=''
         "$here/github.sh" download "$tag" "$files"
-        (cd "$files" && sha256sum --check --quiet --strict SHA256SUMS)
+        "$here/../python.sh" "$here/../../packaging/sign.py" unsigned "$files" --version "$version"
+        fetched=yes
         echo "Sign it: scripts/release/sign.sh --files $files --version $version --channel $channel --key FILE"
         ;;
     publish)

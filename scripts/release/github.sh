@@ -94,8 +94,15 @@ channel() {
 }
 
 download() {
-    mkdir -p "${2:?}"
-    gh release download "${1:?}" --dir "$2"
+    tag=${1:?} folder=${2:?}
+    # Whoever can change the release chose the names: they are looked at before anything is written.
+    listed=$(gh release view "$tag" --json assets --jq '.assets[].name')
+    [ -n "$listed" ] || failed "$tag has no files"
+    strange=$(printf '%s\n' "$listed" | LC_ALL=C grep -Evx '[A-Za-z0-9][A-Za-z0-9._+-]{0,127}' | head -n 1)
+    [ -z "$strange" ] ||
+        failed "$tag has a file called $(printf '%s' "$strange" | LC_ALL=C tr -c ' -~' '?'): no release has such a name"
+    mkdir -p "$folder"
+    gh release download "$tag" --dir "$folder"
 }
 
 usage() { sed -n '2,/^set -eu/{/^#/s/^# \{0,1\}//p;}' "$0"; }

@@ -5,8 +5,9 @@
 #
 # Without --key the key is the content of the variable WWS_RELEASE_KEY, its passphrase WWS_RELEASE_PASSPHRASE
 # (empty: none). Neither is printed or put on a command line, and the file that it needs is gone at the end.
-# SHA256SUMS must fit the files before it is signed. With --or-stop it says what a person with the key has to do where
-# there is none, appends signed=true or signed=false to $GITHUB_OUTPUT, and ends well. Exit status: 1 it was not signed, 2 wrong usage.
+# SHA256SUMS must fit the files, and name all of them, before it is signed. With --or-stop it says what a person with
+# the key has to do where there is none, appends signed=true or signed=false to $GITHUB_OUTPUT, and ends well. Exit
+# status: 1 it was not signed, 3 the libraries for it are missing, 2 wrong usage.
 set -eu
 
 main() {
@@ -46,12 +47,16 @@ main() {
         fi
         unset WWS_RELEASE_KEY WWS_RELEASE_PASSPHRASE
     fi
-    (cd "$files" && sha256sum --check --quiet --strict SHA256SUMS) || failed "SHA256SUMS does not fit the files"
+    # All of it is looked at before a key is opened: what is signed by mistake stays signed.
+    "$root/scripts/python.sh" "$root/packaging/sign.py" unsigned "$files" --version "$version" || {
+        [ $? -ne 3 ] || exit 3 # nothing was looked at: the libraries are missing
+        failed "SHA256SUMS does not fit the files"
+    }
     set -- --key "$key"
     if [ -n "$passphrase" ]; then set -- "$@" --passphrase-file "$passphrase"; fi
     before=$(cat "$files/SHA256SUMS")
     "$root/scripts/python.sh" "$root/packaging/sign.py" sums "$@" "$files"
-    [ "$before" = "$(cat "$files/SHA256SUMS")" ] || failed "there are files that SHA256SUMS did not name"
+    [ "$before" = "$(cat "$files/SHA256SUMS")" ] || failed "the files were changed meanwhile"
     "$root/scripts/python.sh" "$root/packaging/sign.py" channel "$@" --out "$files" --channel "$channel" --version "$version"
     if [ -n "$or_stop" ]; then output signed=true; fi
 }

@@ -171,6 +171,7 @@ def test_the_libraries_of_the_checkout_are_taken_unless_another_python_is_named(
     shutil.copy(ROOT / "scripts" / "python.sh", checkout / "scripts")
     asked = ("-c", "import sys; print(sys.prefix)")
     assert "make .venv/.ready" in run("python.sh", *asked, at=checkout, code=3, **bare).stderr
+    run("python.sh", "--plain", *asked, at=checkout, **bare)
     (checkout / ".venv" / "bin").mkdir(parents=True)
     (checkout / ".venv" / "bin" / "python").symlink_to(sys.executable)
     (checkout / ".venv" / "pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
@@ -273,6 +274,78 @@ def test_a_key_in_the_environment_is_on_no_disk_afterwards(released: Actions, tm
     assert output.read_text() == "signed=true\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "output"]
     assert key.splitlines()[1] not in done.stdout + done.stderr
+
+
+LISTED = f"{'0' * 64}  "
+
+
+def drop(name: str) -> Callable[[Path], object]:
+    return lambda draft: (draft / name).write_text("not of the release")
+
+
+def listing(name: str) -> Callable[[Path], object]:
+    """One line more."""
+
+    def change(draft: Path) -> None:
+        sums = draft / "SHA256SUMS"
+        lines = [*sums.read_text().splitlines(), f"{LISTED}{name}"]
+        sums.write_text("".join(f"{line}\n" for line in sorted(lines, key=lambda line: line[66:])))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "because", "code"),
+    [
+        (drop("-o"), "github.sh: v.* has a file called -o", 1),
+        (drop(".profile"), "has a file called .profile", 1),
+        (drop("a b"), "has a file called a b", 1),
+        (drop("\x1b[2Jx"), "has a file called \\?\\[2Jx", 1),
+        (drop("more.whl"), "'more.whl', which SHA256SUMS does not name", 8),
+        (drop("channel.exe"), "'channel.exe', which SHA256SUMS does not name", 8),
+        (drop("install.sh"), "install.sh is not what SHA256SUMS says", 8),
+        (lambda draft: (draft / "install.sh").unlink(), "lacks install.sh", 8),
+        (lambda draft: (draft / "SHA256SUMS").unlink(), "lacks SHA256SUMS", 8),
+        (listing("../home"), "'../home', which is no file of a release", 8),
+        (listing("/etc/passwd"), "'/etc/passwd', which is no file of a release", 8),
+        (listing("wws-0.0.1.tar.gz"), "names wws-0.0.1.tar.gz", 8),
+    ],
+)
+def test_a_draft_that_is_not_the_release_is_not_carried_to_the_key(
+    released: Actions, tmp_path: Path, change: Callable[[Path], object], because: str, code: int
+) -> None:
+    """Nothing of it is signed: whoever got at the draft chose every name and every byte."""
+    draft = files_of(released, tmp_path / "github" / "drafts" / TAG)
+    change(draft)
+    path = os.pathsep.join([str(released.programs), os.environ["PATH"]])
+    gh = {"GITHUB_STAND_IN": str(tmp_path / "github"), "GH_TOKEN": "a person's", "PATH": path}
+    words = ("release/finish.sh", "fetch", TAG, tmp_path / "fetched")
+    done = run(*words, at=released.repository, code=code, **gh)
+    assert re.search(because, done.stderr), done.stderr
+    assert "Sign it" not in done.stdout
+    assert not (tmp_path / "fetched").exists(), "nothing is left that could be signed by mistake"
+
+
+def test_a_draft_is_fetched_into_a_folder_of_its_own(released: Actions, tmp_path: Path) -> None:
+    files_of(released, tmp_path / "github" / "drafts" / TAG)
+    (tmp_path / "fetched").mkdir()
+    (tmp_path / "fetched" / "mine").touch()
+    path = os.pathsep.join([str(released.programs), os.environ["PATH"]])
+    gh = {"GITHUB_STAND_IN": str(tmp_path / "github"), "GH_TOKEN": "a person's", "PATH": path}
+    words = ("release/finish.sh", "fetch", TAG, tmp_path / "fetched")
+    assert "is not empty" in run(*words, at=released.repository, code=2, **gh).stderr
+    assert (tmp_path / "fetched" / "mine").exists()
+
+
+def test_what_is_not_named_is_not_signed(released: Actions, tmp_path: Path) -> None:
+    good = files_of(released, tmp_path / "good")
+    (good / "more.whl").write_text("not of the release")
+    for signature in good.glob("SHA256SUMS.*"):
+        signature.unlink()
+    key = released.folder.parent / "keys" / "release.key"
+    words = ("--files", good, "--version", __version__, "--channel", "stable", "--key", key)
+    assert "more.whl" in run("release/sign.sh", *words, code=1).stderr
+    assert [path.name for path in good.glob("SHA256SUMS*")] == ["SHA256SUMS"]
 
 
 def test_a_person_with_an_offline_key_finishes_what_the_workflow_left(

@@ -50,6 +50,8 @@ def release(what: str, tag: str, options: Sequence[str]) -> int:
             (draft if "--draft" in options else served).mkdir(parents=True)
         case "view" if not place.exists():
             return 1
+        case "view" if "assets" in options:
+            print("\n".join(sorted(file.name for file in place.iterdir())))
         case "view" if "--jq" in options:
             print("true" if draft.exists() else "false")
         case "edit" if "--draft=false" in options:
