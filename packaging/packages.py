@@ -20,7 +20,6 @@ Standard library, and hatchling.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
@@ -32,6 +31,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from release import sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXED_TIME = 1_580_601_600
@@ -127,12 +128,6 @@ def source_version() -> str:
     if found is None:
         raise PackagesFailed("wws/__init__.py has no version")
     return found[1]
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, in lower-case hex."""
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _known_to_git() -> Iterator[Path]:
