@@ -22,7 +22,7 @@ Example: sh install.sh --prefix "$HOME/tools" --no-modify-path
   --offline DIR        the files of a release lie in DIR; download nothing
   --require-signature  stop where nothing can verify signatures, instead of checking hashes alone
   --no-modify-path     leave the files alone that set PATH
-  --no-service         do not tell how to keep wws running as a service
+  --no-service         do not tell how to keep wws running as a service, nor what to restart after an update
   --dry-run            show every URL, path and hash; change nothing
   --yes                ask nothing, which is so anyway
   --uninstall          remove wws; with --purge its identities and data, too
@@ -33,7 +33,7 @@ main() {
     if [ -n "${ZSH_VERSION-}" ]; then emulate -R sh && set -eu; fi
     exec </dev/null && umask 022 && export LC_ALL=C # stdin may be the pipe that this script came by
     unset IFS CDPATH GREP_OPTIONS TAR_OPTIONS GZIP POSIXLY_CORRECT 2>/dev/null || : # they change what our tools do
-    work='' new='' locked='' finished='' serial=0 issued=0 keys_folder='' keys='' revoked=''
+    work='' new='' locked='' serial=0 issued=0 keys_folder='' keys='' revoked=''
     trap clean_up EXIT && trap 'exit 130' INT && trap 'exit 143' HUP TERM
     for tool in awk cat cp cut date find grep gzip head id ln ls mkdir mktemp mv printf readlink rm rmdir sed sleep sort tail tar tr uname; do
         have $tool || fail 10 "$tool is missing on this machine, or in PATH. Install it, then run this again."
@@ -46,7 +46,6 @@ main() {
         fail 10 "others on this machine can change what is in $at, or its path has a colon, a bar or a line feed in it. Another place: --prefix DIR"
     case :$PATH: in *:"$prefix/bin":*) in_path=yes ;; *) in_path='' ;; esac
     if [ -n "$uninstall" ]; then uninstall; else install; fi
-    finished=yes
 }
 parse() {
     prefix='' version='' channel='' from='' offline='' root_key='' dry_run='' uninstall='' purge='' require_signature=''
@@ -154,7 +153,7 @@ clean_up() {
     result=$? && trap '' INT TERM HUP
     [ -z "$work" ] || rm -rf "$work"
     if [ -n "$locked" ] && ! have flock; then rm -f "$share/lock.held"; fi
-    [ -n "$finished" ] || [ -z "$new" ] || [ -L "$share/current" ] ||
+    [ $result -eq 0 ] || [ -z "$new" ] || [ -L "$share/current" ] ||
         { rm -f "$share/lock" && find "$new" -depth -type d -exec rmdir {} +; } 2>/dev/null || :
     exit $result
 }
@@ -165,11 +164,9 @@ point() { # LINK CONTENT: by one rename. mv would go into the folder of an old l
 keep() { cp "$1" "$2.new" && mv -f "$2.new" "$2" || { rm -f "$2.new" && full; }; } # FILE PLACE: there whole, or as before
 is_ours() { [ "$(readlink "$prefix/bin/$1" 2>/dev/null)" = "../share/wws/current/bin/$1" ]; }
 fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that size, into $work; 1: it is not there
-    file=$work/$1/$2 url=$releases/download/$1/$2 attempt=0
-    [ -d "$work/$1" ] || mkdir -p "$work/$1" || full
+    file=$work/$1/$2 url=$releases/download/$1/$2 attempt=0 && mkdir -p "$work/$1" || full
     if [ -n "$offline" ]; then url=$offline/$2 && [ -f "$url" ] && { (limit "$3" && exec cp "$url" "$file") || full; } && return || return 1; fi
     while :; do
-        answer='' problem=0
         { transfer "$3" 3>&2 && return || problem=$?; } 2>/dev/null
         reason=$(tail -n 1 "$log" | tr -cd ' -~' | cut -c 1-200)
         case $getter:$problem:$answer in
@@ -178,8 +175,7 @@ fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that si
         *:4??) fail 9 "$url is refused: the answer is $answer." ;;
         *:153:* | curl:63:*) fail 9 "$url has more than the $3 KiB that it may have." ;;
         curl:23:* | wget:3:*) full ;;
-        curl:60:* | curl:77:* | wget:5:*) fail 9 "the certificate of $releases is not trusted: $reason. No CA certificates? $(add ca-certificates)." \
-            "A CA of your own: CURL_CA_BUNDLE=/path/to/ca.pem. The clock says $(date)." ;;
+        curl:60:* | curl:77:* | wget:5:*) fail 9 "the certificate of $releases is not trusted: $reason. No CA certificates? $(add ca-certificates). A CA of your own: CURL_CA_BUNDLE=/path/to/ca.pem. The clock says $(date)." ;;
         esac
         (printf x >"$work/probe") 2>/dev/null || full
         attempt=$((attempt + 1)) && [ $attempt -le "$retries" ] || fail 9 "cannot download $url: ${reason:-no word why}. Is there a way to it, or a proxy (https_proxy)?"
@@ -194,7 +190,7 @@ transfer() { # KIB: $url into $file, and the status code into $answer
             --connect-timeout "$timeout" --speed-limit 100 --speed-time "$timeout" -w '%{http_code}' -o "$file" "$url" 2>"$errors" 9>&-) && return || return
     fi # GNU wget reads this file; that of BusyBox knows nothing of the kind
     say "verbose = off" "timeout = $timeout" "tries = 1" "check_certificate = on" ${CURL_CA_BUNDLE:+"ca_certificate = $CURL_CA_BUNDLE"} >"$work/wgetrc"
-    (limit "$1" && WGETRC=$work/wgetrc && export WGETRC && exec wget -S -O - "$url" >"$file" 2>"$log" 9>&-) || problem=$?
+    problem=0 && (limit "$1" && WGETRC=$work/wgetrc && export WGETRC && exec wget -S -O - "$url" >"$file" 2>"$log" 9>&-) || problem=$?
     answer=$(sed -n 's/.*HTTP\/[0-9.]* \([0-9][0-9][0-9]\).*/\1/p' "$log" | tail -n 1)
     if grep -qi '^ *location: *http:' "$log"; then return 20; else return $problem; fi
 }
@@ -251,7 +247,7 @@ install() {
     from=${from:-$(told from | grep '^http' || :)} # a mirror that was named counts until another is; the built-in address may move
     releases=${from:-$RELEASES} now=$(date -u +%Y%m%d%H%M%S) asked=$version roots=${given:-$(keys_in "$ROOTS")}
     [ -n "$releases$offline" ] && [ -n "$roots" ] || wrong "this copy does not know releases and root keys: --from URL, --root-key KEY"
-    source=${offline:-$releases}
+    source=${offline:-$releases} && { [ -n "$releases" ] || from=$offline; }
     know_platform; choose_tools; begin
     for program in wws wws-connector wws-bootstrap; do
         is_ours $program || ! ls -d "$prefix/bin/$program" >/dev/null 2>&1 || fail 10 "there is another $prefix/bin/$program. Remove it, or: --prefix DIR"
@@ -260,6 +256,7 @@ install() {
     current=$(readlink "$share/current" 2>/dev/null) && [ -x "$share/current/bin/wws" ] || current=''
     installed=${current##*/} && installed=${installed%.new}
     choose_version
+    [ "$version" = "$installed" ] && changed='' || changed=$installed
     if [ -z "$dry_run" ] && is_whole; then say "wws $version is installed already."; else get_release; fi
     [ -n "$dry_run" ] || settle
 }
@@ -304,8 +301,7 @@ get_release() {
     fetch "$folder" "$archive" 262144 || fail 9 "$source has no $archive ($url)."
     found=$($hasher <"$file" | cut -c 1-64)
     [ "$found" = "$wanted" ] || refuse "$archive is not the file of the release: its SHA-256 is $found, not $wanted."
-    unpack
-    switch
+    unpack; switch
 }
 unpack() { # $file, whose hash is right; still it must not reach out of its folder, nor fill the disk
     tree=$work/tree/wws-$version place=$share/versions/$version
@@ -330,12 +326,14 @@ switch() {
         cp -R "$tree" "$work/copy" && rm -rf "$place.new" && mv "$work/copy" "$place.new" && point "$share/current" "versions/$version.new" || full
     fi
     { [ ! -e "$place" ] || mv "$place" "$work/replaced"; } && mv "$tree" "$place" || full
-    [ -z "$installed" ] || [ "$installed" = "$version" ] || point "$share/previous" "$current"
+    [ -z "$changed" ] || point "$share/previous" "$current"
     point "$share/current" "versions/$version"
     for old in "$share"/versions/*; do
         [ "$old" = "$place" ] || [ "versions/${old##*/}" = "$(readlink "$share/previous" || :)" ] || rm -rf "$old"
     done
-    case $installed in "" | "$version") before= ;; *) before=" (before: $installed; back to it: wws self rollback)" ;; esac && say "wws $version is installed$before."
+    say "wws $version is installed${changed:+ (before: $changed; back to it: wws self rollback)}."
+    if systemctl --user is-active -q 'wws*.service' 2>/dev/null; then again="systemctl --user restart 'wws*.service'"; else again="wws leave, then wws join as before"; fi
+    [ -z "$changed" ] || [ -n "$no_service" ] || ! ls "$data"/run/*/ready.json >/dev/null 2>&1 || say "" "A node that runs goes on with $changed until it is started again:  $again"
 }
 settle() { # all that is around a version; nothing of it is done twice
     rm -rf "$share/versions/$version.new" && mkdir -p "$prefix/bin" "$share/trust" && say "$roots" >"$work/roots" || full
@@ -345,9 +343,9 @@ settle() { # all that is around a version; nothing of it is done twice
         for item in "$work/$keys_folder"/release-keys* "$work/roots"; do keep "$item" "$share/trust/${item##*/}"; done
     fi
     [ -n "$no_modify_path" ] || [ -n "$in_path" ] || edit_paths add
-    [ -n "$releases" ] || from=$offline
     say "wws-installation 1" "version $version" ${from:+"from $from"} "channel $channel" "$(say "$given" | sed 's/^ssh/root ssh/')" \
         "$({ cat "$work/rc" 2>/dev/null || told path-edit; } | sed 's/^/path-edit /')" | sed '/^$/d' >"$work/installation" && keep "$work/installation" "$share/installation" || full
+    [ -z "$changed" ] || return 0 # who updates has all that follows
     wws=$prefix/bin/wws network='' && identity=$("$wws" id 2>"$log") || [ $? -ne 4 ] || identity=$("$wws" id new 2>"$log") || identity=''
     say "${identity:-"warning: no identity: $(head -n 1 "$log")"}" | grep -E '^(peer id|did|path)  |^warning' || :
     ! "$wws" network show --json 2>/dev/null | grep -q '"networks": *\[\]' ||
@@ -368,9 +366,8 @@ edit_paths() { # add|remove. By a copy and a rename: never half a file of the us
         found=$(grep -Fx -e "$line" -e "$line, as is this file" "$rc" 2>/dev/null | head -n 1) || :
         case $1:$found in add:?* | remove:) continue ;; esac
         real=$(readlink -f "$rc" 2>/dev/null) || real=$rc
-        was=$real && [ -e "$real" ] || was=/dev/null
-        [ -n "$found" ] || [ "$was" = /dev/null ] || found=$line
-        { LINE=${found:-"$line, as is this file"} awk -v what="$1" '$0 != ENVIRON["LINE"]; END { if (what == "add") print ENVIRON["LINE"] }' "$was" >"$work/new" &&
+        if [ -e "$real" ]; then was=$real found=${found:-$line}; else was=/dev/null found="$line, as is this file"; fi
+        { LINE=$found awk -v what="$1" '$0 != ENVIRON["LINE"]; END { if (what == "add") print ENVIRON["LINE"] }' "$was" >"$work/new" &&
             if [ -s "$work/new" ] || [ "$found" = "$line" ]; then
                 { [ "$was" = /dev/null ] || cp -p "$real" "$real.wws"; } && cat "$work/new" >"$real.wws" && mv -f "$real.wws" "$real"
             else rm -f "$real"; fi; } 2>/dev/null && note "$1: a line for PATH, in $rc" || { rm -rf "$real.wws" && note "warning: cannot write $rc"; }

@@ -123,6 +123,31 @@ def test_upgrades_keep_the_version_before(machine: Machine, releases: Releases) 
     assert (machine.home / ".openswarm" / "identity.key").read_bytes() == key
 
 
+def test_an_update_tells_what_changed(machine: Machine, releases: Releases) -> None:
+    """Whoever updates has an identity, a PATH and a node, and is told of none of them again."""
+    machine.installs()
+    releases.publish("1.2.4")
+    said = machine.installs().said
+    assert said.endswith("wws 1.2.4 is installed (before: 1.2.3; back to it: wws self rollback).")
+    assert not any(word in said for word in ("peer id", "Next:", "export PATH"))
+
+
+def test_an_update_tells_of_what_runs_the_version_before(machine: Machine, releases: Releases) -> None:
+    machine.installs()
+    ready = machine.home / ".openswarm" / "run" / "alice" / "ready.json"
+    ready.parent.mkdir(parents=True)
+    ready.touch()
+    releases.publish("1.2.4")
+    again = "A node that runs goes on with 1.2.3 until it is started again: "
+    assert machine.installs().said.endswith(f"{again}wws leave, then wws join as before")
+    machine.stub("systemctl", """[ "$*" = "--user is-active -q wws*.service" ]""")
+    releases.publish("1.2.5")
+    again = again.replace("1.2.3", "1.2.4")
+    assert machine.installs().said.endswith(f"{again}systemctl --user restart 'wws*.service'")
+    releases.publish("1.2.6")
+    assert "goes on" not in machine.installs("--no-service").said
+
+
 def test_an_older_version_must_be_asked_for(machine: Machine, releases: Releases) -> None:
     releases.publish("1.3.0rc1")
     machine.installs()
