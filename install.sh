@@ -248,6 +248,7 @@ install() {
     releases=${from:-$RELEASES} now=$(date -u +%Y%m%d%H%M%S) asked=$version roots=${given:-$(keys_in "$ROOTS")}
     [ -n "$releases$offline" ] && [ -n "$roots" ] || wrong "this copy does not know releases and root keys: --from URL, --root-key KEY"
     source=${offline:-$releases} && { [ -n "$releases" ] || from=$offline; }
+    [ -z "$offline" ] || [ -d "$offline/." ] || fail 10 "there is no folder $offline (--offline), or it is closed to you."
     know_platform; choose_tools; begin
     for program in wws wws-connector wws-bootstrap; do
         is_ours $program || ! ls -d "$prefix/bin/$program" >/dev/null 2>&1 || fail 10 "there is another $prefix/bin/$program. Remove it, or: --prefix DIR"

@@ -215,6 +215,10 @@ def test_offline(machine: Machine, releases: Releases, server: Server, has_chann
 def test_offline_tells_what_is_missing(machine: Machine, releases: Releases) -> None:
     machine.refuses(9, "has no release 1.2.3", arguments=["--offline", ".", "--version", "1.2.3"])
     machine.refuses(10, "has not one wws-<version>-linux-", arguments=["--offline", "."])
+    (machine.folder / "file").touch()
+    for place in ("/nowhere", "nowhere", "file"):
+        arguments = ["--offline", place, "--version", "1.2.3"]
+        machine.refuses(10, "there is no folder /", f"{place} (--offline)", arguments=arguments)
 
 
 def test_dry_run_shows_and_changes_nothing(machine: Machine, releases: Releases, server: Server) -> None:
