@@ -141,8 +141,7 @@ begin() { # with a folder for this run, and a lock that ends with it, however it
     [ -d "$share" ] || new=$share
     while [ -n "$new" ] && ! [ -d "${new%/*}/" ]; do new=${new%/*}; done # the first folder that is made: it goes if this fails
     { mkdir -p "$share/versions" && : >>"$share/lock"; } 2>/dev/null || fail 10 "cannot write into $share. Another place: --prefix DIR"
-    exec 9>>"$share/lock"
-    ! have flock || flock -n 9 9>&9 || busy
+    exec 9>>"$share/lock" && { ! have flock || flock -n 9 9>&9 || busy; }
     until have flock || ln -s $$ "$share/lock.held" 2>/dev/null; do
         if kill -0 "$(readlink "$share/lock.held")" 2>/dev/null; then busy; else rm "$share/lock.held" || full; fi # its owner is gone
     done
@@ -165,6 +164,7 @@ keep() { cp "$1" "$2.new" && mv -f "$2.new" "$2" || { rm -f "$2.new" && full; };
 is_ours() { [ "$(readlink "$prefix/bin/$1" 2>/dev/null)" = "../share/wws/current/bin/$1" ]; }
 fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that size, into $work; 1: it is not there
     file=$work/$1/$2 url=$releases/download/$1/$2 attempt=0 && mkdir -p "$work/$1" || full
+    within=$((timeout * (4 + $3 / 2200))) # seconds: two minutes for what is small, an hour for an archive
     if [ -n "$offline" ]; then url=$offline/$2 && [ -f "$url" ] && { (limit "$3" && exec cp "$url" "$file") || full; } && return || return 1; fi
     while :; do
         { transfer "$3" 3>&2 && return || problem=$?; } 2>/dev/null
@@ -187,10 +187,12 @@ transfer() { # KIB: $url into $file, and the status code into $answer
         protocol='=https' silent=-sS errors=$log && case $url in http:*) protocol='=http' ;; esac
         if [ "$1" -gt 9999 ] && [ -t 3 ]; then silent='-#' errors=/dev/fd/3; fi
         answer=$(limit "$1" && exec curl -q -fL $silent --proto $protocol --proto-redir '=https' --max-redirs 5 --tlsv1.2 --max-filesize $(($1 * 1024)) \
-            --connect-timeout "$timeout" --speed-limit 100 --speed-time "$timeout" -w '%{http_code}' -o "$file" "$url" 2>"$errors" 9>&-) && return || return
+            --connect-timeout "$timeout" --speed-limit 100 --speed-time "$timeout" --max-time $within -w '%{http_code}' -o "$file" "$url" 2>"$errors" 9>&-) && return || return
     fi # GNU wget reads this file; that of BusyBox knows nothing of the kind
     say "verbose = off" "timeout = $timeout" "tries = 1" "check_certificate = on" ${CURL_CA_BUNDLE:+"ca_certificate = $CURL_CA_BUNDLE"} >"$work/wgetrc"
-    problem=0 && (limit "$1" && WGETRC=$work/wgetrc && export WGETRC && exec wget -S -O - "$url" >"$file" 2>"$log" 9>&-) || problem=$?
+    for ended_by in "timeout --foreground $within" "timeout $within" ''; do ! $ended_by id >/dev/null 2>&1 || break; done # of GNU, of BusyBox
+    problem=0 && (limit "$1" && WGETRC=$work/wgetrc && export WGETRC && exec $ended_by wget -S -O - "$url" >"$file" 2>"$log" 9>&-) || problem=$?
+    case $problem in 124 | 143) say "not done after $within s" >>"$log" ;; esac
     answer=$(sed -n 's/.*HTTP\/[0-9.]* \([0-9][0-9][0-9]\).*/\1/p' "$log" | tail -n 1)
     if grep -qi '^ *location: *http:' "$log"; then return 20; else return $problem; fi
 }

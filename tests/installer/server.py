@@ -88,6 +88,14 @@ def stalled(request: Handler) -> None:
     request.owner.stopping.wait(60)
 
 
+def trickling(request: Handler) -> None:
+    """A body that takes a quarter of a minute, and is at no time slow enough to be called stalled."""
+    request.begin(200, Content_Length=15_000)
+    for _ in range(150):
+        request.owner.stopping.wait(0.1)
+        request.wfile.write(bytes(100))
+
+
 def once(first: Answer) -> Answer:
     """This at first, the file from then on."""
     answers = [first]

@@ -9,7 +9,19 @@ import trustme
 
 from tests.installer.machine import USUAL, Machine
 from tests.installer.releases import Releases
-from tests.installer.server import Answer, Server, content, cut, endless, once, redirect, stalled, status
+from tests.installer.server import (
+    Answer,
+    Server,
+    content,
+    cut,
+    endless,
+    once,
+    redirect,
+    stalled,
+    status,
+    trickling,
+)
+from tests.prerequisites import find_tool
 from wws.testing.scale import scale_factor
 
 GETTERS = ["curl", "wget"]
@@ -57,6 +69,21 @@ def test_an_endless_archive(machine: Machine, server: Server, getter: str) -> No
         pytest.skip("256 MiB: at scale 1")
     server.answers[".tar.gz"] = endless
     machine.refuses(9, "has more than the 262144 KiB")
+
+
+def test_a_trickle(machine: Machine, server: Server, getter: str) -> None:
+    """It is within every other bound. Where there is no `timeout`, with wget there is no bound for it."""
+    machine.bin.joinpath("timeout").symlink_to(find_tool("timeout") or "timeout")
+    server.answers["/channel"] = trickling
+    machine.refuses(9, "cannot download", "after 4", WWS_INSTALL_TIMEOUT="1")
+
+
+def test_a_trickle_to_the_tools_of_busybox(machine: Machine, server: Server) -> None:
+    machine.tools(
+        *(tool for tool in USUAL if tool not in {"curl", "openssl"}), "wget=busybox", "timeout=busybox"
+    )
+    server.answers["/channel"] = trickling
+    machine.refuses(9, "cannot download", "after 4 s", WWS_INSTALL_TIMEOUT="1")
 
 
 PASSING: dict[str, Answer] = {"503": status(503), "cut": cut(bytes(100), 50), "stalled": stalled}
