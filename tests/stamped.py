@@ -1,4 +1,4 @@
-"""A build with a stamp, for tests: this checkout's packages, with a `stamp.json` beside `wws/stamp.py`.
+"""A build with a stamp, for tests: these packages, with a `stamp.json` beside `wws/stamp.py`.
 
 A folder of links to every file of `wws/`, and the stamp, put before the checkout on `PYTHONPATH`: what runs
 with it reads the stamp as an installed release does, and the checkout stays without one.
@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import wws
 from wws.codec import canonical
 
 REPOSITORY = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def stamped(folder: Path, stamp: Mapping[str, object]) -> str:
     """Make the build below `folder`; the `PYTHONPATH` that runs it."""
     package = folder / "wws"
     package.mkdir(parents=True)
-    for entry in (REPOSITORY / "wws").iterdir():
+    for entry in Path(wws.__file__).parent.iterdir():
         if entry.name not in {"__pycache__", "stamp.json"}:
             (package / entry.name).symlink_to(entry)
     (package / "stamp.json").write_text(json.dumps(stamp))

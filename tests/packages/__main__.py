@@ -29,11 +29,16 @@ SHORT = (
 )
 """Parsers and keys, and what programmers were promised. Not all that is short: it runs in every CI."""
 OF_THE_SOURCES = (
+    "tests/contract/test_cli.py::test_without_the_extra_it_says_what_to_install",
+    "tests/contract/test_no_placeholders.py",
     "tests/contract/test_operator_page.py",
     "tests/e2e/test_release.py",
+    "tests/e2e/test_walkthrough.py::test_every_link_leads_somewhere",
+    "tests/unit/cli/test_missing_extra.py::test_a_checkout_gets_it_from_itself",
+    "tests/unit/cli/test_self.py::test_who_installed_it",
     "tests/unit/test_repository.py",
 )
-"""Tests that read sources of ours, or build from them: nothing about a wheel."""
+"""Tests that read sources of ours, build from them, or are of a checkout: nothing about a wheel."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command(environment: Environment, chosen: Sequence[str]) -> list[str]:
     """How pytest is called on such ground."""
     paths = () if any(not argument.startswith("-") for argument in chosen) else SHORT
-    ignored = [f"--ignore={path}" for path in OF_THE_SOURCES]
+    ignored = [f"--deselect={test}" for test in OF_THE_SOURCES]
     plugins = ["-p", "tests.packages.only_installed", "-p", "no:cacheprovider"]
     return [str(environment.python), "-m", "pytest", "-q", *plugins, *ignored, *chosen, *paths]
 
