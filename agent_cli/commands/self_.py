@@ -213,9 +213,10 @@ def rollback(options: Options, prefix: Prefix = None) -> Result:
         f"{after} reads what {before} has written: a version reads files of one form newer than its own. "
         "Going back further than that needs a copy of your home from then."
     )
+    there, again = ("back", "Forward") if after < before else ("forward", "Back")
     return Result(
         {"version": str(after), "previous": str(before), "changed": True},
-        f"wws {after} is current; {before} is kept, and wws self rollback leads back to it.",
+        f"wws went from {before} {there} to {after}. {again} again, to {before}: wws self rollback",
         (state, *_restarts(options, installation, str(before))),
     )
 

@@ -357,8 +357,10 @@ def test_rollback_and_forth_again(cli: Cli, prefix: Path) -> None:
     assert f"version {OLD}\n" in (share / "installation").read_text()
     assert cli("self", "verify", "--prefix", str(prefix)).code == 0
     words = cli("self", "rollback", "--prefix", str(prefix))
-    assert words.out.startswith(f"wws {NEW} is current; {OLD} is kept")
+    assert words.out == f"wws went from {OLD} forward to {NEW}. Back again, to {OLD}: wws self rollback\n"
     assert "has written" in words.err
+    words = cli("self", "rollback", "--prefix", str(prefix))
+    assert words.out == f"wws went from {NEW} back to {OLD}. Forward again, to {NEW}: wws self rollback\n"
     assert not (share / "lock.held").exists()
     assert not list(share.glob("*.new"))
 
