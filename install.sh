@@ -1,7 +1,6 @@
 #!/bin/sh
-# Installs wws for this user, and upgrades or removes it. It asks nothing, and never for root. See docs/install.md.
+# Installs wws for this user, and upgrades or removes it. It asks nothing, and never for root. Exit codes: docs/install.md.
 # A release counts when its hash fits SHA256SUMS, signed by a release key that a root key below vouches for.
-# Exit codes: 0 done, 2 wrong usage, 8 integrity, 9 network, 10 this machine.
 # shellcheck disable=SC2015,SC3045 # "a && b || fail" is meant so; every shell that is tested has ulimit -c
 set -eu
 # Filled in by a release. A copy without them needs --from and --root-key.
@@ -78,7 +77,7 @@ note() { say "$@" >&2; }
 wrong() { note "install.sh: $*. See --help." && exit 2; }
 fail() { code=$1 && shift && note "" "error: $*" && exit "$code"; }
 refuse() { fail 8 "$@"; }
-full() { fail 10 "cannot write into $share: is the disk full? (df -h '$prefix')"; }
+full() { why=$(mktemp "${1:-$share}/work.XXXXXX" 2>&1) && rm -f "$why" && why="is the disk full?"; fail 10 "cannot write into ${1:-$share}: ${why##*: } (df -h '$prefix')"; } # in the system's words, where it has any
 add() { say "As root, for example: apt-get update && apt-get install -y $*"; }
 have() { command -v "$1" >/dev/null 2>&1; }
 is() { say "$1" | tr '\n' '|' | grep -Eqx "($2)\|"; } # also: one line
@@ -158,16 +157,21 @@ clean_up() {
 }
 point() { # LINK CONTENT: by one rename. mv would go into the folder of an old link: -T of GNU and BusyBox, -h of BSD
     [ "$(readlink "$1" 2>/dev/null)" != "$2" ] || return 0
-    rm -rf "$1.new" && ln -s "$2" "$1.new" && { mv -f -T "$1.new" "$1" 2>/dev/null || mv -f -h "$1.new" "$1"; } || full
+    rm -rf "$1.new" && ln -s "$2" "$1.new" && { mv -f -T "$1.new" "$1" 2>/dev/null || mv -f -h "$1.new" "$1"; } || full "${1%/*}"
 }
-keep() { cp "$1" "$2.new" && mv -f "$2.new" "$2" || { rm -f "$2.new" && full; }; } # FILE PLACE: there whole, or as before
+keep() { cp "$1" "$2.new" && mv -f "$2.new" "$2" || { rm -f "$2.new" && full "${2%/*}"; }; } # FILE PLACE: there whole, or as before
 is_ours() { [ "$(readlink "$prefix/bin/$1" 2>/dev/null)" = "../share/wws/current/bin/$1" ]; }
 fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that size, into $work; 1: it is not there
     file=$work/$1/$2 url=$releases/download/$1/$2 attempt=0 && mkdir -p "$work/$1" || full
     within=$((timeout * (4 + $3 / 2200))) # seconds: two minutes for what is small, an hour for an archive
-    if [ -n "$offline" ]; then url=$offline/$2 && [ -f "$url" ] && { (limit "$3" && exec cp "$url" "$file") || full; } && return || return 1; fi
+    if [ -n "$offline" ]; then
+        url=$offline/$2 && [ -f "$url" ] || return 1
+        (limit "$3" && exec cp "$url" "$file") && return || [ $? -ne 153 ] || fail 10 "$url has more than the $3 KiB that it may have."
+        head -c 1 "$url" >/dev/null && full || fail 10 "cannot read $url. Is the stick whole, and may you read it?"
+    fi
     while :; do
         { transfer "$3" 3>&2 && return || problem=$?; } 2>/dev/null
+        (printf x >"$work/probe") 2>/dev/null || full # before the tools are asked why: they are not alone in writing
         reason=$(tail -n 1 "$log" | tr -cd ' -~' | cut -c 1-200)
         case $getter:$problem:$answer in
         *:20:* | curl:1:*) fail 9 "$url leads to an address that is not https." ;;
@@ -177,7 +181,6 @@ fetch() { # FOLDER NAME KIB: a file below $releases/download, of at most that si
         curl:23:* | wget:3:*) full ;;
         curl:60:* | curl:77:* | wget:5:*) fail 9 "the certificate of $releases is not trusted: $reason. No CA certificates? $(add ca-certificates). A CA of your own: CURL_CA_BUNDLE=/path/to/ca.pem. The clock says $(date)." ;;
         esac
-        (printf x >"$work/probe") 2>/dev/null || full
         attempt=$((attempt + 1)) && [ $attempt -le "$retries" ] || fail 9 "cannot download $url: ${reason:-no word why}. Is there a way to it, or a proxy (https_proxy)?"
         note "  $2: ${reason:-no word why}; trying again" && sleep $((attempt * attempt))
     done
@@ -308,7 +311,7 @@ get_release() {
 }
 unpack() { # $file, whose hash is right; still it must not reach out of its folder, nor fill the disk
     tree=$work/tree/wws-$version place=$share/versions/$version
-    (limit 524288 && gzip -dc "$file" >"$work/tar") 2>/dev/null && rm -f "$file" || full
+    (limit 524288 && gzip -dc "$file" >"$work/tar") 2>/dev/null && rm -f "$file" || { gzip -t "$file" 2>/dev/null && full || refuse "$archive is no archive, or a broken one."; }
     tar -tf "$work/tar" 2>/dev/null | awk -v top="wws-$version/" '
         $0 != top && index($0, top) != 1 || /(^|\/)\.\.(\/|$)/ || /[^ -~]|\\/ { bad = 1 }
         END { exit bad || NR == 0 || NR > 60000 }' || refuse "$archive has files for other places than its own folder."
@@ -328,7 +331,7 @@ switch() {
     if [ "$current" = "versions/$version" ]; then # it is damaged: a copy of the new one is current while that takes its place
         cp -R "$tree" "$work/copy" && rm -rf "$place.new" && mv "$work/copy" "$place.new" && point "$share/current" "versions/$version.new" || full
     fi
-    { [ ! -e "$place" ] || mv "$place" "$work/replaced"; } && mv "$tree" "$place" || full
+    { [ ! -e "$place" ] || mv "$place" "$work/replaced"; } && mv "$tree" "$place" || full "$share/versions"
     [ -z "$changed" ] || point "$share/previous" "$current"
     point "$share/current" "versions/$version"
     for old in "$share"/versions/*; do
@@ -339,12 +342,10 @@ switch() {
     [ -z "$changed" ] || [ -n "$no_service" ] || ! ls "$data"/run/*/ready.json >/dev/null 2>&1 || say "" "A node that runs goes on with $changed until it is started again:  $again"
 }
 settle() { # all that is around a version; nothing of it is done twice
-    rm -rf "$share/versions/$version.new" && mkdir -p "$prefix/bin" "$share/trust" && say "$roots" >"$work/roots" || full
+    { mkdir -p "$prefix/bin" || full "$prefix"; } && rm -rf "$share/versions/$version.new" && mkdir -p "$share/trust" && say "$roots" >"$work/roots" || full
     for program in wws wws-connector wws-bootstrap; do point "$prefix/bin/$program" "../share/wws/current/bin/$program"; done
-    if [ -n "$verifier" ]; then # only what was verified is remembered
-        [ ! -f "$work/channel-$channel/channel" ] || keep "$work/channel-$channel/channel" "$share/trust/channel-$channel"
-        for item in "$work/$keys_folder"/release-keys* "$work/roots"; do keep "$item" "$share/trust/${item##*/}"; done
-    fi
+    [ -z "$verifier" ] || [ ! -f "$work/channel-$channel/channel" ] || keep "$work/channel-$channel/channel" "$share/trust/channel-$channel"
+    [ -z "$verifier" ] || for item in "$work/$keys_folder"/release-keys* "$work/roots"; do keep "$item" "$share/trust/${item##*/}"; done # only what was verified
     [ -n "$no_modify_path" ] || [ -n "$in_path" ] || edit_paths add
     say "wws-installation 1" "version $version" ${from:+"from $from"} "channel $channel" "$(say "$given" | sed 's/^ssh/root ssh/')" \
         "$({ cat "$work/rc" 2>/dev/null || told path-edit; } | sed 's/^/path-edit /')" | sed '/^$/d' >"$work/installation" && keep "$work/installation" "$share/installation" || full
@@ -371,9 +372,8 @@ edit_paths() { # add|remove. By a copy and a rename: never half a file of the us
         real=$(readlink -f "$rc" 2>/dev/null) || real=$rc
         if [ -e "$real" ]; then was=$real found=${found:-$line}; else was=/dev/null found="$line, as is this file"; fi
         { LINE=$found awk -v what="$1" '$0 != ENVIRON["LINE"]; END { if (what == "add") print ENVIRON["LINE"] }' "$was" >"$work/new" &&
-            if [ -s "$work/new" ] || [ "$found" = "$line" ]; then
-                { [ "$was" = /dev/null ] || cp -p "$real" "$real.wws"; } && cat "$work/new" >"$real.wws" && mv -f "$real.wws" "$real"
-            else rm -f "$real"; fi; } 2>/dev/null && note "$1: a line for PATH, in $rc" || { rm -rf "$real.wws" && note "warning: cannot write $rc"; }
+            { [ "$was" = /dev/null ] || cp -p "$real" "$real.wws"; } && cat "$work/new" >"$real.wws" && mv -f "$real.wws" "$real" &&
+            { [ -s "$real" ] || [ "$found" = "$line" ] || rm -f "$real"; }; } 2>/dev/null && note "$1: a line for PATH, in $rc" || { rm -rf "$real.wws" && note "warning: cannot write $rc"; }
     done <"$work/rc"
 }
 uninstall() {

@@ -215,6 +215,11 @@ def test_offline(machine: Machine, releases: Releases, server: Server, has_chann
 def test_offline_tells_what_is_missing(machine: Machine, releases: Releases) -> None:
     machine.refuses(9, "has no release 1.2.3", arguments=["--offline", ".", "--version", "1.2.3"])
     machine.refuses(10, "has not one wws-<version>-linux-", arguments=["--offline", "."])
+    unreadable = machine.folder / "unreadable"
+    unreadable.mkdir()
+    (unreadable / "release-keys").symlink_to("/proc/self/mem")
+    arguments = ["--offline", str(unreadable), "--version", "1.2.3"]
+    machine.refuses(10, f"cannot read {unreadable}/release-keys", arguments=arguments)
     (machine.folder / "file").touch()
     for place in ("/nowhere", "nowhere", "file"):
         arguments = ["--offline", place, "--version", "1.2.3"]

@@ -288,11 +288,26 @@ def test_a_full_disk(machine: Machine, kib: int) -> None:
         *("/bin/sh", "-c", twice, "sh"),
     ]
     first, _, second = machine.run().output.partition("\nthen\n")
-    assert "ended 0" in first or ("ended 10" in first and "is the disk full?" in first), first
+    told = "is the disk full?" in first or "No space left on device (df -h" in first
+    assert "ended 0" in first or ("ended 10" in first and told), first
     left = [line for line in first.splitlines() if line.startswith(home)]
     assert not left or f"{machine.share}/current" in left, first
     assert not any("/work." in path or path.endswith((".new", ".wws")) for path in left)
     assert "ended 0" in second, second
+
+
+@pytest.mark.parametrize("place", ["bin", "share/wws/versions", "share/wws/trust"])
+def test_a_disk_that_is_not_full(machine: Machine, releases: Releases, place: str) -> None:
+    """A folder that is read-only is called so."""
+    machine.installs()
+    releases.publish("1.2.4")
+    folder = machine.prefix / place
+    if place == "bin":
+        (folder / "wws").unlink()
+    machine.before = mounts(("--bind", str(folder), str(folder)), ("-o", "remount,ro,bind", str(folder)))
+    said = machine.run().said
+    assert f"cannot write into {folder}: Read-only file system" in said
+    assert "is the disk full" not in said
 
 
 def test_the_platform_of_the_tests(machine: Machine) -> None:

@@ -307,6 +307,14 @@ def test_archives_that_reach_out(
     assert listing(machine.folder) == before
 
 
+def test_what_is_no_archive(machine: Machine, releases: Releases) -> None:
+    """It is what was signed, and the disk is not full."""
+    for data in (HTML, gzip.compress(bytes(1000))[:-9]):
+        releases.archive("1.2.3").write_bytes(data)
+        releases.signer.sums(releases.release("1.2.3"))
+        machine.refuses(8, "is no archive, or a broken one")
+
+
 def test_an_archive_that_swells(machine: Machine, releases: Releases) -> None:
     """Half a MiB that becomes more than a version may have."""
     if scale_factor() < 1:
