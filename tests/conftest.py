@@ -1,6 +1,7 @@
 """What holds for every test: Hypothesis profiles, and the scale of the run in pytest's header."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -52,8 +53,8 @@ _PROFILE = _load_hypothesis_profile()
 
 class _LabsWhole(LoadScopeScheduling):
     """Gives tests one by one to whichever worker is free, but those of one file of tests/lab or tests/drills
-    (and of the container image) to one: they share what takes a while to build. All tests on systemd hosts
-    go to one and share the hosts.
+    (and of the container image and the installed wheel) to one: they share what takes a while to build. All
+    tests on systemd hosts go to one and share the hosts.
 
     xdist's own groups do nothing with pytest 9.2: they are a suffix of node ids that pytest no longer takes.
     """
@@ -62,8 +63,24 @@ class _LabsWhole(LoadScopeScheduling):
         path = nodeid.partition("::")[0]
         if path.startswith(("tests/hosts/", "tests/infra/test_hosts", "tests/drills/test_hosts")):
             return "hosts"
-        whole = ("tests/lab/", "tests/drills/", "tests/packages/test_container")
+        whole = (
+            "tests/lab/",
+            "tests/drills/",
+            "tests/packages/test_container",
+            "tests/packages/test_installed",
+        )
         return path if path.startswith(whole) else nodeid
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """What a program sets for its whole process, and ends with, must not reach the next test."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    try:
+        return (yield)
+    finally:
+        os.umask(mask)
 
 
 @pytest.hookimpl(optionalhook=True)

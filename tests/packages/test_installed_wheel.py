@@ -30,12 +30,7 @@ from tests.packages.environments import (
 )
 from wws.testing.scale import scale_factor
 
-pytestmark = [
-    pytest.mark.net,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.xdist_group("wheel"),  # they share an environment
-]
+pytestmark = [pytest.mark.net, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ONLY_IN_FULL = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 OTHER_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
