@@ -43,6 +43,8 @@ fuzz() {
 published() {
     folder=$(mktemp -d "${TMPDIR:-/tmp}/wws-published.XXXXXX")
     trap 'rm -rf "$folder"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
     mkdir "$folder/release"
     fetch "$1" "channel-$2" channel
     version=$(sed -n 's/^version //p' "$folder/channel" | grep -Ex '[0-9][0-9a-z.]{0,31}') || failed "no version in it"

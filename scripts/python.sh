@@ -4,7 +4,7 @@
 #   scripts/python.sh [--plain] FILE [ARGUMENT…]
 #
 # That is $PYTHON where it is given, else .venv/bin/python of the checkout, else python3; with --plain any, for a program
-# that needs no libraries. Exit status: 3 the libraries are missing, 2 wrong usage, else that of the program.
+# that needs no libraries. Nothing is imported from where it is called. Exit status: 3 the libraries are missing, 2 wrong usage, else that of the program.
 set -eu
 
 main() {
@@ -27,7 +27,7 @@ main() {
     python=python3
     if [ -x "$root/.venv/bin/python" ]; then python=$root/.venv/bin/python; fi
     python=${PYTHON:-$python}
-    if [ -z "$plain" ] && ! "$python" -c 'import cryptography, nacl' 2>/dev/null; then
+    if [ -z "$plain" ] && ! "$python" -c 'import sys; sys.path = [p for p in sys.path if p]; import cryptography, nacl' 2>/dev/null; then
         echo "python.sh: $python has not the libraries that this needs. In $root: make .venv/.ready" >&2
         exit 3
     fi

@@ -110,7 +110,9 @@ fetch_libraries() {
 # selfcontained.py, with the files that its options name brought to where it runs.
 build() {
     work=$(mktemp -d "$base/work-XXXXXX")
-    trap 'rm -rf "$work"' EXIT INT TERM
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
     mkdir "$work/given" "$work/out"
     out=
     count=$#

@@ -25,6 +25,8 @@ main() {
     python=$root/scripts/python.sh
     folder=$(mktemp -d "${TMPDIR:-/tmp}/wws-check.XXXXXX")
     trap 'rm -rf "$folder"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
     mkdir -m 700 "$folder/home" "$folder/run" "$folder/release"
 
     say "sign with throw-away keys"

@@ -34,6 +34,8 @@ main() {
     image=$(printf '%s' "$image" | tr '[:upper:]' '[:lower:]')
     folder=$(mktemp -d "${RUNNER_TEMP:-${TMPDIR:-/tmp}}/wws-container.XXXXXX")
     trap 'rm -rf "$folder"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
     # A file, and not --dest-creds: command lines are seen by others.
     (umask 077 && printf '{"auths": {"%s": {"auth": "%s"}}}\n' "${image%%/*}" \
         "$(printf '%s:%s' "$REGISTRY_USER" "$REGISTRY_TOKEN" | base64 | tr -d '\n')" >"$folder/auth.json")

@@ -102,6 +102,8 @@ install_from_mirror() {
     "$python" -u -m http.server --bind 127.0.0.1 --directory "$out/mirror" 0 >"$folder/port" 2>"$folder/log" &
     server=$!
     trap 'kill "$server" 2>/dev/null; rm -rf "$folder"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
     while ! grep -q port "$folder/port"; do
         kill -0 "$server"
         sleep 0.1

@@ -27,6 +27,8 @@ main() {
     mkdir -p "$out"
     [ -z "$(ls -A "$out")" ] || wrong "$out is not empty"
     trap '[ -n "$done" ] || rm -rf "$out"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
     done=''
     for name in SHA256SUMS release-keys; do
         for end in '' .sig .sshsig .minisig; do get "$name$end"; done

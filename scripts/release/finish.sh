@@ -36,8 +36,11 @@ main() {
     case $1 in
     fetch)
         [ -z "$(ls -A "$files" 2>/dev/null)" ] || wrong "$files is not empty"
+        mkdir -p "$files"
+        files=$(cd "$files" && pwd) fetched=''
         trap '[ -n "$fetched" ] || rm -rf "$files"' EXIT
-        fetched=''
+        trap 'exit 130' INT
+        trap 'exit 143' HUP TERM
         "$here/github.sh" download "$tag" "$files"
         "$here/../python.sh" "$here/../../packaging/sign.py" unsigned "$files" --version "$version"
         fetched=yes
@@ -54,9 +57,11 @@ main() {
 }
 
 renew() {
+    [ -z "$(ls -A "$2" 2>/dev/null)" ] || wrong "$2 is not empty"
     "$here/github.sh" download "channel-$1" "$2"
-    cat "$2/channel"
-    echo "Sign it: scripts/python.sh packaging/sign.py channel --key FILE --out $2 --channel $1 --version $(version_in "$2")"
+    echo "It says now (nobody has verified that; which version it is to lead to is yours to know):"
+    LC_ALL=C tr -cd '\n -~' <"$2/channel" | head -n 20
+    echo "Sign it: scripts/python.sh packaging/sign.py channel --key FILE --out $2 --channel $1 --version VERSION"
 }
 
 move() {

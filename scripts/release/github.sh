@@ -73,6 +73,8 @@ publish() {
     tag=${1:?} version=${2:?} channel=${3:?} roots=${4:?}
     folder=$(mktemp -d "${RUNNER_TEMP:-${TMPDIR:-/tmp}}/wws-publish.XXXXXX")
     trap 'rm -rf "$folder"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
     download "$tag" "$folder"
     "$here/verify.sh" --files "$folder" --version "$version" --roots "$roots"
     gh release edit "$tag" --draft=false >/dev/null

@@ -39,6 +39,8 @@ main() {
     if [ -n "$rehearsal" ] && ! [ -f "$roots" ]; then
         folder=$(mktemp -d "${TMPDIR:-/tmp}/wws-plan.XXXXXX")
         trap 'rm -rf "$folder"' EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' HUP TERM
         roots=$folder/roots
         "$here/../python.sh" "$here/../../packaging/sign.py" new-root "$folder/root.key" >"$roots"
         echo "plan.sh: a root key that nobody keeps: this is a rehearsal" >&2

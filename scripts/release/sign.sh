@@ -35,6 +35,8 @@ main() {
     root=$(cd "$(dirname "$0")/../.." && pwd)
     private=''
     trap 'if [ -n "$private" ]; then rm -rf "$private"; fi' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
     if [ -z "$key" ]; then
         if [ -n "$or_stop" ] && [ -z "${WWS_RELEASE_KEY:-}" ]; then stop; fi
         [ -n "${WWS_RELEASE_KEY:-}" ] || failed "there is no key: --key FILE, or WWS_RELEASE_KEY"

@@ -34,6 +34,8 @@ main() {
     [ -f "$roots" ] || failed "there is no $roots: see the key ceremony in docs/releases.md"
     folder=$(mktemp -d "${TMPDIR:-/tmp}/wws-verify.XXXXXX")
     trap 'rm -rf "$folder"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' HUP TERM
 
     keys_of <"$roots" >"$folder/roots"
     # Who was revoked counts no more, wherever else he is listed.

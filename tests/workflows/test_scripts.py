@@ -6,8 +6,10 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +25,18 @@ pytestmark = pytest.mark.timeout(300)
 Done = subprocess.CompletedProcess[str]
 
 
-def run(script: str, *words: str | Path, code: int = 0, at: Path = ROOT, **environment: str) -> Done:
-    """A script of ours, which must end with this exit code."""
+def run(
+    script: str,
+    *words: str | Path,
+    code: int = 0,
+    at: Path = ROOT,
+    inside: Path | None = None,
+    **environment: str,
+) -> Done:
+    """A script of ours, called from `inside` a folder, which must end with this exit code."""
     done = subprocess.run(
         [str(at / "scripts" / script), *map(str, words)],
+        cwd=inside,
         env={**os.environ, "PYTHON": sys.executable, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -326,6 +336,58 @@ def test_a_draft_that_is_not_the_release_is_not_carried_to_the_key(
     assert not (tmp_path / "fetched").exists(), "nothing is left that could be signed by mistake"
 
 
+def test_nothing_of_a_draft_is_run(released: Actions, tmp_path: Path) -> None:
+    """A Python that is called in a folder finds its modules there first."""
+    draft = files_of(released, tmp_path / "github" / "drafts" / TAG)
+    for module in ("nacl", "cryptography", "json", "wws"):
+        (draft / f"{module}.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')\n")
+    path = os.pathsep.join([str(released.programs), os.environ["PATH"]])
+    gh = {"GITHUB_STAND_IN": str(tmp_path / "github"), "GH_TOKEN": "a person's", "PATH": path}
+    here = tmp_path / "here"
+    here.mkdir()
+    words = ("release/finish.sh", "fetch", TAG, ".")
+    assert (
+        "which SHA256SUMS does not name"
+        in run(*words, at=released.repository, code=8, inside=here, **gh).stderr
+    )
+    assert not here.exists(), "where one stands, too, nothing is left"
+    given = ("--files", draft, "--version", __version__, "--channel", "stable")
+    key = released.folder.parent / "keys" / "release.key"
+    run("release/sign.sh", *given, "--key", key, code=1, inside=draft)
+    run("release/verify.sh", *given[:4], code=8, at=released.repository, inside=draft)
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_an_interrupted_fetch_leaves_nothing(released: Actions, tmp_path: Path) -> None:
+    """A shell that is Debian's sh cleans up only when it is told of the signal."""
+    files_of(released, tmp_path / "github" / "drafts" / TAG)
+    waiting = tmp_path / "waiting"
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    gh = programs / "gh"
+    gh.write_text(
+        f'#!/bin/sh\ncase "$*" in *download*) touch "{waiting}"; exec sleep 600 ;; esac\n'
+        f'exec "{released.programs}/gh" "$@"\n'
+    )
+    gh.chmod(0o755)
+    path = os.pathsep.join([str(programs), str(released.programs), os.environ["PATH"]])
+    environment = {"GITHUB_STAND_IN": str(tmp_path / "github"), "GH_TOKEN": "a person's", "PATH": path}
+    script = released.repository / "scripts" / "release" / "finish.sh"
+    with subprocess.Popen(
+        [str(script), "fetch", TAG, str(tmp_path / "fetched")],
+        env={**os.environ, "PYTHON": sys.executable, **environment},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not waiting.exists():
+            assert process.poll() is None, "it has ended"
+            assert time.monotonic() < deadline
+        os.killpg(process.pid, signal.SIGTERM)
+    assert process.returncode == 143
+    assert not (tmp_path / "fetched").exists()
+
+
 def test_a_draft_is_fetched_into_a_folder_of_its_own(released: Actions, tmp_path: Path) -> None:
     files_of(released, tmp_path / "github" / "drafts" / TAG)
     (tmp_path / "fetched").mkdir()
@@ -378,7 +440,14 @@ def test_a_person_with_an_offline_key_finishes_what_the_workflow_left(
         "never changed" in at_home("release/github.sh", "draft", TAG, good, tmp_path / "notes", code=1).stderr
     )
 
-    at_home("release/finish.sh", "renew", "stable", tmp_path / "channel")
+    channel = served / "channel-stable" / "channel"
+    channel.write_bytes(channel.read_bytes() + b"\x1b]0;version 0.0.1\x07\n")
+    shown = at_home("release/finish.sh", "renew", "stable", tmp_path / "channel").stdout
+    assert "\x1b" not in shown, "nobody has verified it"
+    assert "--version VERSION\n" in shown
+    assert (
+        "is not empty" in at_home("release/finish.sh", "renew", "stable", tmp_path / "channel", code=2).stderr
+    )
     anew = ("--out", tmp_path / "channel", "--channel", "stable", "--version", __version__, "--days")
     sign("channel", "--key", key, *anew, "20")
     at_home("release/finish.sh", "move", "stable", tmp_path / "channel")
