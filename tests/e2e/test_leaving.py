@@ -34,6 +34,16 @@ async def test_it_is_named_to_nobody_from_then_on(tmp_path: Path) -> None:
         await until(lambda: not names(carol, bob) and not names(carol, alice))
 
 
+async def test_a_goodbye_is_not_taken_back(tmp_path: Path) -> None:
+    """Addresses change while it leaves, too."""
+    async with running("carol", tmp_path / "carol", "--bootstrap-mode") as carol:
+        async with running("bob", tmp_path / "bob", *way_to(carol)) as bob:
+            await until(lambda: names(carol, bob))
+        bob.addresses = ()
+        bob.refresh_addresses()
+        assert not bob.dht.is_server
+
+
 async def test_who_does_not_listen_to_it_holds_nobody_up(tmp_path: Path) -> None:
     async with running("carol", tmp_path / "carol", "--bootstrap-mode") as carol:
         never = asyncio.Event()

@@ -35,8 +35,9 @@ class KademliaConfig:
     bucket_lookup_k: int = 8
     """Peers that a look-up into a thin bucket is after."""
     silent_for: float = 120.0
-    """Seconds for which a peer that could not be dialled gets no patience in look-ups. Others name who has
-    gone until they notice, and in a small network too few answer to go on without."""
+    """Seconds for which a peer that was looked for in vain gets no patience in look-ups, unless it is said
+    to be elsewhere. Others name who has gone until they notice, and in a small network too few answer to go
+    on without."""
     max_silent: int = 1_024
     """Such peers remembered; the oldest are forgotten first."""
     first_round_trip: float = 0.2

@@ -217,6 +217,7 @@ class Kademlia:
         if peer == self.local:
             return []
         self._queries.connected.add(peer)
+        self._queries.is_there(peer)
         contact = self.routing.find(peer)
         # One that was long out of reach, say behind a partition, has missed as much as a newcomer.
         away = contact is None or (not contact.connected and now - contact.last_seen > self.config.long_away)
@@ -317,7 +318,7 @@ class Kademlia:
             self.refusals["wrong_answer"] += 1
             return self._conclude_failed(query, now, unix_now)
         self.routing.answered(query.peer, now)
-        self._queries.answered(query.peer)
+        self._queries.is_there(query.peer)
         if message is not None:
             self.refusals["skipped_entries"] += message.skipped
             self._queries.measure(query, now)
@@ -332,7 +333,7 @@ class Kademlia:
         # A connected peer that ends a put's stream refuses the record. It is alive, and keeps its place.
         if query.purpose is Purpose.ASK or query.peer not in self._queries.connected:
             self.routing.failed(query.peer, now)
-        self._queries.failed(query.peer, now)
+        self._queries.failed(query, now)
         if query.operation is None:
             return []
         steps = query.operation.failed(query.peer, query.purpose, now, unix_now)

@@ -32,7 +32,7 @@ from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from wws.addresses.multiaddr import Multiaddr
 from wws.dht.candidates import Candidate, Hearsay, Standing, prefixes_of
@@ -149,19 +149,21 @@ class Pace(NamedTuple):
     """Seconds after which it is not waited for at all; at most those of the look-up's configuration."""
 
 
+PaceOf: TypeAlias = Callable[[PeerId, tuple[Multiaddr, ...], float], Pace]
+
 _HEARD, _ASKED, _SLOW, _LATE, _ANSWERED, _FAILED = Standing
 _WAITING = (_ASKED, _SLOW, _LATE)
 
 
 class Lookup:
-    """One look-up. `pace_of` says how long a peer may take that is asked now."""
+    """One look-up. `pace_of` says how long a peer may take that is asked now, at these addresses."""
 
     def __init__(
         self,
         target: int,
         local: PeerId,
         config: LookupConfig,
-        pace_of: Callable[[PeerId, float], Pace],
+        pace_of: PaceOf,
         *,
         radius: int = 0,
         expected: float = 12.0,
@@ -401,7 +403,7 @@ class Lookup:
         candidate.path = 1 << path
         self.asked += 1
         self._in_flight[path] += 1
-        pace = self._pace_of(candidate.peer, now)
+        pace = self._pace_of(candidate.peer, candidate.addresses, now)
         patience = min(pace.patience, self._config.patience)
         candidate.given_up_at = now + patience
         candidate.late_at = now + min(pace.late, patience)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from wws.dht.config import KademliaConfig
 from wws.dht.getting import GetOperation, Judge
-from wws.dht.lookup import Lookup, LookupConfig, Pace
+from wws.dht.lookup import Lookup, LookupConfig, PaceOf
 from wws.dht.messages import KadMessage, KadRecord, MessageType, WirePeer
 from wws.dht.operations import FindOperation, FindProvidersOperation
 from wws.dht.positions import KEY_SPACE, position_of_key
@@ -29,7 +29,7 @@ class Planner:
         region: Region,
         records: RecordStore,
         providers: ProviderStore,
-        pace_of: Callable[[PeerId, float], Pace],
+        pace_of: PaceOf,
         operations: Callable[[], int],
     ) -> None:
         """`operations` says how many are under way."""

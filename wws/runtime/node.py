@@ -168,6 +168,7 @@ class Node:
         self.witness = self._make_witness() if self.is_bootstrap and not network.is_ad_hoc else None
         """What we are for the names of others."""
         self.discovery = self._make_discovery(rng)
+        self._is_leaving = False
         self.is_draining = False
         self.on_draining: list[Callable[[bool], None]] = []
         """Called when this node begins to drain, or stays after all."""
@@ -203,7 +204,12 @@ class Node:
     async def stop(self) -> None:
         """Leave in good order: nothing is left when this returns."""
         self.host.stop_listening()
-        await self._say_goodbye()
+        try:
+            await self._say_goodbye()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         await self.discovery.stop()
         self.names.close()
         if self._witness_timer is not None:
@@ -219,11 +225,13 @@ class Node:
     async def _say_goodbye(self) -> None:
         """Tell our peers that we serve the DHT no longer. They would name us to others until they notice by
         themselves, and whoever is named somebody who has gone waits for him. A bootstrap node comes back."""
+        self._is_leaving = True
         if self.is_bootstrap or not self.dht.set_mode(False):
             return
+        # Those first who are in our table: we are in theirs, more likely than in others'.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE_WITHIN):
-                await self.identify.push_all()
+                await self.identify.push_all(lambda one: one.peer_id in self.dht.machine.routing)
 
     def reload(self, config: NodeConfig) -> None:
         """Take over settings that were read again; a node without a way in looks for one at once."""
@@ -255,7 +263,7 @@ class Node:
     def refresh_addresses(self) -> None:
         """Find out what to announce now; whoever has to know is told of a change."""
         addresses = self.nat.announced()
-        if addresses == self.addresses:
+        if addresses == self.addresses or self._is_leaving:
             return
         self.addresses = addresses
         # Who cannot be dialled asks the DHT and serves none of it. A bootstrap node always serves.

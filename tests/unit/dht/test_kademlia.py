@@ -288,10 +288,10 @@ def test_who_has_gone_is_waited_for_once() -> None:
     alice, gone = machine(ALICE), CAROL.peer_id
     alice.handle(PeerJoined(BOB.peer_id, address(1), None), 0, UNIX)
 
-    def get(op: int, now: float) -> tuple[float, SendQuery]:
+    def get(op: int, now: float, where: int = 2) -> tuple[float, SendQuery]:
         """How long a look-up takes, and the query that nobody answers."""
         (asked,) = queries(alice.handle(StartGet(op, KEY), now, UNIX))
-        closer = (WirePeer(gone, address(2)),)
+        closer = (WirePeer(gone, address(where)),)
         named = KadMessage(MessageType.GET_VALUE, KEY.encode(), closer_peers=closer)
         (lost,) = queries(alice.handle(QueryAnswered(asked.query_id, named), now, UNIX))
         assert lost.peer == gone
@@ -314,7 +314,30 @@ def test_who_has_gone_is_waited_for_once() -> None:
     back, query = get(4, 30)
     assert back == patience, "it has answered"
     alice.handle(QueryFailed(query.query_id), 40, UNIX)
-    assert get(5, 40 + alice.config.silent_for)[0] == patience, "it may be back by now"
+    later = 40 + alice.config.silent_for
+    back, query = get(5, later)
+    assert back == patience, "it may be back by now"
+    alice.handle(QueryFailed(query.query_id), later + 10, UNIX)
+    elsewhere, query = get(6, later + 20, where=3)
+    assert elsewhere == patience, "who lies about where it is takes it nothing at its true address"
+    alice.handle(QueryFailed(query.query_id), later + 30, UNIX)
+    for op, where in ((7, 2), (8, 3)):
+        soon, query = get(op, later + 40, where)
+        assert soon < patience, "it was looked for at both"
+        alice.handle(QueryFailed(query.query_id), later + 50, UNIX)
+    alice.handle(PeerJoined(gone, address(2), None), later + 60, UNIX)
+    alice.handle(PeerLeft(gone, for_good=True), later + 61, UNIX)
+    assert get(9, later + 70)[0] == patience, "it was there"
+
+
+def test_who_loses_its_connection_is_not_taken_for_gone() -> None:
+    """Connections are given up wherever there are many: that says nothing of who was at the other end."""
+    alice = machine(ALICE)
+    alice.handle(PeerJoined(BOB.peer_id, address(1), None), 0, UNIX)
+    (query,) = queries(alice.handle(StartGet(1, KEY), 0, UNIX))
+    alice.handle(PeerLeft(BOB.peer_id), 1, UNIX)
+    alice.handle(QueryFailed(query.query_id), 1, UNIX)
+    assert alice.peers_remembered_as_silent == 0
 
 
 def test_who_has_gone_is_remembered_within_bounds() -> None:

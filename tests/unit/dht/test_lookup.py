@@ -42,7 +42,7 @@ def named(*peers: PeerId) -> list[WirePeer]:
 
 
 def lookup(config: LookupConfig | None = None, *, radius: int = 0) -> Lookup:
-    return Lookup(0, LOCAL, config or LookupConfig(), lambda peer, now: Pace(0.2, 0.5), radius=radius)
+    return Lookup(0, LOCAL, config or LookupConfig(), lambda *_: Pace(0.2, 0.5), radius=radius)
 
 
 def asked(commands: list[Ask | Finished]) -> list[PeerId]:
@@ -158,7 +158,7 @@ def test_patience_ends_where_there_are_too_few() -> None:
 def test_who_let_us_wait_before_gets_no_patience() -> None:
     gone = ORDERED[1]
 
-    def pace_of(peer: PeerId, now: float) -> Pace:
+    def pace_of(peer: PeerId, addresses: tuple[Multiaddr, ...], now: float) -> Pace:
         return Pace(0.2, 0.5, patience=0.5) if peer == gone else Pace(0.2, 0.5)
 
     machine = Lookup(0, LOCAL, LookupConfig(), pace_of)
