@@ -63,10 +63,10 @@ parse() {
         shift
     done
     version=${version#v} from=${from%/} given=$(keys_in "$root_key")
-    case $prefix in '' | /*) ;; *) prefix=$PWD/$prefix ;; esac
-    case $offline in '' | /*) ;; *) offline=$PWD/$offline ;; esac
+    case $prefix in '' | /*) ;; *) prefix=$PWD/$prefix ;; esac; case $offline in '' | /*) ;; *) offline=$PWD/$offline ;; esac
     [ -z "$purge" ] || [ -n "$uninstall" ] || wrong "--purge goes with --uninstall"
     is "$version" "($version_form)?" || wrong "'$version' is not a version like 1.2.3"
+    is "$timeout.$retries" '[1-9][0-9]{0,4}\.(0|[1-9][0-9]?)' || wrong "WWS_INSTALL_TIMEOUT and WWS_INSTALL_RETRIES are whole numbers, like 30 and 3"
     is "${channel:-stable}" '[a-z][a-z0-9-]{0,31}' || wrong "'$channel' is not the name of a channel"
     is "${from:-https://x}" 'https://[][A-Za-z0-9._~:/%+=-]+|http://(127\.0\.0\.1|localhost)(:[0-9]+)?(/[A-Za-z0-9._~/%+=-]*)?' ||
         wrong "--from takes an https:// URL (http:// for this machine alone)"

@@ -94,6 +94,14 @@ def test_wrong_usage(machine: Machine, arguments: list[str], words: str) -> None
     machine.refuses(2, words, "See --help", arguments=arguments)
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("value", ["0.5", "08", "-1", "a[$(id)]", "1\n2"])
+@pytest.mark.parametrize("name", ["WWS_INSTALL_TIMEOUT", "WWS_INSTALL_RETRIES"])
+def test_settings_are_numbers(machine: Machine, shell: str, value: str, name: str) -> None:
+    """Shells compute with what they are given."""
+    machine.refuses(2, "are whole numbers, like 30 and 3", shell=shell, **{name: value})
+
+
 def test_runs_as_a_file_too(machine: Machine) -> None:
     done = subprocess.run(
         ["sh", INSTALLER, *machine.arguments, "--prefix=tools"],
