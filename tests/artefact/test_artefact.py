@@ -170,6 +170,7 @@ def test_the_same_sources_make_the_same_bits(tmp_path: Path) -> None:
     assert f"Name: GLIBC_{one['glibc']} " in shown.stdout
 
 
+@ONLY_IN_FULL
 def test_what_cannot_be_a_release_is_refused(tmp_path: Path) -> None:
     kept = ("--frozen", str(archive_of().parents[2] / "frozen"))
     malformed = tmp_path / "stamp.json"

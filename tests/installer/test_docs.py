@@ -15,6 +15,7 @@ from tests.installer.machine import listing
 from tests.installer.releases import INSTALLER, Releases
 from tests.installer.server import Server
 from tests.release_signing import Signer
+from wws.testing.scale import scale_factor
 
 PAGE = Path(__file__).parents[2] / "docs" / "install.md"
 WITHIN = 100
@@ -52,6 +53,8 @@ def test_every_command(built: Releases, server: Server, authority_file: Path, tm
     ran = 0
     for block in blocks_of(PAGE):
         for command, shown in block.commands():
+            if "stick" in command and scale_factor() < 1:
+                continue  # two more installations of the whole; with a stand-in others do the same
             said = typed(command, words, home, authority_file)
             for line in shown:
                 assert plain(line) in plain(said), f"{command}\nshould say: {line}\nsaid: {said}"

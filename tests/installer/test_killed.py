@@ -126,6 +126,7 @@ def test_at_every_change_of_the_same_version(
     assert listing(machine.home) == whole
 
 
+@pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 @pytest.mark.parametrize(("changes", "moment"), MENDING)
 def test_an_upgrade_after_that(
     machine: Machine, releases: Releases, changes: tuple[str, ...], moment: int

@@ -72,7 +72,7 @@ def test_an_endless_archive(machine: Machine, server: Server, getter: str) -> No
     machine.refuses(9, "has more than the 262144 KiB")
 
 
-@pytest.mark.parametrize("getter", GETTERS if scale_factor() >= 1 else ["curl"], indirect=True)
+@only_in_full
 def test_a_trickle(machine: Machine, server: Server, getter: str) -> None:
     """It is within every other bound; taken to its end it would be refused for what it says.
 

@@ -94,7 +94,7 @@ def test_wrong_usage(machine: Machine, arguments: list[str], words: str) -> None
     machine.refuses(2, words, "See --help", arguments=arguments)
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", ["dash", "zsh"])
 @pytest.mark.parametrize("value", ["0.5", "08", "-1", "a[$(id)]", "1\n2"])
 @pytest.mark.parametrize("name", ["WWS_INSTALL_TIMEOUT", "WWS_INSTALL_RETRIES"])
 def test_settings_are_numbers(machine: Machine, shell: str, value: str, name: str) -> None:

@@ -100,6 +100,7 @@ def test_sources_in_the_way_are_noticed(packages: Packages, environment: Environ
     assert "not the installed wheel: bootstrap_node from " in done.stderr
 
 
+@ONLY_IN_FULL
 def test_an_agent_joins_with_the_installed_programs(environment: Environment, home: Path) -> None:
     own = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
     node = subprocess.Popen(
