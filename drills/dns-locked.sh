@@ -13,7 +13,7 @@ main() {
     expect 'serves now bundle'
 
     step locked
-    quietly 'knotc zone-freeze example.org'
+    quietly 'knotc --blocking zone-freeze example.org'
     refused 7 'wws-dns renew --now'
     run 'knotc --blocking zone-thaw example.org'
     run 'wws-dns renew --now'
