@@ -16,9 +16,9 @@ import pytest
 from tests.artefact.built import REPOSITORY, build, unpack
 from tests.artefact.built import artefact as archive_of
 from tests.artefact.conftest import Artefact
+from tests.full_scale import only_in_full
 from wws import __version__
 from wws.programs import PROGRAMS
-from wws.testing.scale import scale_factor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the first one builds
 
@@ -34,7 +34,6 @@ LOADED_BY_NAME = (
 )
 """What nothing imports where it could be seen, or what would be missed at a bad time."""
 MAX_DOWNLOAD = 40_000_000
-ONLY_IN_FULL = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 STAMP = {"schema": 1, "version": "9.8.7", "commit": None, "releases": None, "roots": [], "network": None}
 
 
@@ -152,7 +151,7 @@ def test_another_version_and_stamp_are_put_in_afterwards(tmp_path: Path) -> None
     assert (top / "bin" / "lib" / "wws" / "stamp.json").read_bytes()
 
 
-@ONLY_IN_FULL
+@only_in_full
 def test_the_same_sources_make_the_same_bits(tmp_path: Path) -> None:
     one, two = (build(tmp_path / name, "--version", "9.8.7", "--compression", "1") for name in "ab")
     assert one["sha256"] == two["sha256"]
@@ -170,7 +169,7 @@ def test_the_same_sources_make_the_same_bits(tmp_path: Path) -> None:
     assert f"Name: GLIBC_{one['glibc']} " in shown.stdout
 
 
-@ONLY_IN_FULL
+@only_in_full
 def test_what_cannot_be_a_release_is_refused(tmp_path: Path) -> None:
     kept = ("--frozen", str(archive_of().parents[2] / "frozen"))
     malformed = tmp_path / "stamp.json"

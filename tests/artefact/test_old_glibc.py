@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.artefact.built import REPOSITORY, unpack
+from tests.full_scale import only_in_full
 from tests.prerequisites import require
-from wws.testing.scale import scale_factor
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.root,
     pytest.mark.timeout(5_400),
-    pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale"),
+    only_in_full,
 ]
 
 SUITE = "bullseye"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.artefact.conftest import Artefact
+from tests.full_scale import only_in_full
 from wws.runtime.homes import Home
-from wws.testing.scale import scale_factor
 
 pytestmark = [pytest.mark.slow, pytest.mark.net, pytest.mark.timeout(600)]
 
@@ -47,7 +47,7 @@ def test_a_node_joins_by_a_bootstrap_node_and_pings_it(artefact: Artefact) -> No
         artefact.json("leave")
 
 
-@pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
+@only_in_full
 def test_a_whole_network_is_shown(artefact: Artefact) -> None:
     shown = artefact.json("demo")
     assert [agent["name"] for agent in shown["agents"]] == ["alice", "bob", "carol"]

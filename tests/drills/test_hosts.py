@@ -12,7 +12,7 @@ import pytest
 from tests.drills.checking import check
 from tests.drills.hosts_world import HostsWorld, TwoHostsWorld
 from tests.drills.registry import drills_of
-from tests.hosts.nodes import only_in_full
+from tests.full_scale import only_in_full
 from tests.lab.hosts import Hosts
 from tests.lab.shared_hosts import hosts
 from tests.prerequisites import require

@@ -29,7 +29,6 @@ from tests.lab.releases import release as make_release
 from wws.addresses.multiaddr import Multiaddr
 from wws.discovery.network import Network
 from wws.identity.keys import Identity
-from wws.testing.scale import scale_factor
 
 FIRST = "1.0.0"
 NAMES = tuple(region.name for region in REGIONS)
@@ -43,9 +42,6 @@ SHORT_GATE: dict[str, object] = {
     "wws_gate_hold": 1.0,
 }
 """What a healthy node passes at once; how long one waits for others is what makes them slow."""
-
-only_in_full = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
-"""What others show as well, in a shorter way, or what unit tests show of the same code."""
 
 Json = dict[str, Any]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.nodes import FIRST, NAMES, Nodes, only_in_full
+from tests.full_scale import only_in_full
+from tests.hosts.nodes import FIRST, NAMES, Nodes
 from tests.prerequisites import require
 
 BOOK = "/var/lib/wws/state/bootstrap/witness.sqlite"

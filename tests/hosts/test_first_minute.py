@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.full_scale import only_in_full
 from tests.hosts.minute import FIRST, LINE, SECOND, Person, World
-from tests.hosts.nodes import only_in_full
 from tests.lab.hosts import Hosts
 from tests.lab.nodes import Node
 from tests.lab.probing import eventually

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.hosts.nodes import only_in_full
+from tests.full_scale import only_in_full
 from tests.lab.hosts import Hosts
 from tests.lab.operator import REPOSITORY
 from tests.lab.probing import eventually

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agent_cli.ops.inventory import Inventory
-from tests.hosts.nodes import FIRST, NAMES, SHORT_GATE, Nodes, only_in_full
+from tests.full_scale import only_in_full
+from tests.hosts.nodes import FIRST, NAMES, SHORT_GATE, Nodes
 from tests.prerequisites import require
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("hosts")]

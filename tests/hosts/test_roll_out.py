@@ -23,8 +23,8 @@ import pytest
 
 from tests.artefact.built import artefact
 from tests.drills.hosts_world import NAMES, HostsWorld
+from tests.full_scale import only_in_full
 from tests.hosts.conftest import Tell
-from tests.hosts.nodes import only_in_full
 from tests.lab.hosts import Hosts
 from tests.lab.operator import REPOSITORY
 from tests.prerequisites import require

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.artefact.built import artefact
-from tests.hosts.nodes import FIRST, Nodes, only_in_full
+from tests.full_scale import only_in_full
+from tests.hosts.nodes import FIRST, Nodes
 from tests.lab.probing import eventually
 from tests.lab.releases import Release, sha256_of
 

@@ -18,8 +18,9 @@ import pytest
 
 from agent_cli.ops.inventory import Inventory, Json
 from agent_cli.ops.playbooks import PlaybookFailed, PlaybookResult, PlaybookUnreachable, run_playbook
+from tests.full_scale import only_in_full
 from tests.hosts.conftest import Tell
-from tests.hosts.nodes import FIRST, NAMES, Nodes, only_in_full
+from tests.hosts.nodes import FIRST, NAMES, Nodes
 from tests.lab.hosts import Host, Hosts
 from tests.lab.internet import Uplink
 from tests.lab.nat import Kind, Router

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.nodes import FIRST, NAMES, Nodes, only_in_full
+from tests.full_scale import only_in_full
+from tests.hosts.nodes import FIRST, NAMES, Nodes
 from tests.lab.probing import eventually
 from tests.lab.releases import BROKEN, Release, corrupted
 from wws.testing.scale import scale, scale_factor

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.nodes import only_in_full
+from tests.full_scale import only_in_full
 from tests.infra.engine import Engine, close, end_session
 from tests.infra.settings_hcloud import settings_hcloud
 from tests.infra.stand_in.cloud import ADDRESS, FIREWALL, SERVER, SSH_KEY, Account, Thing, opened

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from agent_cli.ops.inventory import Inventory
-from tests.hosts.nodes import only_in_full
+from tests.full_scale import only_in_full
 from tests.infra.conftest import Tell, processes_of
 from tests.infra.engine import Engine, close, end_session
 from wws.discovery.network import parse_network_file

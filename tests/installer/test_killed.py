@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from agent_cli.installation import installation_at, version_in
+from tests.full_scale import only_in_full
 from tests.installer.machine import Machine, layout, links, listing
 from tests.installer.releases import INSTALLER, Releases
 from tests.installer.server import Gate, Server
@@ -126,7 +127,7 @@ def test_at_every_change_of_the_same_version(
     assert listing(machine.home) == whole
 
 
-@pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
+@only_in_full
 @pytest.mark.parametrize(("changes", "moment"), MENDING)
 def test_an_upgrade_after_that(
     machine: Machine, releases: Releases, changes: tuple[str, ...], moment: int

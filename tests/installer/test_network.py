@@ -7,6 +7,7 @@ import socket
 import pytest
 import trustme
 
+from tests.full_scale import only_in_full
 from tests.installer.machine import USUAL, Machine
 from tests.installer.releases import Releases
 from tests.installer.server import (
@@ -25,7 +26,6 @@ from tests.prerequisites import find_tool
 from wws.testing.scale import scale_factor
 
 GETTERS = ["curl", "wget"]
-only_in_full = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 SMALL = 300
 """Bytes of SHA256SUMS that come before a connection ends."""
 

@@ -17,13 +17,11 @@ from pathlib import Path
 import pytest
 
 from tests.artefact.built import artefact
-from tests.hosts.nodes import only_in_full
+from tests.full_scale import only_in_full
 from tests.packages.containers import FOLDER, Image, Namespace, base_root, running, say
 from tests.packages.environments import REPOSITORY, clean, run
 from tests.prerequisites import require
-from wws.testing.scale import scale_factor
 
-ONLY_IN_FULL = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 USER = 65_532
@@ -255,7 +253,7 @@ _LISTEN = (
 )
 
 
-@ONLY_IN_FULL
+@only_in_full
 def test_buildah_makes_the_same_of_the_dockerfile(packed: Path, image: Image, tmp_path: Path) -> None:
     """An engine's builder, where one is installed: the same files and the same settings."""
     buildah = shutil.which("buildah")

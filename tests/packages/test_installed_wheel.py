@@ -17,6 +17,7 @@ import psutil
 import pytest
 import uv
 
+from tests.full_scale import only_in_full
 from tests.packages.__main__ import command, environment_on
 from tests.packages.conftest import VERSION, Packages
 from tests.packages.environments import (
@@ -28,11 +29,9 @@ from tests.packages.environments import (
     run,
     with_wheel,
 )
-from wws.testing.scale import scale_factor
 
 pytestmark = [pytest.mark.net, pytest.mark.slow, pytest.mark.timeout(300)]
 
-ONLY_IN_FULL = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 OTHER_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
@@ -87,7 +86,7 @@ def test_tests_pass_against_the_installed_wheel(
     assert re.search(r"\b[1-9][0-9]{2,} passed", done.stdout), done.stdout[-500:]
 
 
-@ONLY_IN_FULL
+@only_in_full
 def test_sources_in_the_way_are_noticed(packages: Packages, environment: Environment, tmp_path: Path) -> None:
     """The guard itself: with one package of the checkout in reach the run fails."""
     ground = ground_of(packages.sdist, tmp_path / "ground")
@@ -100,7 +99,7 @@ def test_sources_in_the_way_are_noticed(packages: Packages, environment: Environ
     assert "not the installed wheel: bootstrap_node from " in done.stderr
 
 
-@ONLY_IN_FULL
+@only_in_full
 def test_an_agent_joins_with_the_installed_programs(environment: Environment, home: Path) -> None:
     own = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
     node = subprocess.Popen(
@@ -169,7 +168,7 @@ def test_a_program_without_its_extra_says_which(
             assert done.stdout == f"{program} {VERSION}\n", done
 
 
-@ONLY_IN_FULL
+@only_in_full
 def test_an_operator_without_a_checkout_is_told_where_playbooks_are(
     packages: Packages, tmp_path: Path
 ) -> None:
@@ -188,13 +187,13 @@ def test_an_operator_without_a_checkout_is_told_where_playbooks_are(
     assert done.stdout == f"{ground / 'ansible'}\n", done
 
 
-@ONLY_IN_FULL
+@only_in_full
 @pytest.mark.timeout(1_200)
 def test_everything_passes_against_the_installed_wheel() -> None:
     _runs("--everything", "-n", "logical", "tests/unit", "tests/contract", "tests/e2e")
 
 
-@ONLY_IN_FULL
+@only_in_full
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("version", OTHER_PYTHONS)
 def test_other_pythons(version: str) -> None:

@@ -14,16 +14,15 @@ from pathlib import Path
 import pytest
 import uv
 
+from tests.full_scale import only_in_full
 from tests.packages.conftest import VERSION, Packages
 from tests.packages.environments import REPOSITORY, clean
-from wws.testing.scale import scale_factor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PAGE = (REPOSITORY / "docs" / "packages.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 PREPARE, UV, PIPX, PIP = BLOCKS[:4]
-ONLY_IN_FULL = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 
 
 class Desk:
@@ -119,14 +118,14 @@ def test_uv_tool_install(desk: Desk) -> None:
     desk.assert_works(desk.bin)
 
 
-@ONLY_IN_FULL  # its own libraries come over the network, each time
+@only_in_full  # its own libraries come over the network, each time
 def test_pipx_install(desk: Desk) -> None:
     done = desk.type(PREPARE, PIPX)
     assert done.returncode == 0, done.stderr + done.stdout
     desk.assert_works(desk.bin)
 
 
-@ONLY_IN_FULL
+@only_in_full
 def test_pip_install(desk: Desk) -> None:
     done = desk.type(PREPARE, PIP)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -140,7 +139,7 @@ def test_another_wheel_than_the_one_of_the_sums_is_refused(desk: Desk) -> None:
     assert not (desk.bin / "wws").exists()
 
 
-@ONLY_IN_FULL
+@only_in_full
 def test_pip_looks_by_itself(desk: Desk) -> None:
     desk.write_sums(wrong="0" * 64)
     done = desk.type(PREPARE.partition("\n")[2], PIP)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.full_scale import only_in_full
 from tests.workflows.actions import STAND_IN, Actions, Ran
 from tests.workflows.conftest import release_files
 from wws import __version__
-from wws.testing.scale import scale_factor
 
-only_in_full = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 OLD = "0.0.9"
 NAMES = ("eu", "us", "ap")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.full_scale import only_in_full
 from tests.workflows.actions import Actions
 from tests.workflows.conftest import release_files, sign
 from wws import __version__
-from wws.testing.scale import scale_factor
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale"),
+    only_in_full,
 ]
 PUSH = {"ref": "refs/heads/main"}
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.full_scale import only_in_full
 from tests.workflows.actions import Actions, Ran
 from wws import __version__
-from wws.testing.scale import scale_factor
 
-only_in_full = pytest.mark.skipif(scale_factor() < 1, reason="depth: only at the full scale")
 TAG = f"v{__version__}"
 PUSH = {"ref": f"refs/tags/{TAG}"}
 MATRIX = ("platform:linux-x86_64", "runner:ubuntu-24.04")
