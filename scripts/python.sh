@@ -4,7 +4,8 @@
 #   scripts/python.sh [--plain] FILE [ARGUMENT…]
 #
 # That is $PYTHON where it is given, else .venv/bin/python of the checkout, else python3; with --plain any, for a program
-# that needs no libraries. Nothing is imported from where it is called. Exit status: 3 the libraries are missing, 2 wrong usage, else that of the program.
+# that needs no libraries. Nothing is imported from where it is called. Exit status: 3 the libraries are missing, 2 wrong
+# usage, else that of the program.
 set -eu
 
 main() {
